@@ -1,0 +1,110 @@
+// Package event holds the contract between the services: which events exist, on
+// which subjects they are published, and what they carry on the wire. It knows
+// nothing of how they are stored or delivered (package stream does).
+package event
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"go.opentelemetry.io/otel/attribute"
+)
+
+// Header names of a message: CloudEvents 1.0 in binary content mode. NATS
+// headers are case-sensitive; these are written in lower case.
+const (
+	HeaderID          = "ce-id"
+	HeaderSource      = "ce-source"
+	HeaderType        = "ce-type"
+	HeaderTime        = "ce-time"
+	HeaderSpecVersion = "ce-specversion"
+	HeaderContentType = "content-type"
+)
+
+// OrderIDKey is the attribute, and the baggage member, that names the order.
+const OrderIDKey = attribute.Key("order.id")
+
+// ErrForeign is wrapped by every error about a message that none of the services
+// published as it stands: laundered, forged, or damaged. Trying again is useless.
+var ErrForeign = errors.New("not a message of ordertrail's")
+
+// Event is a stored event.
+type Event struct {
+	Type     Type
+	Key      string // the order's id, or the SKU
+	Subject  string
+	Sequence uint64    // in stream ORDERS
+	Time     time.Time // when the stream stored it
+	Header   nats.Header
+	Data     []byte // JSON
+	Delivery uint64 // 1 on the first delivery; 0 when it was read, not delivered
+}
+
+// Check makes an Event of a message's parts. A message's ce-id is its subject;
+// a message for which that does not hold got to this subject by other ways than
+// its publisher's (a reply sent here, a copy), and Check returns ErrForeign.
+func Check(subject string, header nats.Header, data []byte) (Event, error) {
+	t, key, err := ParseSubject(subject)
+	if err != nil {
+		return Event{}, fmt.Errorf("%w: %w", ErrForeign, err)
+	}
+	// Exactly one value: a second one would leave open which of them counts.
+	if ids := header[HeaderID]; len(ids) != 1 || ids[0] != subject {
+		return Event{}, fmt.Errorf("%w: %s of the message on %s is %.200q, not its subject", ErrForeign, HeaderID, subject, ids)
+	}
+	return Event{Type: t, Key: key, Subject: subject, Header: header, Data: data}, nil
+}
+
+// Decode reads the event's payload. It returns ErrForeign when that is not JSON
+// of P's form or is about something else than the subject says.
+func Decode[P Payload](e Event) (P, error) {
+	var p P
+	if err := json.Unmarshal(e.Data, &p); err != nil {
+		return p, fmt.Errorf("%w: payload of %s: %w", ErrForeign, e.Subject, err)
+	}
+	if p.Key() != e.Key {
+		return p, fmt.Errorf("%w: payload of %s is about %.100q", ErrForeign, e.Subject, p.Key())
+	}
+	return p, nil
+}
+
+// Draft is an event that is yet to be published.
+type Draft struct {
+	Type    Type
+	Payload Payload
+}
+
+// Subject is where the draft will be published.
+func (d Draft) Subject() string { return d.Type.Subject(d.Payload.Key()) }
+
+// Message encodes the draft. The same draft always has the same subject and
+// ce-id, so publishing it again is recognised as that.
+func (d Draft) Message(now time.Time) (*nats.Msg, error) {
+	data, err := json.Marshal(d.Payload)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", d.Type, err)
+	}
+	subject := d.Subject()
+	if _, _, err := ParseSubject(subject); err != nil {
+		return nil, err
+	}
+	return &nats.Msg{Subject: subject, Data: data, Header: nats.Header{
+		HeaderSpecVersion: {"1.0"},
+		HeaderID:          {subject},
+		HeaderSource:      {"/ordertrail/" + publisher(d.Type)},
+		HeaderType:        {string(d.Type)},
+		HeaderTime:        {now.UTC().Format(time.RFC3339Nano)},
+		HeaderContentType: {"application/json"},
+	}}, nil
+}
+
+// publisher is the service that publishes events of type t.
+func publisher(t Type) string {
+	if t.Domain() == "stock" {
+		return "inventory"
+	}
+	return t.Domain()
+}

@@ -1,0 +1,146 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"ordertrail/internal/event"
+	"ordertrail/pkg/tracing"
+)
+
+// Handler deals with one event, which may have been dealt with before: each of
+// its effects must be harmless the second time. An error has the event delivered
+// again, one marked Permanent has it given up.
+type Handler func(ctx context.Context, e event.Event) error
+
+const (
+	workers = 32 // events one replica handles at a time
+
+	// Messages that wait in the client count against AckWait: few enough that the
+	// last of them is handled in time.
+	prefetch = 2 * workers
+
+	// A handler must end before its message is delivered again elsewhere.
+	handlerTimeout = 4 * time.Second
+
+	lookupWait = 500 * time.Millisecond // between looks for a consumer that is not there yet
+)
+
+// backoff is how long to wait before the deliveries that follow a failed one;
+// the last one goes on.
+var backoff = []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond, time.Second, 5 * time.Second}
+
+// Consume has h handle the durable's events, several at a time and in no
+// particular order, shared with every other replica that does the same. Each is
+// acknowledged when h has returned nil, and delivered again otherwise.
+//
+// Each event is handled in a span of its own, linked to its producer's.
+//
+// Consume runs until ctx ends; then it takes no more events, lets the handlers
+// under way and the prefetched events finish, and returns nil. It waits for a
+// consumer that is not there yet and for servers that are away.
+func (c *Client) Consume(ctx context.Context, durable string, h Handler) error {
+	consumer, err := c.lookup(ctx, durable)
+	if err != nil {
+		return err
+	}
+
+	// The handlers outlive ctx: it says when to stop taking events, not when to
+	// drop those in hand.
+	handling := context.WithoutCancel(ctx)
+	var busy sync.WaitGroup
+	slots := make(chan struct{}, workers)
+	consuming, err := consumer.Consume(func(m jetstream.Msg) {
+		slots <- struct{}{}
+		busy.Go(func() {
+			defer func() { <-slots }()
+			c.handle(handling, m, h)
+		})
+	}, jetstream.PullMaxMessages(prefetch), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+		c.log.Warn("consuming", "consumer", durable, "error", err)
+	}))
+	if err != nil {
+		return fmt.Errorf("consume %s: %w", durable, err)
+	}
+	select {
+	case <-ctx.Done():
+	case <-consuming.Closed():
+		// The consumer was deleted, or the connection closed for good.
+		err = fmt.Errorf("consumer %s ended", durable)
+	}
+	consuming.Drain()
+	<-consuming.Closed()
+	busy.Wait()
+	return err
+}
+
+// lookup finds the durable, which someone with the permission to do so makes.
+func (c *Client) lookup(ctx context.Context, durable string) (jetstream.Consumer, error) {
+	for warned := false; ; {
+		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
+		consumer, err := c.js.Consumer(attempt, OrdersStream, durable)
+		cancel()
+		if err == nil {
+			return consumer, nil
+		}
+		if errors.Is(err, jetstream.ErrInvalidConsumerName) {
+			return nil, err
+		}
+		if !warned {
+			c.log.Warn("waiting for the consumer: is NATS up, and was `ordertrail provision` run?", "consumer", durable, "error", err)
+			warned = true
+		}
+		if pause(ctx, lookupWait) != nil {
+			return nil, fmt.Errorf("look up consumer %s: %w", durable, err)
+		}
+	}
+}
+
+// handle deals with one delivery, from its span to its settlement.
+func (c *Client) handle(ctx context.Context, m jetstream.Msg, h Handler) {
+	ctx, cancel := context.WithTimeout(ctx, handlerTimeout)
+	defer cancel()
+	// The error is on the span and in the log; nobody is left to return it to.
+	_ = c.tracing.Process(ctx, m, func(ctx context.Context, m jetstream.Msg) error {
+		e, err := EventOf(m)
+		if err == nil {
+			err = h(ctx, e)
+		}
+		c.settle(ctx, m, e, err)
+		return err
+	}, tracing.LinkAttributes(orderID))
+}
+
+// settle tells the server what became of a delivery.
+func (c *Client) settle(ctx context.Context, m jetstream.Msg, e event.Event, outcome error) {
+	var err error
+	switch {
+	case outcome == nil:
+		err = m.Ack()
+	case isPermanent(outcome):
+		c.log.ErrorContext(ctx, "gave up an event", "subject", m.Subject(), "sequence", e.Sequence, "delivery", e.Delivery, "error", outcome)
+		err = m.TermWithReason(reason(outcome))
+	default:
+		delay := backoff[min(max(int(e.Delivery), 1), len(backoff))-1]
+		c.log.WarnContext(ctx, "will retry an event", "subject", m.Subject(), "sequence", e.Sequence, "delivery", e.Delivery, "in", delay, "error", outcome)
+		err = m.NakWithDelay(delay)
+	}
+	if err != nil {
+		// The server will deliver it again after AckWait.
+		c.log.WarnContext(ctx, "settle", "subject", m.Subject(), "error", err)
+	}
+}
+
+// reason fits an error into the one line that a Term may carry.
+func reason(err error) string {
+	s := err.Error()
+	if len(s) > 200 {
+		s = s[:200]
+	}
+	return s
+}

@@ -1,0 +1,200 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"ordertrail/internal/event"
+)
+
+// Bounds of one history read.
+const (
+	readTimeout = time.Second          // for one attempt; the caller's context bounds all of them
+	staleWait   = time.Millisecond     // before asking a replica that lags again, doubled up to staleMax
+	staleMax    = 50 * time.Millisecond
+	maxAnswer   = 256 // messages of one answer; an order has at most 14
+)
+
+// Last returns the last event on each subject that matches filter, in stream
+// order, as a replica knows it that has applied at least sequence upTo.
+//
+// Any replica may answer, and one that lags would show an order without its
+// newest events. A replica applies messages in order, though, so one that has
+// applied upTo shows everything that came before it; Last asks again until one
+// does. With upTo 0 it takes what the first replica knows, which may be nothing.
+//
+// Messages that no service published as they stand are left out, with a warning
+// in the log. Last fails only when ctx ends or the connection was closed for good.
+func (c *Client) Last(ctx context.Context, filter string, upTo uint64) ([]event.Event, error) {
+	for wait := staleWait; ; wait = min(2*wait, staleMax) {
+		events, applied, err := c.readLast(ctx, filter)
+		if err == nil && applied >= upTo {
+			return events, nil
+		}
+		if err == nil {
+			err = fmt.Errorf("the replica has applied %d of %d messages", applied, upTo)
+		}
+		if errors.Is(err, nats.ErrConnectionClosed) || pause(ctx, wait) != nil {
+			return nil, fmt.Errorf("read the last events on %s: %w", filter, err)
+		}
+	}
+}
+
+// Order returns all events of one order; see Last.
+func (c *Client) Order(ctx context.Context, id string, upTo uint64) ([]event.Event, error) {
+	return c.Last(ctx, "*.*."+id, upTo)
+}
+
+// readLast is one batched direct get: the messages in ascending sequence, then
+// an end marker that tells how far the answering replica is. An answer without
+// its end marker is no answer.
+func (c *Client) readLast(ctx context.Context, filter string) (events []event.Event, applied uint64, err error) {
+	request, err := json.Marshal(map[string][]string{"multi_last": {filter}})
+	if err != nil {
+		return nil, 0, err
+	}
+	reply, answers, done, err := c.expectAnswers()
+	if err != nil {
+		return nil, 0, err
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	if err := c.nc.PublishRequest("$JS.API.DIRECT.GET."+OrdersStream, reply, request); err != nil {
+		return nil, 0, err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, 0, ctx.Err()
+		case m := <-answers:
+			// Only what the server itself says has no subject header; a publisher
+			// may well have stored a header named Status.
+			if len(m.Header[jetstream.SubjectHeader]) == 0 {
+				return c.endOfAnswer(m.Header, events)
+			}
+			if len(events) == maxAnswer {
+				return nil, 0, fmt.Errorf("more than %d messages match", maxAnswer)
+			}
+			e, err := storedEvent(m.Header, m.Data)
+			if errors.Is(err, event.ErrForeign) {
+				c.log.WarnContext(ctx, "ignored a stored message", "error", err)
+				continue
+			}
+			if err != nil {
+				return nil, 0, err
+			}
+			events = append(events, e)
+		}
+	}
+}
+
+// endOfAnswer reads the message that closes an answer.
+func (c *Client) endOfAnswer(h nats.Header, events []event.Event) ([]event.Event, uint64, error) {
+	switch status := h.Get("Status"); {
+	case status == "204":
+		applied, err := strconv.ParseUint(h.Get("Nats-UpTo-Sequence"), 10, 64)
+		if err != nil {
+			return nil, 0, fmt.Errorf("end marker without a sequence: %w", err)
+		}
+		return events, applied, nil
+	case status == "404" && len(events) == 0:
+		return nil, 0, nil // nothing matches; it does not say up to where
+	case status == "503":
+		return nil, 0, nats.ErrNoResponders
+	default:
+		return nil, 0, fmt.Errorf("direct get failed: %s %s", status, h.Get("Description"))
+	}
+}
+
+// At returns the event stored under a sequence. It returns
+// [jetstream.ErrMsgNotFound] if there is none (yet, on the replica that answers).
+func (c *Client) At(ctx context.Context, sequence uint64) (event.Event, error) {
+	m, err := c.nc.RequestMsgWithContext(ctx, &nats.Msg{
+		Subject: "$JS.API.DIRECT.GET." + OrdersStream,
+		Data:    []byte(`{"seq":` + strconv.FormatUint(sequence, 10) + `}`),
+	})
+	if err != nil {
+		return event.Event{}, fmt.Errorf("read message %d: %w", sequence, err)
+	}
+	switch status := m.Header.Get("Status"); {
+	case len(m.Header[jetstream.SubjectHeader]) > 0:
+		return storedEvent(m.Header, m.Data)
+	case status == "404":
+		return event.Event{}, jetstream.ErrMsgNotFound
+	default:
+		return event.Event{}, fmt.Errorf("read message %d: %s %s", sequence, status, m.Header.Get("Description"))
+	}
+}
+
+// storedEvent reads a message as a direct get returns it: the stored headers
+// with the server's own behind them. A publisher can store headers of the
+// server's names too, hence the last value of each is the one to believe.
+func storedEvent(h nats.Header, data []byte) (event.Event, error) {
+	e, err := event.Check(last(h, jetstream.SubjectHeader), h, data)
+	if err != nil {
+		return e, err
+	}
+	if e.Sequence, err = strconv.ParseUint(last(h, jetstream.SequenceHeader), 10, 64); err != nil {
+		return e, fmt.Errorf("sequence of stored %s: %w", e.Subject, err)
+	}
+	if e.Time, err = time.Parse(time.RFC3339Nano, last(h, jetstream.TimeStampHeaer)); err != nil {
+		return e, fmt.Errorf("time of stored %s: %w", e.Subject, err)
+	}
+	return e, nil
+}
+
+func last(h nats.Header, key string) string {
+	values := h[key]
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+// expectAnswers makes a reply subject, the channel its messages come on, and a
+// function that gives both back.
+func (c *Client) expectAnswers() (reply string, answers <-chan *nats.Msg, done func(), err error) {
+	a := &c.answers
+	a.Lock()
+	defer a.Unlock()
+	if a.sub == nil {
+		a.inbox = c.nc.NewInbox() + "."
+		if a.sub, err = c.nc.Subscribe(a.inbox+"*", c.answer); err != nil {
+			return "", nil, nil, fmt.Errorf("subscribe for answers: %w", err)
+		}
+	}
+	a.next++
+	token := strconv.FormatUint(a.next, 36)
+	ch := make(chan *nats.Msg, maxAnswer+2)
+	a.pending[token] = ch
+	return a.inbox + token, ch, func() {
+		a.Lock()
+		defer a.Unlock()
+		delete(a.pending, token)
+	}, nil
+}
+
+// answer hands a message to whoever asked. It never blocks: the channel holds
+// more than a valid answer, and an answer cut short has no end marker.
+func (c *Client) answer(m *nats.Msg) {
+	a := &c.answers
+	a.Lock()
+	ch := a.pending[m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]]
+	a.Unlock()
+	if ch == nil {
+		return // came after its reader had left
+	}
+	select {
+	case ch <- m:
+	default:
+	}
+}

@@ -1,0 +1,143 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"ordertrail/internal/event"
+)
+
+// ErrConflict is wrapped by PublishOnce when the guard was lost to another event.
+var ErrConflict = errors.New("decided otherwise")
+
+const (
+	publishTimeout = time.Second          // for one attempt; the caller's context bounds all of them
+	inFlightWait   = 2 * time.Millisecond // another proposal on the same guard is under way
+	unknownWait    = 50 * time.Millisecond
+)
+
+// Guard is the condition under which an event may be stored: the last message on
+// a subject that matches Filter has sequence Last, 0 for none.
+//
+// With three replicas a guard holds only if every writer of the group uses the
+// same Filter to the letter; the constructors below are these filters.
+type Guard struct {
+	Filter string
+	Last   uint64
+	MsgID  string // Nats-Msg-Id, for what the guard alone does not make unique; "" for none
+}
+
+// First lets an event in if it is the first of its domain about its order.
+func First(t event.Type, id string) Guard { return After(t, id, 0) }
+
+// After lets an event in if the last of its domain about its order is the one
+// under sequence.
+func After(t event.Type, id string, sequence uint64) Guard {
+	return Guard{Filter: t.Domain() + ".*." + id, Last: sequence}
+}
+
+// Alone lets an event in if it is the first on its very subject.
+func Alone(t event.Type, key string) Guard { return Guard{Filter: t.Subject(key)} }
+
+// Stored says where an event is.
+type Stored struct {
+	Sequence uint64
+	// Duplicate: the guard's MsgID was seen within the duplicate window, and
+	// Sequence is that earlier message's, which may be another event.
+	Duplicate bool
+}
+
+// PublishOnce stores an event if its guard holds, and only then. It may be
+// called again for the same event, by whoever and whenever: an event that is
+// there already, even with later ones behind it, is a success.
+//
+// It returns ErrConflict if another event holds the place. Any other error
+// means that the outcome is unknown still when ctx ended: publish again later.
+func (c *Client) PublishOnce(ctx context.Context, d event.Draft, g Guard) (Stored, error) {
+	m, err := d.Message(time.Now())
+	if err != nil {
+		return Stored{}, Permanent(err)
+	}
+	ctx, send := c.tracing.StartSend(ctx, m)
+	ack, err := c.publish(ctx, send.Msg, g)
+	send.End(ack, err)
+	if err != nil {
+		return Stored{}, fmt.Errorf("publish %s: %w", d.Type, err)
+	}
+	if c.onStore != nil {
+		c.onStore(d.Type, d.Payload.Key())
+	}
+	return Stored{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+}
+
+// publish tries until the outcome is known.
+func (c *Client) publish(ctx context.Context, m *nats.Msg, g Guard) (*jetstream.PubAck, error) {
+	opts := []jetstream.PublishOpt{
+		jetstream.WithExpectLastSequenceForSubject(g.Last, g.Filter),
+		jetstream.WithRetryAttempts(0), // this loop retries
+	}
+	if g.MsgID != "" {
+		opts = append(opts, jetstream.WithMsgID(g.MsgID))
+	}
+	for {
+		attempt, cancel := context.WithTimeout(ctx, publishTimeout)
+		ack, err := c.js.PublishMsg(attempt, m, opts...)
+		cancel()
+		if err == nil {
+			return ack, nil
+		}
+		wait := unknownWait
+		var api *jetstream.APIError
+		if errors.As(err, &api) {
+			switch api.ErrorCode {
+			case jetstream.JSErrCodeStreamWrongLastSequence:
+				return c.lost(ctx, m.Subject, g, api)
+			case jetstream.JSErrCodeStreamWrongLastSequenceConstant, errCodeMsgIDInFlight:
+				wait = inFlightWait
+			default:
+				if api.Code == 400 { // the request is wrong and stays so
+					return nil, Permanent(err)
+				}
+			}
+		} else if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrMaxPayload) {
+			return nil, err
+		}
+		if ctx.Err() != nil || pause(ctx, wait) != nil {
+			return nil, fmt.Errorf("outcome unknown: %w", err)
+		}
+	}
+}
+
+// errCodeMsgIDInFlight: a message with the same Nats-Msg-Id is being stored
+// (409, replicated streams only). The client library has no name for it.
+const errCodeMsgIDInFlight jetstream.ErrorCode = 10158
+
+// lost finds out to whom a guard was lost. The sequence in the refusal is the
+// last one of the group, perhaps of a later event than the one that won, so the
+// group is read back: if this very event is there, some earlier try stored it.
+func (c *Client) lost(ctx context.Context, subject string, g Guard, refusal *jetstream.APIError) (*jetstream.PubAck, error) {
+	digits := refusal.Description[strings.LastIndexByte(refusal.Description, ' ')+1:]
+	upTo, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("refusal %q names no sequence", refusal.Description)
+	}
+	events, err := c.Last(ctx, g.Filter, upTo)
+	if err != nil {
+		return nil, err
+	}
+	var there []string
+	for _, e := range events {
+		if e.Subject == subject {
+			return &jetstream.PubAck{Stream: OrdersStream, Sequence: e.Sequence}, nil
+		}
+		there = append(there, string(e.Type))
+	}
+	return nil, fmt.Errorf("%w: %s at sequence %d", ErrConflict, strings.Join(there, ", "), upTo)
+}
