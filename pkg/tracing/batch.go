@@ -1,0 +1,90 @@
+package tracing
+
+import (
+	"context"
+
+	"github.com/nats-io/nats.go/jetstream"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// ProcessBatch runs handler within one process span for all of msgs and returns
+// its error as it is. The span links the producer of every message that has a
+// valid context; none is left out, however large the batch, provided that the
+// SDK's limit allows it (by default it keeps 128 links, package setup lifts
+// that).
+//
+// The span's parent is the span in ctx, if there is one, else it is the root of
+// a new trace. The messages' baggage does not reach the handler, for it would
+// not be known whose; [LinkAttributes] puts onto the links what tells one
+// message from another. For the rest ProcessBatch does as [Tracer.Process]; the
+// consumer and the stream are taken from the first message. The settlements are
+// recorded as numbers: messaging.nats.batch.acks, .naks, .terms, where not zero.
+//
+// For an empty batch handler runs without a span.
+func (t *Tracer) ProcessBatch(ctx context.Context, msgs []jetstream.Msg, handler func(context.Context, []jetstream.Msg) error, opts ...ProcessOption) (err error) {
+	if len(msgs) == 0 {
+		return handler(ctx, msgs)
+	}
+	o := newProcessOptions(opts)
+	key := shapeKey{operation: opProcess, destination: o.destination}
+	if md, _ := msgs[0].Metadata(); md != nil {
+		key.stream = md.Stream
+		if !o.ephemeral {
+			key.group = md.Consumer
+		}
+	}
+	sh := t.shape(key)
+
+	attrs := sh.with(commonSubject(msgs), o.attributes)
+	ctx, span := t.tracer().Start(ctx, sh.name, sh.kind,
+		trace.WithAttributes(attrs...), trace.WithLinks(t.links(msgs, o)...))
+	if span.IsRecording() {
+		span.SetAttributes(semconv.MessagingBatchMessageCount(len(msgs)))
+		if key.stream != "" {
+			span.SetAttributes(streamKey.String(key.stream))
+		}
+	}
+
+	tally := &tally{span: span}
+	deliveries := make([]delivery, len(msgs))
+	wrapped := make([]jetstream.Msg, len(msgs))
+	for i, msg := range msgs {
+		k := key
+		k.template = t.templateOf(msg.Subject())
+		deliveries[i] = delivery{Msg: msg, tracer: t, ctx: ctx, span: span, key: k, outcome: tally}
+		wrapped[i] = &deliveries[i]
+	}
+
+	returned := false
+	defer conclude(span, &returned, &err)
+	err = handler(ctx, wrapped)
+	returned = true
+	return err
+}
+
+// links returns a link for each message with a valid context.
+func (t *Tracer) links(msgs []jetstream.Msg, o processOptions) []trace.Link {
+	p, _ := t.propagation()
+	links := make([]trace.Link, 0, len(msgs))
+	for _, msg := range msgs {
+		sc := trace.SpanContextFromContext(p.Extract(context.Background(), HeaderCarrier(msg.Headers())))
+		if sc.IsValid() {
+			links = append(links, o.link(sc, msg))
+		}
+	}
+	return links
+}
+
+// commonSubject returns the subject of all messages, or "" if they differ: the
+// conventions want messaging.destination.name on a batch only if it is true of
+// every message in it.
+func commonSubject(msgs []jetstream.Msg) string {
+	subject := msgs[0].Subject()
+	for _, msg := range msgs[1:] {
+		if msg.Subject() != subject {
+			return ""
+		}
+	}
+	return subject
+}

@@ -1,0 +1,42 @@
+package tracing
+
+import (
+	"context"
+
+	"github.com/nats-io/nats.go"
+	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Link returns a link to the span that produced a stored message, from the
+// message's headers: for fan-in, where a span concludes what other messages
+// have begun. If the headers hold no valid context it returns the zero Link,
+// which the SDK ignores.
+//
+// The link has link.trace_id, by which a backend finds all links to a trace;
+// link.event_type from ce-type; messaging.message.id from ce-id, else from
+// Nats-Msg-Id; and attrs, which should hold a [RelationshipKey]. [LinkAware]
+// trusts it.
+func (t *Tracer) Link(header nats.Header, attrs ...attribute.KeyValue) trace.Link {
+	p, _ := t.propagation()
+	sc := trace.SpanContextFromContext(p.Extract(context.Background(), HeaderCarrier(header)))
+	if !sc.IsValid() {
+		return trace.Link{}
+	}
+	return newLink(sc, header, len(attrs), attrs...)
+}
+
+// newLink returns a link to sc with what header tells of its message. more is
+// how many attributes the caller will append.
+func newLink(sc trace.SpanContext, header nats.Header, more int, attrs ...attribute.KeyValue) trace.Link {
+	all := make([]attribute.KeyValue, 0, 3+len(attrs)+more)
+	all = append(all, linkTraceIDKey.String(sc.TraceID().String()))
+	if kind := first(header, ceType); kind != "" {
+		all = append(all, linkEventTypeKey.String(kind))
+	}
+	if id := messageID(header); id != "" {
+		all = append(all, semconv.MessagingMessageID(id))
+	}
+	return trace.Link{SpanContext: sc, Attributes: append(all, attrs...)}
+}

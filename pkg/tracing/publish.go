@@ -1,0 +1,31 @@
+package tracing
+
+import (
+	"context"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Publisher is the part of [jetstream.JetStream] that [Tracer.Publish] needs.
+type Publisher interface {
+	PublishMsg(ctx context.Context, msg *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error)
+}
+
+// Publish publishes a copy of msg that carries the context of a new span, and
+// returns what js answers. See [Tracer.StartSend] for what the copy carries; in
+// addition the copy stays below the payload limit of js's connection, if js
+// tells its connection, as [jetstream.JetStream] does.
+//
+// msg is not changed, not even by opts, so it may be shared between goroutines.
+func (t *Tracer) Publish(ctx context.Context, js Publisher, msg *nats.Msg, opts ...jetstream.PublishOpt) (ack *jetstream.PubAck, err error) {
+	ctx, send := t.StartSend(ctx, msg)
+	if c, ok := js.(interface{ Conn() *nats.Conn }); ok {
+		send.fitPayload(c.Conn())
+	}
+	returned := false
+	defer send.conclude(&returned, &ack, &err)
+	ack, err = js.PublishMsg(ctx, send.Msg, opts...)
+	returned = true
+	return ack, err
+}
