@@ -68,6 +68,11 @@ func Decode[P Payload](e Event) (P, error) {
 	if p.Key() != e.Key {
 		return p, fmt.Errorf("%w: payload of %s is about %.100q", ErrForeign, e.Subject, p.Key())
 	}
+	if v, ok := any(p).(interface{ valid() error }); ok {
+		if err := v.valid(); err != nil {
+			return p, fmt.Errorf("%w: payload of %s: %w", ErrForeign, e.Subject, err)
+		}
+	}
 	return p, nil
 }
 
@@ -107,4 +112,14 @@ func publisher(t Type) string {
 		return "inventory"
 	}
 	return t.Domain()
+}
+
+// Find returns the event of type t among events.
+func Find(events []Event, t Type) (Event, bool) {
+	for _, e := range events {
+		if e.Type == t {
+			return e, true
+		}
+	}
+	return Event{}, false
 }

@@ -1,6 +1,10 @@
 package event
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"time"
+)
 
 // Payload is the body of an event. Key names what it is about (an order, an
 // SKU): the same that ends its subject, or the event is refused.
@@ -128,3 +132,27 @@ type Lease struct {
 
 // Key returns the lease's name.
 func (l Lease) Key() string { return l.Name }
+
+func (c Created) valid() error     { return validItems(c.Items) }
+func (r Reservation) valid() error { return validItems(r.Items) }
+func (c Conclusion) valid() error  { return validItems(c.Items) }
+
+func (s Stock) valid() error {
+	if s.Quantity < 0 {
+		return fmt.Errorf("quantity %d of %.100q", s.Quantity, s.SKU)
+	}
+	return nil
+}
+
+// validItems refuses what would make stock out of nothing.
+func validItems(items []Item) error {
+	if len(items) == 0 {
+		return errors.New("no items")
+	}
+	for _, i := range items {
+		if i.Quantity < 1 {
+			return fmt.Errorf("quantity %d of %.100q", i.Quantity, i.SKU)
+		}
+	}
+	return nil
+}

@@ -113,7 +113,7 @@ func (c *Client) handle(ctx context.Context, m jetstream.Msg, h Handler) {
 		}
 		c.settle(ctx, m, e, err)
 		return err
-	}, tracing.LinkAttributes(orderID))
+	}, tracing.LinkAttributes(OrderID))
 }
 
 // settle tells the server what became of a delivery.

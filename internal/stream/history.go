@@ -17,8 +17,8 @@ import (
 
 // Bounds of one history read.
 const (
-	readTimeout = time.Second          // for one attempt; the caller's context bounds all of them
-	staleWait   = time.Millisecond     // before asking a replica that lags again, doubled up to staleMax
+	readTimeout = time.Second      // for one attempt; the caller's context bounds all of them
+	staleWait   = time.Millisecond // before asking a replica that lags again, doubled up to staleMax
 	staleMax    = 50 * time.Millisecond
 	maxAnswer   = 256 // messages of one answer; an order has at most 14
 )

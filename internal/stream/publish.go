@@ -46,6 +46,14 @@ func After(t event.Type, id string, sequence uint64) Guard {
 // Alone lets an event in if it is the first on its very subject.
 func Alone(t event.Type, key string) Guard { return Guard{Filter: t.Subject(key)} }
 
+// Fenced lets an event in while the last message on the lease's subject is the
+// one under token: from its publisher, and from no writer before it. Any number
+// of events may follow each other, so the guard does not make one unique; msgID
+// does, within the duplicate window.
+func Fenced(lease string, token uint64, msgID string) Guard {
+	return Guard{Filter: lease, Last: token, MsgID: msgID}
+}
+
 // Stored says where an event is.
 type Stored struct {
 	Sequence uint64
@@ -75,6 +83,23 @@ func (c *Client) PublishOnce(ctx context.Context, d event.Draft, g Guard) (Store
 		c.onStore(d.Type, d.Payload.Key())
 	}
 	return Stored{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+}
+
+// Fence publishes a lease message, which shuts out every writer that holds an
+// earlier one's sequence, and returns its own sequence: the fencing token.
+func (c *Client) Fence(ctx context.Context, l event.Lease) (token uint64, err error) {
+	m, err := event.Draft{Type: event.StockLease, Payload: l}.Message(time.Now())
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	// Without retry: whether it was stored or not, the next term has its own.
+	ack, err := c.js.PublishMsg(ctx, m)
+	if err != nil {
+		return 0, fmt.Errorf("publish the lease message: %w", err)
+	}
+	return ack.Sequence, nil
 }
 
 // publish tries until the outcome is known.

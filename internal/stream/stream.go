@@ -96,9 +96,9 @@ func isPermanent(err error) bool {
 	return errors.As(err, &p) || errors.Is(err, event.ErrForeign)
 }
 
-// orderID is the attribute that names the order of a message, on links as on
+// OrderID is the attribute that names the order of a message, on links as on
 // spans: what is searched for when one wants all of an order.
-func orderID(m jetstream.Msg) []attribute.KeyValue {
+func OrderID(m jetstream.Msg) []attribute.KeyValue {
 	t, key, err := event.ParseSubject(m.Subject())
 	if err != nil || t.Domain() == "stock" {
 		return nil

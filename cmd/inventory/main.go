@@ -1,0 +1,9 @@
+// Command inventory runs the inventory service against the NATS server at NATS_URL.
+package main
+
+import (
+	"ordertrail/internal/service"
+	"ordertrail/services/inventory"
+)
+
+func main() { service.Main(inventory.Name, "", inventory.Wire) }

@@ -1,0 +1,188 @@
+// Package demo is `go run .`: everything in one process, one order per scenario,
+// told as it happens.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"ordertrail/internal/embedded"
+	"ordertrail/internal/event"
+	"ordertrail/internal/service"
+	"ordertrail/internal/stream"
+	"ordertrail/internal/system"
+	"ordertrail/pkg/tracing/setup"
+	"ordertrail/services/orders"
+)
+
+// Options are the demo's.
+type Options struct {
+	Store    string // directory to keep the streams in; "" for a temporary one
+	Once     bool   // stop after the scenarios
+	HTTPAddr string // of the shop's API
+	Settings service.Settings
+	Out      io.Writer
+	Log      slog.Handler
+}
+
+// scenarioTimeout is how long one scenario may take.
+const scenarioTimeout = 20 * time.Second
+
+// ErrScenario is returned when a scenario did not end as it should.
+var ErrScenario = errors.New("not every scenario ended as it should")
+
+// Run plays the scenarios, then serves until ctx ends, unless told to stop.
+func Run(ctx context.Context, o Options) (err error) {
+	if o.HTTPAddr == "" {
+		o.HTTPAddr = orders.DefaultHTTPAddr
+	}
+	server, err := embedded.Start(o.Store)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	sys, err := system.Start(ctx, system.Config{
+		Connect: server.Connect, Settings: o.Settings, HTTPAddr: o.HTTPAddr, Log: o.Log,
+		Topology: stream.Topology{Replicas: 1},
+		// Spans for a console must not be mixed into the story.
+		Tracing: func(string) []setup.Option { return []setup.Option{setup.WithConsoleWriter(os.Stderr)} },
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		stopping, cancel := system.StopTimeout(ctx)
+		defer cancel()
+		err = errors.Join(err, sys.Stop(stopping))
+	}()
+
+	client, err := sys.Client()
+	if err != nil {
+		return err
+	}
+	info, err := sys.JetStream().Stream(ctx, stream.OrdersStream)
+	if err != nil {
+		return err
+	}
+	tell := &narrator{out: o.Out}
+	telling, silence := context.WithCancel(ctx)
+	told := make(chan error, 1)
+	go func() { told <- tell.follow(telling, client, info.CachedInfo().State.LastSeq+1) }()
+	defer func() { silence(); err = errors.Join(err, <-told) }()
+
+	tell.printf("ordertrail: six services on an embedded NATS server. The shop's API is at %s\n", sys.URL)
+	err = play(ctx, tell, Shop{sys.URL, http.DefaultClient})
+	if ctx.Err() != nil {
+		return nil // stopped by hand
+	}
+	if o.Once || err != nil && !errors.Is(err, ErrScenario) {
+		return err
+	}
+	tell.printf("\nServing until Ctrl-C. Try:\n  curl %[1]s/orders\n  curl %[1]s/catalog\n  curl %[1]s/analytics\n", sys.URL)
+	<-ctx.Done()
+	return err
+}
+
+// play places one order per scenario, one after the other, and sums them up.
+func play(ctx context.Context, tell *narrator, shop Shop) error {
+	var summary strings.Builder
+	failed := false
+	for _, sc := range Scenarios() {
+		tell.printf("\n%s: %s\n", sc.Name, sc.Story)
+		order, err := Play(ctx, shop, sc)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		verdict := "as expected"
+		if err != nil {
+			verdict, failed = "NOT AS EXPECTED: "+err.Error(), true
+		}
+		if n := len(order.Events); n > 0 {
+			await(ctx, func() bool { return tell.reached(order.Events[n-1].Sequence) })
+		}
+		fmt.Fprintf(&summary, "  %-14s %-36s %-28s %2d events, %2d traces  %s\n",
+			sc.Name, order.ID, outcome(order), len(order.Events), traces(order), verdict)
+	}
+	tell.printf("\nThe orders:\n%s", summary.String())
+	if failed {
+		return ErrScenario
+	}
+	return nil
+}
+
+// Play places a scenario's order and waits for its end. The error says how it
+// differs from what the scenario wants.
+func Play(ctx context.Context, shop Shop, sc Scenario) (orders.Order, error) {
+	ctx, cancel := context.WithTimeout(ctx, scenarioTimeout)
+	defer cancel()
+	order, err := shop.Place(ctx, sc)
+	if err == nil && sc.Cancel {
+		_, err = shop.Cancel(ctx, order.ID)
+	}
+	if err != nil {
+		return order, err
+	}
+	now, err := shop.Await(ctx, order.ID, func(o orders.Order) bool { return sc.Want.check(o) == nil })
+	if err != nil {
+		return now, errors.Join(sc.Want.check(now), err)
+	}
+	return now, nil
+}
+
+// check says what is not as wanted.
+func (w Want) check(o orders.Order) error {
+	if o.State != w.State || o.Reason != w.Reason || o.Refunded != w.Refunded {
+		return fmt.Errorf("the order is %s, not %s", outcome(o), outcome(orders.Order{State: w.State, Reason: w.Reason, Refunded: w.Refunded}))
+	}
+	want := slices.Sorted(slices.Values(w.Events))
+	var got []event.Type
+	for _, e := range o.Events {
+		got = append(got, e.Type)
+	}
+	if slices.Sort(got); !slices.Equal(got, want) {
+		return fmt.Errorf("the order's events are %s, not %s", got, want)
+	}
+	return nil
+}
+
+func outcome(o orders.Order) string {
+	s := o.State
+	if o.Reason != "" {
+		s += " (" + o.Reason + ")"
+	}
+	if o.Refunded {
+		s += ", refunded"
+	}
+	return s
+}
+
+// traces counts the traces that the order's events were published in.
+func traces(o orders.Order) int {
+	seen := map[string]bool{}
+	for _, e := range o.Events {
+		if e.TraceID != "" {
+			seen[e.TraceID] = true
+		}
+	}
+	return len(seen)
+}
+
+// await polls until done, or a moment has passed: it is for the order of the lines
+// alone.
+func await(ctx context.Context, done func() bool) {
+	for range 100 {
+		if done() || ctx.Err() != nil {
+			return
+		}
+		time.Sleep(pollEvery)
+	}
+}
+

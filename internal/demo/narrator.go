@@ -1,0 +1,72 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"ordertrail/internal/event"
+	"ordertrail/internal/stream"
+	"ordertrail/pkg/tracing"
+)
+
+// narrator prints a line for each order event as it is stored.
+type narrator struct {
+	mu      sync.Mutex
+	out     io.Writer
+	printed uint64 // the sequence of the last event that was printed
+}
+
+func (n *narrator) printf(format string, args ...any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	fmt.Fprintf(n.out, format, args...)
+}
+
+// follow prints from sequence on, until ctx ends.
+func (n *narrator) follow(ctx context.Context, c *stream.Client, from uint64) error {
+	started := map[string]time.Time{} // by order, for the orders under way
+	return c.Follow(ctx, []string{"*.*.*"}, from, func(m jetstream.Msg) error {
+		e, err := stream.EventOf(m)
+		if err != nil || e.Type.Domain() == "stock" {
+			return nil
+		}
+		if e.Type == event.OrderCreated {
+			started[e.Key] = e.Time
+			if len(started) > maxOrders {
+				clear(started)
+			}
+		}
+		after := ""
+		if at, ok := started[e.Key]; ok {
+			after = fmt.Sprintf("+%d ms", e.Time.Sub(at).Milliseconds())
+		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		fmt.Fprintf(n.out, "  %9s  %-22s order …%s  trace %.8s…\n", after, e.Type, e.Key[len(e.Key)-6:], traceID(e))
+		n.printed = e.Sequence
+		return nil
+	})
+}
+
+// maxOrders bounds what the narrator remembers of orders under way.
+const maxOrders = 10_000
+
+// reached reports whether everything up to sequence was printed.
+func (n *narrator) reached(sequence uint64) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.printed >= sequence
+}
+
+// traceID is the trace that an event was published in.
+func traceID(e event.Event) string {
+	ctx := propagation.TraceContext{}.Extract(context.Background(), tracing.HeaderCarrier(e.Header))
+	return trace.SpanContextFromContext(ctx).TraceID().String()
+}

@@ -1,0 +1,92 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"ordertrail/services/orders"
+)
+
+// Shop is the API as a customer sees it.
+type Shop struct {
+	URL    string
+	Client *http.Client
+}
+
+// Place orders what the scenario says.
+func (s Shop) Place(ctx context.Context, sc Scenario) (orders.Order, error) {
+	items := make([]map[string]any, len(sc.SKUs))
+	for i, sku := range sc.SKUs {
+		items[i] = map[string]any{"sku": sku, "quantity": 1}
+	}
+	return s.call(ctx, http.MethodPost, "/orders", map[string]any{
+		"customer": map[string]string{"name": "Robin Example", "email": "robin@example.com"},
+		"items":    items,
+		"payment":  map[string]string{"token": sc.Token},
+		"shipping": map[string]string{"address": sc.Addr},
+	})
+}
+
+// Cancel asks for the order's end.
+func (s Shop) Cancel(ctx context.Context, id string) (orders.Order, error) {
+	return s.call(ctx, http.MethodDelete, "/orders/"+id, nil)
+}
+
+// Get returns the order as it is now.
+func (s Shop) Get(ctx context.Context, id string) (orders.Order, error) {
+	return s.call(ctx, http.MethodGet, "/orders/"+id, nil)
+}
+
+const pollEvery = 10 * time.Millisecond
+
+// Await polls until the order is as until wants it, or ctx ends; then it returns
+// the order as it was last.
+func (s Shop) Await(ctx context.Context, id string, until func(orders.Order) bool) (orders.Order, error) {
+	for {
+		order, err := s.Get(ctx, id)
+		if err != nil || until(order) {
+			return order, err
+		}
+		select {
+		case <-ctx.Done():
+			return order, ctx.Err()
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+func (s Shop) call(ctx context.Context, method, path string, body any) (o orders.Order, err error) {
+	var send io.Reader
+	if body != nil {
+		encoded, err := json.Marshal(body)
+		if err != nil {
+			return o, err
+		}
+		send = bytes.NewReader(encoded)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, s.URL+path, send)
+	if err != nil {
+		return o, err
+	}
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	answer, err := s.Client.Do(r)
+	if err != nil {
+		return o, err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	got, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return o, err
+	}
+	if answer.StatusCode >= 300 {
+		return o, fmt.Errorf("%s %s: %s: %s", method, path, answer.Status, bytes.TrimSpace(got))
+	}
+	return o, json.Unmarshal(got, &o)
+}

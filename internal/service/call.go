@@ -1,0 +1,36 @@
+package service
+
+import (
+	"context"
+	"errors"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Call makes a call to the world outside (a gateway, a carrier, a mail server) in
+// a CLIENT span of its own. Errors that are refusals are the other side's
+// considered answer, which the span shows as such; others fail the span. The
+// error's text stays out of it: it may hold personal data.
+func (rt *Runtime) Call(ctx context.Context, name string, call func(context.Context) error, refusals ...error) error {
+	ctx, span := rt.Tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient))
+	defer span.End()
+	err := call(ctx)
+	if err == nil {
+		return nil
+	}
+	for _, refusal := range refusals {
+		if errors.Is(err, refusal) {
+			span.SetAttributes(attribute.String("call.refused", refusal.Error()))
+			return err
+		}
+	}
+	errorType := "call_failed"
+	if errors.Is(err, context.DeadlineExceeded) {
+		errorType = "timeout"
+	}
+	span.SetStatus(codes.Error, name+" failed")
+	span.SetAttributes(attribute.String("error.type", errorType))
+	return err
+}

@@ -1,0 +1,86 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const reconnectWait = 500 * time.Millisecond
+
+// connect opens the connection and tells the log of everything that happens to
+// it later. A server that is away is waited for; one that refuses us is not.
+func connect(ctx context.Context, cfg Config, log *slog.Logger) (*nats.Conn, error) {
+	opts := []nats.Option{
+		nats.Name("ordertrail " + cfg.Name),
+		nats.CustomInboxPrefix("_INBOX." + cfg.Name), // permissions can name it
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("disconnected from NATS", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("reconnected to NATS", "server", nc.ConnectedUrlRedacted()) }),
+		// A refused publish or subscription shows here, and to its caller only as a
+		// timeout.
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Error("NATS", "error", err) }),
+	}
+	if cfg.Connect != nil {
+		return cfg.Connect(opts...)
+	}
+	switch s := cfg.Settings; {
+	case s.NATSNKey != "":
+		key, err := nats.NkeyOptionFromSeed(s.NATSNKey)
+		if err != nil {
+			return nil, fmt.Errorf("setting NATS_NKEY: %w", err)
+		}
+		opts = append(opts, key)
+	case s.NATSUser != "":
+		opts = append(opts, nats.UserInfo(s.NATSUser, s.NATSPassword))
+	}
+	for warned := false; ; {
+		nc, err := nats.Connect(cfg.Settings.NATSURL, opts...)
+		if err == nil {
+			return nc, nil
+		}
+		if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
+			return nil, fmt.Errorf("NATS refuses the credentials: check NATS_USER and NATS_PASSWORD, or NATS_NKEY: %w", err)
+		}
+		if !warned {
+			log.Warn("waiting for NATS", "url", redacted(cfg.Settings.NATSURL), "error", err)
+			warned = true
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("connect to NATS: %w", err)
+		case <-time.After(reconnectWait):
+		}
+	}
+}
+
+// redacted shows a URL without its password.
+func redacted(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "NATS_URL"
+	}
+	return u.Redacted()
+}
+
+// serverAddress is what spans say of the server: no credentials, and nothing for
+// an in-process connection.
+func serverAddress(nc *nats.Conn) (host string, port int, ok bool) {
+	u, err := url.Parse(nc.ConnectedUrl())
+	if err != nil || u.Hostname() == "" || u.Port() == "" {
+		return "", 0, false
+	}
+	port, err = strconv.Atoi(u.Port())
+	return u.Hostname(), port, err == nil
+}

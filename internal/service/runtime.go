@@ -1,0 +1,127 @@
+// Package service is the runtime that the six services share: settings, the
+// connection to NATS, tracing, logs, health, and an orderly end. What a service
+// does is its own package's.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"go.opentelemetry.io/otel/trace"
+
+	"ordertrail/internal/event"
+	"ordertrail/internal/stream"
+	"ordertrail/pkg/tracing"
+	"ordertrail/pkg/tracing/setup"
+)
+
+// Runtime is what a service works with: one replica's connection, streams,
+// tracing and log.
+type Runtime struct {
+	Name     string // the service's: its durable, its service.name
+	Instance string // this replica's, unique
+	Settings Settings
+	Log      *slog.Logger
+	Stream   *stream.Client
+	Tracing  *tracing.Tracer      // for messages
+	Tracer   trace.Tracer         // for the service's own spans
+	Provider trace.TracerProvider // for instrumentation libraries
+
+	conn      *nats.Conn
+	providers *setup.Providers
+}
+
+// Part is a service, wired and ready to run.
+type Part struct {
+	// Run works until its context ends, then finishes what it has in hand.
+	Run func(ctx context.Context) error
+	// HTTP is the service's API, nil if it has none.
+	HTTP http.Handler
+}
+
+// Wire makes a Part of a Runtime: each service has one such function.
+type Wire func(*Runtime) (Part, error)
+
+// Config is what a Runtime is made from.
+type Config struct {
+	Name     string
+	Settings Settings
+	Connect  func(...nats.Option) (*nats.Conn, error) // default: to Settings.NATSURL
+	Log      slog.Handler                             // default: text on standard error
+	Tracing  []setup.Option
+	Stream   []stream.Option
+}
+
+// NewRuntime connects. It waits for a server that is away, for as long as ctx
+// lasts, but fails at once when the server refuses the credentials.
+func NewRuntime(ctx context.Context, cfg Config) (*Runtime, error) {
+	rt := &Runtime{Name: cfg.Name, Instance: cfg.Name + "-" + uuid.NewString()[:8], Settings: cfg.Settings}
+	if cfg.Log == nil {
+		cfg.Log = slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.Settings.LogLevel})
+	}
+	rt.Log = slog.New(setup.LogHandler(cfg.Log)).With("service", cfg.Name)
+
+	var err error
+	rt.providers, err = setup.Start(ctx, cfg.Name, append([]setup.Option{
+		setup.WithBaggageKeys(string(event.OrderIDKey)),
+	}, cfg.Tracing...)...)
+	if err != nil {
+		return nil, err
+	}
+	rt.Provider = rt.providers.TracerProvider
+	rt.Tracer = rt.Provider.Tracer("ordertrail/services/" + cfg.Name)
+
+	if rt.conn, err = connect(ctx, cfg, rt.Log); err != nil {
+		return nil, errors.Join(err, rt.providers.Shutdown(ctx))
+	}
+	opts := []tracing.Option{
+		tracing.WithTracerProvider(rt.Provider),
+		tracing.WithPropagator(rt.providers.Propagator),
+		tracing.WithDestinationTemplate(event.Template),
+	}
+	if host, port, ok := serverAddress(rt.conn); ok {
+		opts = append(opts, tracing.WithServerAddress(host, port))
+	}
+	if cfg.Settings.ParentTraces {
+		opts = append(opts, tracing.TopologyParent())
+	}
+	rt.Tracing = tracing.New(opts...)
+	if rt.Stream, err = stream.New(rt.conn, rt.Tracing, rt.Log, cfg.Stream...); err != nil {
+		rt.conn.Close()
+		return nil, errors.Join(err, rt.providers.Shutdown(ctx))
+	}
+	return rt, nil
+}
+
+// Close sends what is buffered (the last acks), closes the connection and exports
+// the spans that are left. Call it after Part.Run has returned.
+func (rt *Runtime) Close(ctx context.Context) error {
+	err := rt.conn.FlushWithContext(ctx)
+	if errors.Is(err, nats.ErrConnectionClosed) {
+		err = nil
+	}
+	rt.conn.Close()
+	return errors.Join(err, rt.providers.Shutdown(ctx))
+}
+
+// Kill drops the connection as a crash would: nothing buffered is sent, nothing
+// more can be published or acknowledged.
+func (rt *Runtime) Kill() { rt.conn.Close() }
+
+// drainTimeout bounds the orderly end of a service.
+const drainTimeout = 8 * time.Second
+
+// Ready is what /readyz reports: nil if the service can work now.
+func (rt *Runtime) Ready() error {
+	if err := rt.Stream.Ready(); err != nil {
+		return fmt.Errorf("not ready: %w", err)
+	}
+	return nil
+}

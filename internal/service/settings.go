@@ -1,0 +1,112 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Settings are what the environment says, checked. OTEL_* is read by
+// pkg/tracing/setup and OpenTelemetry's SDK.
+type Settings struct {
+	NATSURL      string     // NATS_URL, default nats://127.0.0.1:4222; several, comma-separated, for a cluster
+	NATSUser     string     // NATS_USER and NATS_PASSWORD, or
+	NATSPassword string     //
+	NATSNKey     string     // NATS_NKEY: the file that holds the seed
+	HTTPAddr     string     // HTTP_ADDR: where a service with an HTTP API listens; default by service
+	HealthAddr   string     // HEALTH_ADDR: where a service without one answers health checks; none if unset
+	SMTPURL      *url.URL   // SMTP_URL, smtp://[user:password@]host:port or smtps://…; nil: mail goes to an outbox in memory
+	Replicas     int        // STREAM_REPLICAS, 1 (default), 3 or 5
+	ParentTraces bool       // TRACE_TOPOLOGY=parent: consumers become children of their producers, to compare with links (default)
+	LogLevel     slog.Level // LOG_LEVEL: debug, info (default), warn, error
+}
+
+// ReadSettings reads the environment. Its error has one line for each variable
+// that is wrong, with what would be right.
+func ReadSettings() (Settings, error) {
+	s := Settings{
+		NATSURL:      os.Getenv("NATS_URL"),
+		NATSUser:     os.Getenv("NATS_USER"),
+		NATSPassword: os.Getenv("NATS_PASSWORD"),
+		NATSNKey:     os.Getenv("NATS_NKEY"),
+		HTTPAddr:     os.Getenv("HTTP_ADDR"),
+		HealthAddr:   os.Getenv("HEALTH_ADDR"),
+		Replicas:     1,
+	}
+	var errs []error
+	wrong := func(name, want string, err error) {
+		if err != nil {
+			want += " (" + err.Error() + ")"
+		}
+		errs = append(errs, fmt.Errorf("setting %s: want %s", name, want))
+	}
+	if s.NATSURL == "" {
+		s.NATSURL = nats.DefaultURL
+	}
+	for _, u := range strings.Split(s.NATSURL, ",") {
+		// The value may hold a password: it is not repeated.
+		if parsed, err := url.Parse(strings.TrimSpace(u)); err != nil || parsed.Host == "" {
+			wrong("NATS_URL", "nats://host:port, several separated by commas", nil)
+			break
+		}
+	}
+	if (s.NATSUser == "") != (s.NATSPassword == "") {
+		wrong("NATS_USER and NATS_PASSWORD", "both or neither", nil)
+	}
+	if s.NATSNKey != "" && s.NATSUser != "" {
+		wrong("NATS_NKEY", "it alone, or NATS_USER with NATS_PASSWORD", nil)
+	}
+	for name, addr := range map[string]string{"HTTP_ADDR": s.HTTPAddr, "HEALTH_ADDR": s.HealthAddr} {
+		if err := checkAddr(addr); err != nil {
+			wrong(name, "host:port, such as 127.0.0.1:8080", err)
+		}
+	}
+	if v := os.Getenv("SMTP_URL"); v != "" {
+		u, err := url.Parse(v)
+		if err != nil || u.Scheme != "smtp" && u.Scheme != "smtps" || u.Hostname() == "" {
+			wrong("SMTP_URL", "smtp://[user:password@]host:port, or smtps:// for TLS from the start", nil)
+		}
+		s.SMTPURL = u
+	}
+	if v := os.Getenv("STREAM_REPLICAS"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n != 1 && n != 3 && n != 5 {
+			wrong("STREAM_REPLICAS", fmt.Sprintf("1, 3 or 5, not %q", v), nil)
+		}
+		s.Replicas = n
+	}
+	switch v := os.Getenv("TRACE_TOPOLOGY"); v {
+	case "", "link":
+	case "parent":
+		s.ParentTraces = true
+	default:
+		wrong("TRACE_TOPOLOGY", fmt.Sprintf("link (default) or parent, not %q", v), nil)
+	}
+	if v := os.Getenv("LOG_LEVEL"); v != "" {
+		if err := s.LogLevel.UnmarshalText([]byte(v)); err != nil {
+			wrong("LOG_LEVEL", fmt.Sprintf("debug, info, warn or error, not %q", v), nil)
+		}
+	}
+	return s, errors.Join(errs...)
+}
+
+func checkAddr(addr string) error {
+	if addr == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%q is not a port", port)
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+// Command ordertrail runs the demo: six services on an embedded NATS server, in
+// one process. Its other commands work on any NATS server; see usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+const usage = `ordertrail: an order's way through six services over NATS JetStream, traced with span links
+
+  go run .                    the demo: everything in one process, one order per scenario
+      --once                  stop after the scenarios; exit 0 only if each ended as it should
+      --store DIR             keep the streams in DIR instead of a temporary directory
+  go run . provision          make streams, consumers and buckets on the NATS server at NATS_URL
+  go run . restock SKU N      add N units to the stock, on the NATS server at NATS_URL
+  go run . load               place many orders with the shop's API; -h tells how
+
+Settings are read from the environment: see the README.
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:])
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	default:
+		fmt.Fprintf(os.Stderr, "ordertrail: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	command := "demo"
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		command, args = args[0], args[1:]
+	}
+	switch command {
+	case "demo":
+		return runDemo(ctx, args)
+	case "provision":
+		return provision(ctx, args)
+	case "restock":
+		return restock(ctx, args)
+	case "load":
+		return runLoad(ctx, args)
+	case "help":
+		fmt.Print(usage)
+		return nil
+	}
+	return fmt.Errorf("there is no command %q: demo, provision, restock and load are", command)
+}

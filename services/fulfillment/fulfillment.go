@@ -1,0 +1,132 @@
+// Package fulfillment is the fan-in: it concludes every order exactly once, with
+// fulfillment.shipped when payment and stock are both there, and with
+// fulfillment.cancelled otherwise.
+package fulfillment
+
+import (
+	"context"
+	"errors"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"ordertrail/internal/event"
+	"ordertrail/internal/service"
+	"ordertrail/internal/stream"
+	"ordertrail/pkg/tracing"
+)
+
+// Name is the service's, and its durable consumer's.
+const Name = "fulfillment"
+
+// Consumes lists the events that can decide an order.
+var Consumes = []string{
+	event.PaymentConfirmed.Every(), event.PaymentDeclined.Every(), // one outcome
+	event.InventoryReserved.Every(), event.InventoryRejected.Every(), // the other
+	event.OrderCancelled.Every(), // the customer (or the deadline) was first
+}
+
+type fulfillment struct {
+	*service.Runtime
+	carrier Carrier
+}
+
+// Wire makes the service with the simulated carrier.
+func Wire(rt *service.Runtime) (service.Part, error) { return New(rt, SimulatedCarrier{}), nil }
+
+// New makes the service.
+func New(rt *service.Runtime, carrier Carrier) service.Part {
+	f := &fulfillment{rt, carrier}
+	return service.Part{Run: func(ctx context.Context) error {
+		return rt.Stream.Consume(ctx, Name, f.handle)
+	}}
+}
+
+// handle reads the order's events back from the stream and concludes the order
+// if e is the one that decides it. It remembers nothing between events: any
+// replica can take any of them, in any order, again and again.
+func (f *fulfillment) handle(ctx context.Context, e event.Event) error {
+	events, err := f.Stream.Order(ctx, e.Key, e.Sequence)
+	if err != nil {
+		return err
+	}
+	verdict, decided := judge(events, e.Sequence)
+	if !decided {
+		return nil // another event decides, or has decided
+	}
+	order, err := event.Decode[event.Created](verdict.created)
+	if err != nil {
+		return err
+	}
+	return f.conclude(ctx, order, verdict)
+}
+
+// conclude ships or cancels, and says so. Only the deciding event's handler gets
+// here, so at most one parcel is booked, whoever else handles what.
+func (f *fulfillment) conclude(ctx context.Context, order event.Created, v verdict) (err error) {
+	var links []trace.Link
+	if v.payment.Sequence > 0 {
+		links = append(links, f.link(v.payment, "payment_confirmation"))
+	}
+	if v.inventory.Sequence > 0 {
+		links = append(links, f.link(v.inventory, "inventory_reservation"))
+	}
+	ctx, span := f.Tracer.Start(ctx, "fulfill order", trace.WithLinks(links...),
+		trace.WithAttributes(attribute.Int("fulfillment.trigger_count", len(links))))
+	defer func() {
+		if err != nil {
+			span.SetStatus(codes.Error, "fulfill order")
+			span.SetAttributes(attribute.String("error.type", "fulfillment_error"))
+		}
+		span.End()
+	}()
+
+	conclusion := event.Conclusion{OrderKey: order.OrderKey, Customer: order.Customer, Items: order.Items, Total: order.Total}
+	outcome := event.FulfillmentCancelled
+	conclusion.Reason = v.reason
+	if v.ship {
+		conclusion.ParcelID, err = f.book(ctx, order)
+		switch {
+		case err == nil:
+			outcome = event.FulfillmentShipped
+		case errors.Is(err, ErrRefused):
+			conclusion.Reason = event.ReasonUndeliverable
+		default:
+			return err
+		}
+	}
+	span.SetAttributes(attribute.String("fulfillment.status", status(outcome)))
+	_, err = f.Stream.PublishOnce(ctx, event.Draft{Type: outcome, Payload: conclusion}, stream.First(outcome, order.OrderID))
+	if errors.Is(err, stream.ErrConflict) {
+		if outcome == event.FulfillmentShipped {
+			return f.unbook(ctx, order.OrderID) // it ended otherwise: no parcel may leave
+		}
+		return nil
+	}
+	return err
+}
+
+// link points at the span that published a stored outcome.
+func (f *fulfillment) link(e event.Event, relationship string) trace.Link {
+	return f.Tracing.Link(e.Header, tracing.RelationshipKey.String(relationship), event.OrderIDKey.String(e.Key))
+}
+
+func status(t event.Type) string {
+	if t == event.FulfillmentShipped {
+		return "shipped"
+	}
+	return "cancelled"
+}
+
+func (f *fulfillment) book(ctx context.Context, order event.Created) (parcel string, err error) {
+	err = f.Call(ctx, "book parcel", func(ctx context.Context) error {
+		parcel, err = f.carrier.Book(ctx, order.OrderID, order.Shipping.Address)
+		return err
+	}, ErrRefused)
+	return parcel, err
+}
+
+func (f *fulfillment) unbook(ctx context.Context, id string) error {
+	return f.Call(ctx, "cancel parcel", func(ctx context.Context) error { return f.carrier.Cancel(ctx, id) })
+}

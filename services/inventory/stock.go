@@ -1,0 +1,109 @@
+package inventory
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"ordertrail/internal/event"
+)
+
+// stock is what the events up to now say is in the warehouse. It holds the orders
+// under way alone: an order that is concluded and closed leaves it.
+type stock struct {
+	available map[string]int // units per SKU, never below zero
+	orders    map[string]*order
+}
+
+// order is one that may still need something of inventory.
+type order struct {
+	items     []event.Item
+	reserved  bool
+	cancelled bool          // by fulfillment
+	todo      jetstream.Msg // the message that asks for a decision, until it is made
+	asked     uint64        // its sequence
+}
+
+func newStock() *stock {
+	return &stock{available: map[string]int{}, orders: map[string]*order{}}
+}
+
+// apply folds one event, a past one or one just published, into the state. Events
+// of one's own come by again on the stream: applying them twice changes nothing.
+func (s *stock) apply(e event.Event) error {
+	switch e.Type {
+	case event.StockAdded:
+		added, err := event.Decode[event.Stock](e)
+		if err != nil {
+			return err
+		}
+		s.available[added.SKU] += added.Quantity
+	case event.OrderCreated:
+		created, err := event.Decode[event.Created](e)
+		if err != nil {
+			return err
+		}
+		s.orders[e.Key] = &order{items: created.Items}
+	case event.InventoryReserved:
+		if o := s.orders[e.Key]; o != nil {
+			s.reserve(o)
+		}
+	case event.InventoryReleased:
+		if o := s.orders[e.Key]; o != nil {
+			s.release(e.Key, o)
+		}
+	case event.FulfillmentCancelled:
+		if o := s.orders[e.Key]; o != nil {
+			o.cancelled = true
+		}
+	case event.InventoryRejected, event.FulfillmentShipped:
+		delete(s.orders, e.Key) // nothing was taken; what was taken has left
+	}
+	return nil
+}
+
+// undecided lists the orders that a decision is asked for, in stream order.
+func (s *stock) undecided() []string {
+	var ids []string
+	for id, o := range s.orders {
+		if o.todo != nil {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(s.orders[a].asked, s.orders[b].asked) })
+	return ids
+}
+
+// suffices reports whether every item is there, whole or not at all.
+func (s *stock) suffices(items []event.Item) bool {
+	need := map[string]int{}
+	for _, i := range items {
+		need[i.SKU] += i.Quantity
+	}
+	for sku, n := range need {
+		if s.available[sku] < n {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *stock) reserve(o *order) {
+	if o.reserved {
+		return
+	}
+	o.reserved, o.todo = true, nil
+	for _, i := range o.items {
+		s.available[i.SKU] -= i.Quantity
+	}
+}
+
+func (s *stock) release(id string, o *order) {
+	if o.reserved {
+		for _, i := range o.items {
+			s.available[i.SKU] += i.Quantity
+		}
+	}
+	delete(s.orders, id)
+}

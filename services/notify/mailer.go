@@ -1,0 +1,128 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/wneessen/go-mail"
+
+	"ordertrail/internal/event"
+	"ordertrail/internal/stream"
+)
+
+// Mail is one message to a customer.
+type Mail struct {
+	ID      string // Message-ID (RFC 5322) without brackets: the same for the same order and kind
+	To      event.Customer
+	Subject string
+	Text    string
+}
+
+// Mailer sends mail.
+type Mailer interface {
+	// Send returns nil once the mail is accepted for delivery. An error leaves open
+	// whether it was; one that stream.Permanent marks is final.
+	Send(ctx context.Context, m Mail) error
+	// Channel names the way, for spans and events: "smtp" or "outbox".
+	Channel() string
+}
+
+// outboxSize is how many mails an Outbox remembers: the newest.
+const outboxSize = 1000
+
+// Outbox records mails in memory instead of sending them. The zero value is ready
+// for use; it is safe for concurrent use.
+type Outbox struct {
+	mu    sync.Mutex
+	mails []Mail
+}
+
+// Send records the mail.
+func (o *Outbox) Send(_ context.Context, m Mail) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.mails) == outboxSize {
+		o.mails = append(o.mails[:0], o.mails[1:]...)
+	}
+	o.mails = append(o.mails, m)
+	return nil
+}
+
+// Channel is "outbox".
+func (o *Outbox) Channel() string { return "outbox" }
+
+// Mails returns what was recorded, oldest first: the newest 1000 at most.
+func (o *Outbox) Mails() []Mail {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return append([]Mail(nil), o.mails...)
+}
+
+// from is the sender of every mail; example domains are reserved (RFC 2606).
+const from = "shop@ordertrail.example"
+
+// smtpTimeout bounds one mail, from connecting to the server's acceptance.
+const smtpTimeout = 3 * time.Second
+
+// SMTP sends mail through a server, one connection per mail.
+type SMTP struct{ client *mail.Client }
+
+// NewSMTP reads an SMTP URL: smtp://[user:password@]host[:port] uses TLS if the
+// server offers it (port 25), smtps:// uses TLS from the start (port 465).
+func NewSMTP(u *url.URL) (*SMTP, error) {
+	opts := []mail.Option{mail.WithTimeout(smtpTimeout), mail.WithTLSPolicy(mail.TLSOpportunistic)}
+	port := mail.DefaultPort
+	if u.Scheme == "smtps" {
+		opts, port = append(opts, mail.WithSSL()), mail.DefaultPortSSL
+	}
+	if p := u.Port(); p != "" {
+		var err error
+		if port, err = strconv.Atoi(p); err != nil {
+			return nil, fmt.Errorf("setting SMTP_URL: port %q", p)
+		}
+	}
+	opts = append(opts, mail.WithPort(port))
+	if u.User != nil {
+		password, _ := u.User.Password()
+		opts = append(opts, mail.WithSMTPAuth(mail.SMTPAuthAutoDiscover), mail.WithUsername(u.User.Username()), mail.WithPassword(password))
+	}
+	client, err := mail.NewClient(u.Hostname(), opts...)
+	if err != nil {
+		return nil, fmt.Errorf("setting SMTP_URL: %w", err)
+	}
+	return &SMTP{client}, nil
+}
+
+// Send delivers the mail to the server. An answer in the 5xx range is final.
+func (s *SMTP) Send(ctx context.Context, m Mail) error {
+	msg := mail.NewMsg()
+	if err := errors.Join(msg.From(from), msg.AddToFormat(m.To.Name, m.To.Email)); err != nil {
+		// Not the error itself: it quotes the address.
+		return stream.Permanent(errors.New("the customer's mail address is not one"))
+	}
+	msg.Subject(m.Subject)
+	msg.SetDate()
+	msg.SetMessageIDWithValue(m.ID)
+	msg.SetBodyString(mail.TypeTextPlain, m.Text)
+	ctx, cancel := context.WithTimeout(ctx, smtpTimeout)
+	defer cancel()
+	err := s.client.DialAndSendWithContext(ctx, msg)
+	var refused *mail.SendError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused) && refused.ErrorCode() >= 500:
+		return stream.Permanent(fmt.Errorf("mail server refuses the mail: %d %s", refused.ErrorCode(), refused.EnhancedStatusCode()))
+	case errors.As(err, &refused):
+		return fmt.Errorf("mail server does not take the mail now: %d %s", refused.ErrorCode(), refused.EnhancedStatusCode())
+	}
+	return fmt.Errorf("mail server: %w", err)
+}
+
+// Channel is "smtp".
+func (s *SMTP) Channel() string { return "smtp" }

@@ -1,0 +1,134 @@
+// Package notify writes to customers: when an order was received, shipped,
+// cancelled, and when money was given back.
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"ordertrail/internal/event"
+	"ordertrail/internal/service"
+	"ordertrail/internal/stream"
+)
+
+// Name is the service's, and its durable consumer's.
+const Name = "notify"
+
+// Consumes lists the events that customers are told of.
+var Consumes = []string{
+	event.OrderCreated.Every(),
+	event.FulfillmentShipped.Every(),
+	event.FulfillmentCancelled.Every(),
+	event.PaymentRefunded.Every(),
+}
+
+type notify struct {
+	*service.Runtime
+	mailer Mailer
+}
+
+// Wire makes the service with an SMTP mailer if there is an SMTP_URL, else with an
+// outbox in memory.
+func Wire(rt *service.Runtime) (service.Part, error) {
+	if rt.Settings.SMTPURL == nil {
+		return New(rt, &Outbox{}), nil
+	}
+	mailer, err := NewSMTP(rt.Settings.SMTPURL)
+	if err != nil {
+		return service.Part{}, err
+	}
+	return New(rt, mailer), nil
+}
+
+// New makes the service.
+func New(rt *service.Runtime, mailer Mailer) service.Part {
+	n := &notify{rt, mailer}
+	return service.Part{Run: func(ctx context.Context) error {
+		return rt.Stream.Consume(ctx, Name, n.handle)
+	}}
+}
+
+// handle sends the mail that e calls for, unless the stream says it was sent,
+// and then says so. A crash between the two sends it twice, with the same
+// Message-ID: mail offers no more.
+func (n *notify) handle(ctx context.Context, e event.Event) error {
+	mail, fact, err := compose(e)
+	if err != nil {
+		return err
+	}
+	sent, err := n.Stream.Last(ctx, fact.Subject(e.Key), e.Sequence)
+	if err != nil || len(sent) > 0 {
+		return err
+	}
+	trace.SpanFromContext(ctx).SetAttributes(attribute.String("notification.channel", n.mailer.Channel()))
+	if err := n.Call(ctx, "send mail", func(ctx context.Context) error { return n.mailer.Send(ctx, mail) }); err != nil {
+		return err
+	}
+	_, err = n.Stream.PublishOnce(ctx, event.Draft{
+		Type:    fact,
+		Payload: event.MailSent{OrderKey: event.OrderKey{OrderID: e.Key}, MessageID: mail.ID, Channel: n.mailer.Channel()},
+	}, stream.Alone(fact, e.Key))
+	return err
+}
+
+// compose writes the mail about an event, and names the fact that it was sent.
+func compose(e event.Event) (Mail, event.Type, error) {
+	switch e.Type {
+	case event.OrderCreated:
+		order, err := event.Decode[event.Created](e)
+		return letter(event.NotifyReceived, e.Key, order.Customer, "We have received your order",
+			fmt.Sprintf("thank you for your order over %s. We are looking after it.", amount(order.Total))), event.NotifyReceived, err
+	case event.FulfillmentShipped:
+		c, err := event.Decode[event.Conclusion](e)
+		return letter(event.NotifyShipped, e.Key, c.Customer, "Your order is on its way",
+			fmt.Sprintf("your parcel %s has left our house.", c.ParcelID)), event.NotifyShipped, err
+	case event.FulfillmentCancelled:
+		c, err := event.Decode[event.Conclusion](e)
+		return letter(event.NotifyCancelled, e.Key, c.Customer, "Your order was cancelled",
+			fmt.Sprintf("your order was cancelled: %s. If we have charged you, the money is on its way back.", explain(c.Reason))), event.NotifyCancelled, err
+	case event.PaymentRefunded:
+		c, err := event.Decode[event.Charge](e)
+		if err == nil && c.Customer == nil {
+			err = stream.Permanent(errors.New("the refund names no customer"))
+		}
+		if err != nil {
+			return Mail{}, "", err
+		}
+		return letter(event.NotifyRefunded, e.Key, *c.Customer, "Your money is on its way back",
+			fmt.Sprintf("we have given back %s.", amount(c.Amount))), event.NotifyRefunded, nil
+	}
+	return Mail{}, "", stream.Permanent(fmt.Errorf("no mail is written about %s", e.Type))
+}
+
+func letter(fact event.Type, order string, to event.Customer, subject, text string) Mail {
+	return Mail{
+		ID:      string(fact) + "." + order + "@ordertrail.example",
+		To:      to,
+		Subject: subject,
+		Text:    fmt.Sprintf("Dear %s,\n\n%s\n\nOrder %s\n", to.Name, text, order),
+	}
+}
+
+func amount(m event.Money) string {
+	return fmt.Sprintf("%d.%02d %s", m.Amount/100, m.Amount%100, m.Currency)
+}
+
+func explain(reason string) string {
+	switch reason {
+	case event.ReasonCustomer:
+		return "you asked us to"
+	case event.ReasonDeadline:
+		return "we could not conclude it in time"
+	case event.ReasonPaymentDeclined:
+		return "your card was declined"
+	case event.ReasonOutOfStock:
+		return "we do not have everything that you ordered"
+	case event.ReasonUndeliverable:
+		return "the carrier can not deliver to your address"
+	}
+	return reason
+}

@@ -1,0 +1,177 @@
+// Package orders is the shop's door: its HTTP API takes orders in, says what
+// became of them, and takes requests to cancel them.
+package orders
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/trace"
+
+	"ordertrail/internal/catalog"
+	"ordertrail/internal/event"
+	"ordertrail/internal/service"
+	"ordertrail/internal/stream"
+	"ordertrail/pkg/tracing"
+)
+
+// Name is the service's.
+const Name = "orders"
+
+// DefaultHTTPAddr is where the API listens if HTTP_ADDR says nothing.
+const DefaultHTTPAddr = "127.0.0.1:8080"
+
+type orders struct {
+	*service.Runtime
+	recent *recent
+}
+
+// Wire makes the service.
+func Wire(rt *service.Runtime) (service.Part, error) {
+	o := &orders{Runtime: rt, recent: newRecent()}
+	return service.Part{Run: o.follow, HTTP: o.routes()}, nil
+}
+
+var (
+	errNotFound = errors.New("there is no such order")
+	errOver     = errors.New("the order is concluded")
+	errKeyUsed  = errors.New("the Idempotency-Key was used for another request")
+)
+
+// place publishes orders.created, the event that everything else follows from. A
+// key that was used before leads to the order that was placed with it.
+func (o *orders) place(ctx context.Context, r request, key string) (Order, error) {
+	created := r.order(event.NewOrderID(), time.Now())
+	guard := stream.First(event.OrderCreated, created.OrderID)
+	if key != "" {
+		guard.MsgID = "key/" + hash([]byte(key))
+	}
+	ctx = ofOrder(ctx, created.OrderID)
+	stored, err := o.Stream.PublishOnce(ctx, event.Draft{Type: event.OrderCreated, Payload: created}, guard)
+	if err != nil {
+		return Order{}, err
+	}
+	if !stored.Duplicate {
+		return o.get(ctx, created.OrderID, stored.Sequence)
+	}
+	first, err := o.first(ctx, stored.Sequence)
+	if err != nil {
+		return Order{}, err
+	}
+	before, err := event.Decode[event.Created](first)
+	if err != nil {
+		return Order{}, err
+	}
+	if before.RequestHash != created.RequestHash {
+		return Order{}, errKeyUsed
+	}
+	trace.SpanFromContext(ctx).SetAttributes(event.OrderIDKey.String(before.OrderID), attribute.Bool("order.repeated_request", true))
+	return o.get(ctx, before.OrderID, stored.Sequence)
+}
+
+// first reads the message that a duplicate answer points at. The replica that
+// answers may not have it yet.
+func (o *orders) first(ctx context.Context, sequence uint64) (event.Event, error) {
+	for {
+		e, err := o.Stream.At(ctx, sequence)
+		if err == nil || ctx.Err() != nil {
+			return e, err
+		}
+		if wait(ctx, readAgain) != nil {
+			return e, err
+		}
+	}
+}
+
+// cancel publishes orders.cancelled, which asks for the order's end; fulfillment
+// decides whether it still can be.
+func (o *orders) cancel(ctx context.Context, id string) (Order, error) {
+	ctx = ofOrder(ctx, id)
+	events, err := o.read(ctx, id, 0)
+	if err != nil {
+		return Order{}, err
+	}
+	created, ok := event.Find(events, event.OrderCreated)
+	if !ok {
+		return Order{}, errNotFound
+	}
+	trace.SpanFromContext(ctx).AddLink(o.Tracing.Link(created.Header,
+		tracing.RelationshipKey.String("cancels"), event.OrderIDKey.String(id)))
+	if now := fold(events); now.concluded() {
+		return now, errOver
+	}
+	stored, err := o.Stream.PublishOnce(ctx, event.Draft{
+		Type:    event.OrderCancelled,
+		Payload: event.CancelRequested{OrderKey: event.OrderKey{OrderID: id}, Reason: event.ReasonCustomer},
+	}, stream.After(event.OrderCancelled, id, created.Sequence))
+	if err != nil {
+		return Order{}, err
+	}
+	return o.get(ctx, id, stored.Sequence)
+}
+
+// get returns the order as its events tell it, up to sequence at least.
+func (o *orders) get(ctx context.Context, id string, sequence uint64) (Order, error) {
+	events, err := o.read(ctx, id, sequence)
+	if err != nil {
+		return Order{}, err
+	}
+	if _, ok := event.Find(events, event.OrderCreated); !ok {
+		return Order{}, errNotFound
+	}
+	return fold(events), nil
+}
+
+// A replica may lag behind the one that took the order: one that is younger than
+// young and not found is looked for again, for as long as patience.
+const (
+	young     = 5 * time.Second
+	patience  = time.Second
+	readAgain = 20 * time.Millisecond
+)
+
+func (o *orders) read(ctx context.Context, id string, sequence uint64) ([]event.Event, error) {
+	for until := time.Now().Add(patience); ; {
+		events, err := o.Stream.Order(ctx, id, sequence)
+		if err != nil || len(events) > 0 || age(id) > young || time.Now().After(until) {
+			return events, err
+		}
+		if err := wait(ctx, readAgain); err != nil {
+			return nil, fmt.Errorf("read order %s: %w", id, err)
+		}
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ofOrder names the order on the request's span and in the baggage of everything
+// that follows from it.
+func ofOrder(ctx context.Context, id string) context.Context {
+	trace.SpanFromContext(ctx).SetAttributes(event.OrderIDKey.String(id))
+	member, err := baggage.NewMember(string(event.OrderIDKey), id)
+	if err != nil {
+		return ctx
+	}
+	bag, err := baggage.New(member)
+	if err != nil {
+		return ctx
+	}
+	return baggage.ContextWithBaggage(ctx, bag)
+}
+
+// products is the catalogue as the API shows it.
+func (o *orders) products(w http.ResponseWriter, _ *http.Request) {
+	o.answer(w, http.StatusOK, map[string]any{"products": catalog.Products()})
+}

@@ -1,0 +1,134 @@
+// Package payments charges cards: it answers every order with
+// payments.confirmed or payments.declined, and gives the money back when an
+// order is cancelled after all.
+package payments
+
+import (
+	"context"
+	"errors"
+
+	"ordertrail/internal/event"
+	"ordertrail/internal/service"
+	"ordertrail/internal/stream"
+)
+
+// Name is the service's, and its durable consumer's.
+const Name = "payments"
+
+// Consumes lists the events that payments acts on.
+var Consumes = []string{
+	event.OrderCreated.Every(),         // charge, then confirmed or declined
+	event.FulfillmentCancelled.Every(), // close: refund what was charged
+}
+
+type payments struct {
+	*service.Runtime
+	gateway Gateway
+}
+
+// Wire makes the service with the simulated card gateway.
+func Wire(rt *service.Runtime) (service.Part, error) { return New(rt, SimulatedGateway{}), nil }
+
+// New makes the service.
+func New(rt *service.Runtime, gateway Gateway) service.Part {
+	p := &payments{rt, gateway}
+	return service.Part{Run: func(ctx context.Context) error {
+		return rt.Stream.Consume(ctx, Name, p.handle)
+	}}
+}
+
+func (p *payments) handle(ctx context.Context, e event.Event) error {
+	switch e.Type {
+	case event.OrderCreated:
+		return p.pay(ctx, e)
+	case event.FulfillmentCancelled:
+		return p.close(ctx, e)
+	}
+	return nil
+}
+
+// pay decides the order's payment. Of all who decide it (a redelivery, another
+// replica, close) one publishes; who comes too late takes back what it did.
+func (p *payments) pay(ctx context.Context, e event.Event) error {
+	order, err := event.Decode[event.Created](e)
+	if err != nil {
+		return err
+	}
+	outcome := event.Draft{Type: event.PaymentConfirmed}
+	chargeID, err := p.charge(ctx, Charge{
+		Key: order.OrderID, Token: order.Payment.Token, Amount: order.Total, Attempt: e.Delivery,
+	})
+	switch {
+	case err == nil:
+		outcome.Payload = event.Charge{OrderKey: order.OrderKey, ChargeID: chargeID, Amount: order.Total}
+	case errors.Is(err, ErrDeclined):
+		outcome = declined(order.OrderKey, event.ReasonPaymentDeclined)
+	default:
+		return err
+	}
+	_, err = p.Stream.PublishOnce(ctx, outcome, stream.First(outcome.Type, e.Key))
+	if errors.Is(err, stream.ErrConflict) && outcome.Type == event.PaymentConfirmed {
+		return p.refund(ctx, e.Key) // closed while we charged
+	}
+	if errors.Is(err, stream.ErrConflict) {
+		return nil
+	}
+	return err
+}
+
+// close ends payment's side of a cancelled order, whatever stage it is at.
+func (p *payments) close(ctx context.Context, e event.Event) error {
+	cancelled, err := event.Decode[event.Conclusion](e)
+	if err != nil {
+		return err
+	}
+	for {
+		mine, err := p.Stream.Last(ctx, Name+".*."+e.Key, e.Sequence)
+		if err != nil {
+			return err
+		}
+		if _, ok := event.Find(mine, event.PaymentDeclined); ok {
+			return nil // nothing was charged
+		}
+		// The money goes back before the fact is told: told first, a crash in
+		// between would keep it.
+		if err := p.refund(ctx, e.Key); err != nil {
+			return err
+		}
+		confirmed, ok := event.Find(mine, event.PaymentConfirmed)
+		if !ok {
+			// Nothing decided yet: decide it, so that a charge still under way finds
+			// the order closed.
+			d := declined(cancelled.OrderKey, event.ReasonOrderCancelled)
+			_, err = p.Stream.PublishOnce(ctx, d, stream.First(d.Type, e.Key))
+			if errors.Is(err, stream.ErrConflict) {
+				continue // confirmed after we looked
+			}
+			return err
+		}
+		charge, err := event.Decode[event.Charge](confirmed)
+		if err != nil {
+			return err
+		}
+		charge.Customer = &cancelled.Customer
+		_, err = p.Stream.PublishOnce(ctx, event.Draft{Type: event.PaymentRefunded, Payload: charge},
+			stream.After(event.PaymentRefunded, e.Key, confirmed.Sequence))
+		return err
+	}
+}
+
+func declined(order event.OrderKey, reason string) event.Draft {
+	return event.Draft{Type: event.PaymentDeclined, Payload: event.Refused{OrderKey: order, Reason: reason}}
+}
+
+func (p *payments) charge(ctx context.Context, c Charge) (id string, err error) {
+	err = p.Call(ctx, "charge card", func(ctx context.Context) error {
+		id, err = p.gateway.Charge(ctx, c)
+		return err
+	}, ErrDeclined)
+	return id, err
+}
+
+func (p *payments) refund(ctx context.Context, key string) error {
+	return p.Call(ctx, "refund card", func(ctx context.Context) error { return p.gateway.Refund(ctx, key) })
+}
