@@ -238,3 +238,12 @@ const (
 	spanID1  = "b7ad6b7169203331"
 	valid    = "00-" + traceID1 + "-" + spanID1 + "-01"
 )
+
+// linked is the start option a fan-in uses.
+func (tap tracetap) linked(headers ...nats.Header) trace.SpanStartOption {
+	var links []trace.Link
+	for _, h := range headers {
+		links = append(links, tap.Link(h))
+	}
+	return trace.WithLinks(links...)
+}
