@@ -185,4 +185,3 @@ func await(ctx context.Context, done func() bool) {
 		time.Sleep(pollEvery)
 	}
 }
-

@@ -23,17 +23,23 @@ const (
 	maxAnswer   = 256 // messages of one answer; an order has at most 14
 )
 
-// Last returns the last event on each subject that matches filter, in stream
-// order, as a replica knows it that has applied at least sequence upTo.
+// Order returns an order's events in stream order, as a replica knows them that
+// has applied at least sequence upTo: that of an event of this order, or 0.
 //
-// Any replica may answer, and one that lags would show an order without its
+// Any replica may answer, and one that lags would show the order without its
 // newest events. A replica applies messages in order, though, so one that has
-// applied upTo shows everything that came before it; Last asks again until one
+// applied upTo shows everything that came before it; Order asks again until one
 // does. With upTo 0 it takes what the first replica knows, which may be nothing.
 //
 // Messages that no service published as they stand are left out, with a warning
-// in the log. Last fails only when ctx ends or the connection was closed for good.
-func (c *Client) Last(ctx context.Context, filter string, upTo uint64) ([]event.Event, error) {
+// in the log. Order fails only when ctx ends or the connection was closed for
+// good.
+func (c *Client) Order(ctx context.Context, id string, upTo uint64) ([]event.Event, error) {
+	return c.last(ctx, "*.*."+id, upTo)
+}
+
+// last returns the last event on each subject that matches filter; see Order.
+func (c *Client) last(ctx context.Context, filter string, upTo uint64) ([]event.Event, error) {
 	for wait := staleWait; ; wait = min(2*wait, staleMax) {
 		events, applied, err := c.readLast(ctx, filter)
 		if err == nil && applied >= upTo {
@@ -43,14 +49,9 @@ func (c *Client) Last(ctx context.Context, filter string, upTo uint64) ([]event.
 			err = fmt.Errorf("the replica has applied %d of %d messages", applied, upTo)
 		}
 		if errors.Is(err, nats.ErrConnectionClosed) || pause(ctx, wait) != nil {
-			return nil, fmt.Errorf("read the last events on %s: %w", filter, err)
+			return nil, fmt.Errorf("read the events on %s: %w", filter, err)
 		}
 	}
-}
-
-// Order returns all events of one order; see Last.
-func (c *Client) Order(ctx context.Context, id string, upTo uint64) ([]event.Event, error) {
-	return c.Last(ctx, "*.*."+id, upTo)
 }
 
 // readLast is one batched direct get: the messages in ascending sequence, then
@@ -107,7 +108,9 @@ func (c *Client) endOfAnswer(h nats.Header, events []event.Event) ([]event.Event
 		}
 		return events, applied, nil
 	case status == "404" && len(events) == 0:
-		return nil, 0, nil // nothing matches; it does not say up to where
+		// Nothing matches. It does not say up to where, so to who knows of a message
+		// that does match, this replica lags.
+		return nil, 0, nil
 	case status == "503":
 		return nil, 0, nats.ErrNoResponders
 	default:
@@ -139,20 +142,20 @@ func (c *Client) At(ctx context.Context, sequence uint64) (event.Event, error) {
 // with the server's own behind them. A publisher can store headers of the
 // server's names too, hence the last value of each is the one to believe.
 func storedEvent(h nats.Header, data []byte) (event.Event, error) {
-	e, err := event.Check(last(h, jetstream.SubjectHeader), h, data)
+	e, err := event.Check(lastValue(h, jetstream.SubjectHeader), h, data)
 	if err != nil {
 		return e, err
 	}
-	if e.Sequence, err = strconv.ParseUint(last(h, jetstream.SequenceHeader), 10, 64); err != nil {
+	if e.Sequence, err = strconv.ParseUint(lastValue(h, jetstream.SequenceHeader), 10, 64); err != nil {
 		return e, fmt.Errorf("sequence of stored %s: %w", e.Subject, err)
 	}
-	if e.Time, err = time.Parse(time.RFC3339Nano, last(h, jetstream.TimeStampHeaer)); err != nil {
+	if e.Time, err = time.Parse(time.RFC3339Nano, lastValue(h, jetstream.TimeStampHeaer)); err != nil {
 		return e, fmt.Errorf("time of stored %s: %w", e.Subject, err)
 	}
 	return e, nil
 }
 
-func last(h nats.Header, key string) string {
+func lastValue(h nats.Header, key string) string {
 	values := h[key]
 	if len(values) == 0 {
 		return ""

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 
 	"ordertrail/internal/event"
 )
@@ -102,6 +103,19 @@ func (c *Client) Fence(ctx context.Context, l event.Lease) (token uint64, err er
 	return ack.Sequence, nil
 }
 
+// Restock adds units of an SKU to the stock. An error leaves open whether it did.
+func (c *Client) Restock(ctx context.Context, sku string, units int) error {
+	d := event.Draft{Type: event.StockAdded, Payload: event.Stock{SKU: sku, Quantity: units}}
+	m, err := d.Message(time.Now())
+	if err != nil {
+		return err
+	}
+	if _, err := c.tracing.Publish(ctx, c.js, m, jetstream.WithMsgID("restock/"+nuid.Next())); err != nil {
+		return fmt.Errorf("restock %s: %w", sku, err)
+	}
+	return nil
+}
+
 // publish tries until the outcome is known.
 func (c *Client) publish(ctx context.Context, m *nats.Msg, g Guard) (*jetstream.PubAck, error) {
 	opts := []jetstream.PublishOpt{
@@ -153,7 +167,7 @@ func (c *Client) lost(ctx context.Context, subject string, g Guard, refusal *jet
 	if err != nil {
 		return nil, fmt.Errorf("refusal %q names no sequence", refusal.Description)
 	}
-	events, err := c.Last(ctx, g.Filter, upTo)
+	events, err := c.last(ctx, g.Filter, upTo)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,7 @@
 // is its rules alone:
 //
 //   - [Client.PublishOnce]: an event is stored once, for ever, whatever is retried
-//   - [Client.Last]: an order's events read back from the stream, as the state
+//   - [Client.Order]: an order's events read back from the stream, as the state
 //   - [Client.Consume]: competing consumers on a durable, with explicit acks
 //   - [Client.Follow]: folding the log in stream order
 //   - [Client.Lead]: one active writer by lease

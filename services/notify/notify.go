@@ -60,9 +60,12 @@ func (n *notify) handle(ctx context.Context, e event.Event) error {
 	if err != nil {
 		return err
 	}
-	sent, err := n.Stream.Last(ctx, fact.Subject(e.Key), e.Sequence)
-	if err != nil || len(sent) > 0 {
+	events, err := n.Stream.Order(ctx, e.Key, e.Sequence)
+	if err != nil {
 		return err
+	}
+	if _, sent := event.Find(events, fact); sent {
+		return nil
 	}
 	trace.SpanFromContext(ctx).SetAttributes(attribute.String("notification.channel", n.mailer.Channel()))
 	if err := n.Call(ctx, "send mail", func(ctx context.Context) error { return n.mailer.Send(ctx, mail) }); err != nil {

@@ -83,11 +83,11 @@ func (p *payments) close(ctx context.Context, e event.Event) error {
 		return err
 	}
 	for {
-		mine, err := p.Stream.Last(ctx, Name+".*."+e.Key, e.Sequence)
+		events, err := p.Stream.Order(ctx, e.Key, e.Sequence)
 		if err != nil {
 			return err
 		}
-		if _, ok := event.Find(mine, event.PaymentDeclined); ok {
+		if _, ok := event.Find(events, event.PaymentDeclined); ok {
 			return nil // nothing was charged
 		}
 		// The money goes back before the fact is told: told first, a crash in
@@ -95,7 +95,7 @@ func (p *payments) close(ctx context.Context, e event.Event) error {
 		if err := p.refund(ctx, e.Key); err != nil {
 			return err
 		}
-		confirmed, ok := event.Find(mine, event.PaymentConfirmed)
+		confirmed, ok := event.Find(events, event.PaymentConfirmed)
 		if !ok {
 			// Nothing decided yet: decide it, so that a charge still under way finds
 			// the order closed.

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+
+	"ordertrail/internal/demo"
+	"ordertrail/internal/load"
+	"ordertrail/internal/service"
+	"ordertrail/internal/stream"
+	"ordertrail/internal/system"
+	"ordertrail/pkg/tracing/setup"
+)
+
+// flags makes a command's flag set, which prints its errors once.
+func flags(name string) *flag.FlagSet {
+	f := flag.NewFlagSet(name, flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.Usage = func() {}
+	return f
+}
+
+// parse reads a command's flags and refuses arguments beside them.
+func parse(f *flag.FlagSet, args []string) error {
+	err := f.Parse(args)
+	if err == flag.ErrHelp {
+		fmt.Print(usage)
+		f.SetOutput(os.Stdout)
+		f.PrintDefaults()
+		return err
+	}
+	if err == nil && f.NArg() > 0 {
+		err = fmt.Errorf("unexpected %q", f.Arg(0))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w (go run . help lists the commands and flags)", f.Name(), err)
+	}
+	return nil
+}
+
+func runDemo(ctx context.Context, args []string) error {
+	f := flags("demo")
+	store := f.String("store", "", "keep the streams in this directory")
+	once := f.Bool("once", false, "stop after the scenarios")
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	settings, err := service.ReadSettings()
+	if err != nil {
+		return err
+	}
+	// The story is the output; the log adds what went wrong, some of it on purpose.
+	level := settings.LogLevel
+	if os.Getenv("LOG_LEVEL") == "" {
+		level = slog.LevelError
+	}
+	return demo.Run(ctx, demo.Options{
+		Store: *store, Once: *once, HTTPAddr: settings.HTTPAddr, Settings: settings,
+		Out: os.Stdout, Log: slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}),
+	})
+}
+
+func provision(ctx context.Context, args []string) error {
+	if err := parse(flags("provision"), args); err != nil {
+		return err
+	}
+	return administer(ctx, "provision", func(ctx context.Context, rt *service.Runtime) error {
+		err := stream.Provision(ctx, rt.Stream.JetStream(), stream.Topology{
+			Replicas: rt.Settings.Replicas, Durables: system.Durables(),
+		})
+		if err == nil {
+			fmt.Println("ordertrail: streams, consumers and buckets are there")
+		}
+		return err
+	})
+}
+
+func restock(ctx context.Context, args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("restock: want an SKU and a number of units, such as: go run . restock LAST-ONE 5")
+	}
+	n, err := strconv.Atoi(args[1])
+	if err != nil || n < 1 {
+		return fmt.Errorf("restock: %q is not a number of units, which is 1 or more", args[1])
+	}
+	return administer(ctx, "restock", func(ctx context.Context, rt *service.Runtime) error {
+		if err := rt.Stream.Restock(ctx, args[0], n); err != nil {
+			return err
+		}
+		fmt.Printf("ordertrail: %d more of %s\n", n, args[0])
+		return nil
+	})
+}
+
+// administer connects to the NATS server at NATS_URL and works there.
+func administer(ctx context.Context, name string, work func(context.Context, *service.Runtime) error) error {
+	settings, err := service.ReadSettings()
+	if err != nil {
+		return err
+	}
+	rt, err := service.NewRuntime(ctx, service.Config{Name: name, Settings: settings, Tracing: []setup.Option{setup.WithConsoleWriter(os.Stderr)}})
+	if err != nil {
+		return err
+	}
+	err = work(ctx, rt)
+	stopping, cancel := system.StopTimeout(ctx)
+	defer cancel()
+	if closeErr := rt.Close(stopping); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+func runLoad(ctx context.Context, args []string) error {
+	f := flags("load")
+	o := load.Options{Out: os.Stdout}
+	f.StringVar(&o.URL, "url", "http://127.0.0.1:8080", "the shop's API")
+	f.IntVar(&o.Orders, "orders", 1000, "how many orders to place")
+	f.IntVar(&o.Concurrency, "concurrency", 16, "how many customers at once")
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	return load.Run(ctx, o)
+}
