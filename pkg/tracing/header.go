@@ -40,14 +40,15 @@ func isField(k string, fields []string) bool {
 	return false
 }
 
-// cloneHeader returns a copy of h, with room for more headers, without those
-// in fields.
+// cloneHeader returns a copy of h, with room for one more header, without those
+// in fields. More room would cost every message a larger map, of which a
+// traceparent alone, the usual case, needs none.
 func cloneHeader(h nats.Header, fields []string) nats.Header {
 	values := 0
 	for _, vs := range h {
 		values += len(vs)
 	}
-	clone := make(nats.Header, len(h)+len(fields))
+	clone := make(nats.Header, len(h)+1)
 	all := make([]string, 0, values)
 	for k, vs := range h {
 		if isField(k, fields) {

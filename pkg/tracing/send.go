@@ -54,11 +54,6 @@ func (t *Tracer) StartSend(ctx context.Context, msg *nats.Msg) (context.Context,
 			RelationshipKey.String("creation"), semconv.MessagingDestinationName(msg.Subject))))
 	}
 	ctx, span := t.tracer().Start(ctx, sh.name, opts...)
-	if span.IsRecording() {
-		if id := messageID(msg.Header); id != "" {
-			span.SetAttributes(semconv.MessagingMessageID(id))
-		}
-	}
 
 	s := &Send{Msg: &nats.Msg{Subject: msg.Subject, Reply: msg.Reply, Data: msg.Data, Sub: msg.Sub}, span: span}
 	if creation.IsValid() {
@@ -110,19 +105,27 @@ func (s *Send) conclude(returned *bool, ack **jetstream.PubAck, err *error) {
 	concludeUnreturned(s.span, recover())
 }
 
+// record says what is known of the message now. That includes its id, which a
+// publish option may have put into the copy's header only lately.
 func (s *Send) record(ack *jetstream.PubAck, err error) {
-	if err != nil || ack == nil || !s.span.IsRecording() {
+	if !s.span.IsRecording() {
 		return
 	}
 	attrs := make([]attribute.KeyValue, 0, 4)
-	attrs = append(attrs, streamKey.String(ack.Stream), integer(streamSequenceKey, ack.Sequence))
-	if ack.Duplicate {
-		attrs = append(attrs, duplicateKey.Bool(true))
-	}
-	// An id set by a publish option is in the copy's header only now.
 	id := messageID(s.Msg.Header)
-	if id == "" {
-		id = strconv.FormatUint(ack.Sequence, 10)
+	if err == nil && ack != nil {
+		attrs = append(attrs, streamKey.String(ack.Stream), integer(streamSequenceKey, ack.Sequence))
+		if ack.Duplicate {
+			attrs = append(attrs, duplicateKey.Bool(true))
+		}
+		if id == "" {
+			id = strconv.FormatUint(ack.Sequence, 10)
+		}
 	}
-	s.span.SetAttributes(append(attrs, semconv.MessagingMessageID(id))...)
+	if id != "" {
+		attrs = append(attrs, semconv.MessagingMessageID(id))
+	}
+	if len(attrs) > 0 {
+		s.span.SetAttributes(attrs...)
+	}
 }
