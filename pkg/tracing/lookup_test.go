@@ -29,9 +29,7 @@ func TestGlobals(t *testing.T) {
 		s.End(nil, nil)
 		return s.Msg.Header
 	}
-	if h := send(nil); len(h) != 0 {
-		t.Errorf("header is %v before the setup", h)
-	}
+	send(nil) // OpenTelemetry's own delegates, unless an earlier run replaced them
 	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
 	for range 2 {
 		spans := tracetest.NewSpanRecorder()
@@ -83,7 +81,8 @@ func TestShapesAreBounded(t *testing.T) {
 		t.Errorf("%d shapes kept, want %d", n, maxShapes)
 	}
 	key := shapeKey{operation: opAck, template: "0"}
-	if tracer.shape(shapeKey{operation: opProcess, template: "0"}) != tracer.shape(shapeKey{operation: opProcess, template: "0"}) {
+	known := shapeKey{operation: opProcess, template: "0"}
+	if first := tracer.shape(known); first != tracer.shape(known) {
 		t.Error("a known shape was made again")
 	}
 	if s := tracer.shape(key); s.name != "ack 0" {
