@@ -39,15 +39,23 @@ const (
 // LeaseKey ends the subject of the inventory writer's fencing message.
 const LeaseKey = "main"
 
-// known tells the types apart by what ends their subjects: true for an order id.
-var known = map[Type]bool{
-	OrderCreated: true, OrderCancelled: true,
-	PaymentConfirmed: true, PaymentDeclined: true, PaymentRefunded: true,
-	InventoryReserved: true, InventoryRejected: true, InventoryReleased: true,
-	FulfillmentShipped: true, FulfillmentCancelled: true,
-	NotifyReceived: true, NotifyShipped: true, NotifyCancelled: true, NotifyRefunded: true,
-	StockAdded: false, StockLease: false,
+// OfOrder lists the types of event that an order can have: each once at most.
+var OfOrder = []Type{
+	OrderCreated, OrderCancelled,
+	PaymentConfirmed, PaymentDeclined, PaymentRefunded,
+	InventoryReserved, InventoryRejected, InventoryReleased,
+	FulfillmentShipped, FulfillmentCancelled,
+	NotifyReceived, NotifyShipped, NotifyCancelled, NotifyRefunded,
 }
+
+// known holds every type; true for those whose subject ends in an order id.
+var known = func() map[Type]bool {
+	types := map[Type]bool{StockAdded: false, StockLease: false}
+	for _, t := range OfOrder {
+		types[t] = true
+	}
+	return types
+}()
 
 // Subject is where the event of this type about key (an order id, an SKU) is
 // published.

@@ -20,11 +20,12 @@ const (
 	readTimeout = time.Second      // for one attempt; the caller's context bounds all of them
 	staleWait   = time.Millisecond // before asking a replica that lags again, doubled up to staleMax
 	staleMax    = 50 * time.Millisecond
-	maxAnswer   = 256 // messages of one answer; an order has at most 14
+	maxAnswer   = 32 // messages of one answer; an order has 14 at most
 )
 
-// Order returns an order's events in stream order, as a replica knows them that
-// has applied at least sequence upTo: that of an event of this order, or 0.
+// Order returns an order's events of the types given (none: all there are), in
+// stream order, as a replica knows them that has applied at least sequence upTo:
+// that of an event of this order and of these types, or 0.
 //
 // Any replica may answer, and one that lags would show the order without its
 // newest events. A replica applies messages in order, though, so one that has
@@ -34,14 +35,22 @@ const (
 // Messages that no service published as they stand are left out, with a warning
 // in the log. Order fails only when ctx ends or the connection was closed for
 // good.
-func (c *Client) Order(ctx context.Context, id string, upTo uint64) ([]event.Event, error) {
-	return c.last(ctx, "*.*."+id, upTo)
+func (c *Client) Order(ctx context.Context, id string, upTo uint64, types ...event.Type) ([]event.Event, error) {
+	if len(types) == 0 {
+		types = event.OfOrder
+	}
+	// By name, no wildcard: whatever else is stored about the order stays out.
+	subjects := make([]string, len(types))
+	for i, t := range types {
+		subjects[i] = t.Subject(id)
+	}
+	return c.last(ctx, upTo, subjects...)
 }
 
-// last returns the last event on each subject that matches filter; see Order.
-func (c *Client) last(ctx context.Context, filter string, upTo uint64) ([]event.Event, error) {
+// last returns the last event on each subject that matches a filter; see Order.
+func (c *Client) last(ctx context.Context, upTo uint64, filters ...string) ([]event.Event, error) {
 	for wait := staleWait; ; wait = min(2*wait, staleMax) {
-		events, applied, err := c.readLast(ctx, filter)
+		events, applied, err := c.readLast(ctx, filters)
 		if err == nil && applied >= upTo {
 			return events, nil
 		}
@@ -49,7 +58,7 @@ func (c *Client) last(ctx context.Context, filter string, upTo uint64) ([]event.
 			err = fmt.Errorf("the replica has applied %d of %d messages", applied, upTo)
 		}
 		if errors.Is(err, nats.ErrConnectionClosed) || pause(ctx, wait) != nil {
-			return nil, fmt.Errorf("read the events on %s: %w", filter, err)
+			return nil, fmt.Errorf("read the events on %s: %w", strings.Join(filters, ", "), err)
 		}
 	}
 }
@@ -57,8 +66,8 @@ func (c *Client) last(ctx context.Context, filter string, upTo uint64) ([]event.
 // readLast is one batched direct get: the messages in ascending sequence, then
 // an end marker that tells how far the answering replica is. An answer without
 // its end marker is no answer.
-func (c *Client) readLast(ctx context.Context, filter string) (events []event.Event, applied uint64, err error) {
-	request, err := json.Marshal(map[string][]string{"multi_last": {filter}})
+func (c *Client) readLast(ctx context.Context, filters []string) (events []event.Event, applied uint64, err error) {
+	request, err := json.Marshal(map[string][]string{"multi_last": filters})
 	if err != nil {
 		return nil, 0, err
 	}

@@ -55,9 +55,10 @@ func Fenced(lease string, token uint64, msgID string) Guard {
 	return Guard{Filter: lease, Last: token, MsgID: msgID}
 }
 
-// Stored says where an event is.
+// Stored is a published event, and where it is.
 type Stored struct {
-	Sequence uint64
+	event.Event // its Time is the publisher's, not the stream's
+
 	// Duplicate: the guard's MsgID was seen within the duplicate window, and
 	// Sequence is that earlier message's, which may be another event.
 	Duplicate bool
@@ -70,7 +71,8 @@ type Stored struct {
 // It returns ErrConflict if another event holds the place. Any other error
 // means that the outcome is unknown still when ctx ended: publish again later.
 func (c *Client) PublishOnce(ctx context.Context, d event.Draft, g Guard) (Stored, error) {
-	m, err := d.Message(time.Now())
+	now := time.Now()
+	m, err := d.Message(now)
 	if err != nil {
 		return Stored{}, Permanent(err)
 	}
@@ -83,7 +85,10 @@ func (c *Client) PublishOnce(ctx context.Context, d event.Draft, g Guard) (Store
 	if c.onStore != nil {
 		c.onStore(d.Type, d.Payload.Key())
 	}
-	return Stored{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+	return Stored{Duplicate: ack.Duplicate, Event: event.Event{
+		Type: d.Type, Key: d.Payload.Key(), Subject: m.Subject, Sequence: ack.Sequence,
+		Time: now, Header: send.Msg.Header, Data: m.Data,
+	}}, nil
 }
 
 // Fence publishes a lease message, which shuts out every writer that holds an
@@ -167,7 +172,7 @@ func (c *Client) lost(ctx context.Context, subject string, g Guard, refusal *jet
 	if err != nil {
 		return nil, fmt.Errorf("refusal %q names no sequence", refusal.Description)
 	}
-	events, err := c.last(ctx, g.Filter, upTo)
+	events, err := c.last(ctx, upTo, g.Filter)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,13 @@ var Consumes = []string{
 	event.OrderCancelled.Every(), // the customer (or the deadline) was first
 }
 
+// reads lists what the verdict about an order depends on.
+var reads = []event.Type{
+	event.OrderCreated, event.OrderCancelled,
+	event.PaymentConfirmed, event.PaymentDeclined,
+	event.InventoryReserved, event.InventoryRejected,
+}
+
 type fulfillment struct {
 	*service.Runtime
 	carrier Carrier
@@ -47,7 +54,7 @@ func New(rt *service.Runtime, carrier Carrier) service.Part {
 // if e is the one that decides it. It remembers nothing between events: any
 // replica can take any of them, in any order, again and again.
 func (f *fulfillment) handle(ctx context.Context, e event.Event) error {
-	events, err := f.Stream.Order(ctx, e.Key, e.Sequence)
+	events, err := f.Stream.Order(ctx, e.Key, e.Sequence, reads...)
 	if err != nil {
 		return err
 	}

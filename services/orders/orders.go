@@ -57,7 +57,7 @@ func (o *orders) place(ctx context.Context, r request, key string) (Order, error
 		return Order{}, err
 	}
 	if !stored.Duplicate {
-		return o.get(ctx, created.OrderID, stored.Sequence)
+		return fold([]event.Event{stored.Event}), nil
 	}
 	first, err := o.first(ctx, stored.Sequence)
 	if err != nil {

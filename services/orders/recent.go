@@ -17,6 +17,9 @@ const (
 	recentRead = 5000 // messages read back for it at a start
 )
 
+// listed is what the list is folded from: what changes an order's state.
+var listed = []string{"orders.*.*", "fulfillment.*.*", event.PaymentRefunded.Every()}
+
 // recent is the list of the newest orders, folded from the stream.
 type recent struct {
 	mu     sync.Mutex
@@ -34,7 +37,7 @@ func (o *orders) follow(ctx context.Context) error {
 			from = last - recentRead
 		}
 	}
-	return o.Stream.Follow(ctx, []string{"*.*.*"}, from, func(m jetstream.Msg) error {
+	return o.Stream.Follow(ctx, listed, from, func(m jetstream.Msg) error {
 		if e, err := stream.EventOf(m); err == nil {
 			o.recent.apply(e)
 		}
@@ -46,7 +49,7 @@ func (r *recent) apply(e event.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e.Type == event.OrderCreated {
-		r.orders[e.Key] = &Order{Events: []Event{}}
+		r.orders[e.Key] = &Order{}
 		r.ids = append(r.ids, e.Key)
 		if len(r.ids) > recentKept {
 			delete(r.orders, r.ids[0])

@@ -83,7 +83,7 @@ func (p *payments) close(ctx context.Context, e event.Event) error {
 		return err
 	}
 	for {
-		events, err := p.Stream.Order(ctx, e.Key, e.Sequence)
+		events, err := p.Stream.Order(ctx, e.Key, e.Sequence, e.Type, event.PaymentConfirmed, event.PaymentDeclined)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,168 @@
+package system_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
+	"ordertrail/internal/demo"
+	"ordertrail/internal/event"
+	"ordertrail/internal/stream"
+	"ordertrail/internal/system"
+	"ordertrail/internal/system/systemtest"
+	"ordertrail/pkg/tracing/setup"
+)
+
+// discard takes spans as a fast exporter would.
+type discard struct{}
+
+func (discard) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { return nil }
+func (discard) Shutdown(context.Context) error                             { return nil }
+
+// BenchmarkFlow measures whole orders: from the HTTP request to the parcel,
+// through all six services, on an embedded server with a file store.
+//
+// Each customer orders again when their parcel is on its way: "busy" has 128 of
+// them, "idle" one. Both report orders/s, and how long it took from created to
+// shipped by the stream's own clock.
+func BenchmarkFlow(b *testing.B) {
+	for _, tracing := range []struct {
+		name string
+		env  map[string]string
+	}{
+		{"untraced", map[string]string{"OTEL_SDK_DISABLED": "true"}},
+		{"traced", nil},
+		{"sampled=1%", map[string]string{"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}},
+	} {
+		for _, load := range []struct {
+			name      string
+			customers int
+		}{{"busy", 128}, {"idle", 1}} {
+			b.Run(tracing.name+"/"+load.name, func(b *testing.B) {
+				for k, v := range tracing.env {
+					b.Setenv(k, v)
+				}
+				benchmarkFlow(b, load.customers)
+			})
+		}
+	}
+}
+
+func benchmarkFlow(b *testing.B, customers int) {
+	sys := systemtest.Start(b, func(cfg *system.Config) {
+		cfg.Tracing = func(string) []setup.Option {
+			return []setup.Option{setup.WithSpanProcessor(sdktrace.NewBatchSpanProcessor(discard{}))}
+		}
+	})
+	parcels := follow(b, sys)
+	ctx := context.Background()
+	if _, err := demo.Play(ctx, sys.Shop, demo.Scenarios()[0]); err != nil { // warm up
+		b.Fatal(err)
+	}
+	parcels.await(b, 1)
+
+	b.ResetTimer()
+	orders := make(chan struct{})
+	var busy sync.WaitGroup
+	for range customers {
+		busy.Go(func() {
+			for range orders {
+				order, err := sys.Shop.Place(ctx, demo.Scenarios()[0])
+				if err != nil {
+					b.Error(err)
+				} else {
+					parcels.awaitOrder(b, order.ID)
+				}
+			}
+		})
+	}
+	for range b.N {
+		orders <- struct{}{}
+	}
+	close(orders)
+	busy.Wait()
+	took := parcels.await(b, b.N+1)[1:]
+	b.StopTimer()
+
+	slices.Sort(took)
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "orders/s")
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+}
+
+// parcels records how long each order took from created to shipped.
+type parcels struct {
+	mu      sync.Mutex
+	created map[string]time.Time
+	shipped map[string]bool
+	took    []time.Duration
+	change  chan struct{} // closed and replaced at each parcel
+}
+
+func follow(b *testing.B, sys *systemtest.System) *parcels {
+	p := &parcels{created: map[string]time.Time{}, shipped: map[string]bool{}, change: make(chan struct{})}
+	client, err := sys.Client()
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- client.Follow(ctx, []string{event.OrderCreated.Every(), event.FulfillmentShipped.Every()}, 1, p.apply)
+	}()
+	b.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	})
+	return p
+}
+
+func (p *parcels) apply(m jetstream.Msg) error {
+	e, err := stream.EventOf(m)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e.Type == event.OrderCreated {
+		p.created[e.Key] = e.Time
+		return nil
+	}
+	p.took = append(p.took, e.Time.Sub(p.created[e.Key]))
+	p.shipped[e.Key] = true
+	close(p.change)
+	p.change = make(chan struct{})
+	return nil
+}
+
+func (p *parcels) wait(b *testing.B, until func() bool) {
+	for {
+		p.mu.Lock()
+		ok, change := until(), p.change
+		p.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-change:
+		case <-time.After(systemtest.Patience):
+			b.Fatal("no parcel for too long")
+		}
+	}
+}
+
+func (p *parcels) await(b *testing.B, n int) []time.Duration {
+	p.wait(b, func() bool { return len(p.took) >= n })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.took)
+}
+
+func (p *parcels) awaitOrder(b *testing.B, id string) { p.wait(b, func() bool { return p.shipped[id] }) }
