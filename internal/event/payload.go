@@ -144,13 +144,17 @@ func (s Stock) valid() error {
 	return nil
 }
 
+// maxQuantity is far above what any order holds, and so far below the largest int
+// that a sum of quantities cannot overflow.
+const maxQuantity = 1_000_000_000
+
 // validItems refuses what would make stock out of nothing.
 func validItems(items []Item) error {
 	if len(items) == 0 {
 		return errors.New("no items")
 	}
 	for _, i := range items {
-		if i.Quantity < 1 {
+		if i.Quantity < 1 || i.Quantity > maxQuantity {
 			return fmt.Errorf("quantity %d of %.100q", i.Quantity, i.SKU)
 		}
 	}

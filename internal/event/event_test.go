@@ -1,0 +1,313 @@
+package event_test
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"ordertrail/internal/event"
+)
+
+const (
+	order = "019a0000-0000-7000-8000-000000000001"
+	other = "019a0000-0000-7000-8000-000000000002"
+)
+
+// drafts holds one draft of every type there is.
+func drafts() []event.Draft {
+	key := event.OrderKey{OrderID: order}
+	eur := event.Money{Amount: 3440, Currency: "EUR"}
+	customer := event.Customer{Name: "Robin Example", Email: "robin@example.com"}
+	items := []event.Item{{SKU: "COMPASS", Quantity: 2, UnitPrice: eur}}
+	charge := event.Charge{OrderKey: key, ChargeID: "ch_1", Amount: eur}
+	refused := event.Refused{OrderKey: key, Reason: event.ReasonOutOfStock}
+	reservation := event.Reservation{OrderKey: key, Items: items}
+	conclusion := event.Conclusion{OrderKey: key, Customer: customer, Items: items, Total: eur}
+	mail := event.MailSent{OrderKey: key, MessageID: "1@ordertrail.example", Channel: "smtp"}
+	return []event.Draft{
+		{Type: event.OrderCreated, Payload: event.Created{
+			OrderKey: key, Customer: customer, Items: items, Total: eur,
+			CreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
+		}},
+		{Type: event.OrderCancelled, Payload: event.CancelRequested{OrderKey: key, Reason: event.ReasonCustomer}},
+		{Type: event.PaymentConfirmed, Payload: charge},
+		{Type: event.PaymentDeclined, Payload: refused},
+		{Type: event.PaymentRefunded, Payload: charge},
+		{Type: event.InventoryReserved, Payload: reservation},
+		{Type: event.InventoryRejected, Payload: refused},
+		{Type: event.InventoryReleased, Payload: reservation},
+		{Type: event.FulfillmentShipped, Payload: conclusion},
+		{Type: event.FulfillmentCancelled, Payload: conclusion},
+		{Type: event.NotifyReceived, Payload: mail},
+		{Type: event.NotifyShipped, Payload: mail},
+		{Type: event.NotifyCancelled, Payload: mail},
+		{Type: event.NotifyRefunded, Payload: mail},
+		{Type: event.StockAdded, Payload: event.Stock{SKU: "COMPASS", Quantity: 7}},
+		{Type: event.StockLease, Payload: event.Lease{Name: event.LeaseKey, Holder: "inventory-1"}},
+	}
+}
+
+func MustMessage(tb testing.TB, d event.Draft) *nats.Msg {
+	tb.Helper()
+	m, err := d.Message(time.Date(2026, 1, 2, 4, 4, 5, 0, time.FixedZone("CET", 3600)))
+	if err != nil {
+		tb.Fatalf("message of %s: %v", d.Type, err)
+	}
+	return m
+}
+
+// Every event is a CloudEvent in binary mode whose id is its subject, and comes
+// back as what it was.
+func TestDraftMessage(t *testing.T) {
+	for _, d := range drafts() {
+		t.Run(string(d.Type), func(t *testing.T) {
+			m := MustMessage(t, d)
+			key := d.Payload.Key()
+			if got, want := m.Subject, string(d.Type)+"."+key; got != want {
+				t.Errorf("subject = %q, want %q", got, want)
+			}
+			source := "/ordertrail/" + d.Type.Domain()
+			if d.Type.Domain() == "stock" {
+				source = "/ordertrail/inventory"
+			}
+			want := map[string]string{
+				"ce-specversion": "1.0", "ce-id": m.Subject, "ce-source": source, "ce-type": string(d.Type),
+				"ce-time": "2026-01-02T03:04:05Z", "content-type": "application/json",
+			}
+			if len(m.Header) != len(want) {
+				t.Errorf("headers = %v, want %d of them", m.Header, len(want))
+			}
+			for name, value := range want {
+				if got := m.Header[name]; len(got) != 1 || got[0] != value {
+					t.Errorf("header %s = %q, want %q", name, got, value)
+				}
+			}
+			e, err := event.Check(m.Subject, m.Header, m.Data)
+			if err != nil {
+				t.Fatalf("Check: %v", err)
+			}
+			if e.Type != d.Type || e.Key != key || e.Subject != m.Subject || string(e.Data) != string(m.Data) {
+				t.Errorf("Check = %+v, want type %s and key %s", e, d.Type, key)
+			}
+			if again := MustMessage(t, d); again.Subject != m.Subject || string(again.Data) != string(m.Data) {
+				t.Errorf("the second message differs: %s %s, want %s %s", again.Subject, again.Data, m.Subject, m.Data)
+			}
+		})
+	}
+}
+
+// What would not be read back is not published.
+func TestDraftMessageRefuses(t *testing.T) {
+	for name, d := range map[string]event.Draft{
+		"NoOrderID":      {Type: event.OrderCreated, Payload: event.Created{}},
+		"NotAUUIDv7":     {Type: event.OrderCreated, Payload: event.Created{OrderKey: event.OrderKey{OrderID: "7c9e6679-7425-40de-944b-e07fc1f90ae7"}}},
+		"WildcardKey":    {Type: event.StockAdded, Payload: event.Stock{SKU: "*"}},
+		"KeyOfTwoTokens": {Type: event.StockAdded, Payload: event.Stock{SKU: "A.B"}},
+		"EmptyKey":       {Type: event.StockAdded, Payload: event.Stock{}},
+		"UnknownType":    {Type: "orders.invented", Payload: event.OrderKey{OrderID: order}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if m, err := d.Message(time.Time{}); err == nil {
+				t.Errorf("message on %s, want an error", m.Subject)
+			}
+		})
+	}
+}
+
+func TestParseSubject(t *testing.T) {
+	for _, subject := range []string{
+		"", ".", "..", "orders", "orders.created", "orders.created.", "orders.created." + order + ".", "orders.created." + order + ".x",
+		"orders.created.*", "orders.created.>", "orders.created." + strings.ToUpper("019a0000-0000-7000-8000-00000000000a"),
+		"orders.created.{" + order + "}", "orders.created.urn:uuid:" + order, "orders.created." + strings.ReplaceAll(order, "-", ""),
+		"orders.created.7c9e6679-7425-40de-944b-e07fc1f90ae7", // version 4
+		"orders.created.019a0000-0000-7000-0000-000000000001", // another variant
+		"Orders.created." + order, "orders.Created." + order, "payments.created." + order, " orders.created." + order,
+		"redrive.payments.orders.created." + order, "$JS.ACK.ORDERS.payments.1.1.1.1.0", "_INBOX.orders.x.y",
+		"stock.added.", "stock.added.A B", "stock.added.A.B", "stock.added.*", "stock.added.>", "stock.added.A\r\nB", "stock.removed.A",
+	} {
+		if typ, key, err := event.ParseSubject(subject); err == nil {
+			t.Errorf("ParseSubject(%q) = %s, %s, want an error", subject, typ, key)
+		}
+	}
+	for _, d := range drafts() {
+		typ, key, err := event.ParseSubject(d.Subject())
+		if err != nil || typ != d.Type || key != d.Payload.Key() {
+			t.Errorf("ParseSubject(%q) = %q, %q, %v, want %q, %q", d.Subject(), typ, key, err, d.Type, d.Payload.Key())
+		}
+	}
+}
+
+func TestNewOrderID(t *testing.T) {
+	before := ""
+	for range 1000 {
+		id := event.NewOrderID()
+		if !event.IsOrderID(id) {
+			t.Fatalf("IsOrderID(%q) = false", id)
+		}
+		if id <= before {
+			t.Fatalf("%s came after %s, want ascending ids", id, before)
+		}
+		before = id
+	}
+}
+
+func TestTemplate(t *testing.T) {
+	for subject, want := range map[string]string{
+		"orders.created." + order:         "orders.created.{order_id}",
+		"fulfillment.shipped." + order:    "fulfillment.shipped.{order_id}",
+		"stock.added.COMPASS":             "stock.added.{key}",
+		"stock.lease.main":                "stock.lease.{key}",
+		"":                                "",
+		"orders":                          "",
+		"orders.created":                  "",
+		"_INBOX.orders.abc":               "",
+		"redrive.notify.orders.created.x": "",
+		"$JS.API.DIRECT.GET.ORDERS":       "",
+		"deadletters.payments.42":         "",
+	} {
+		if got := event.Template(subject); got != want {
+			t.Errorf("Template(%q) = %q, want %q", subject, got, want)
+		}
+	}
+}
+
+// A message that did not get to its subject by its publisher's hand is foreign.
+func TestCheckForeign(t *testing.T) {
+	subject := event.OrderCreated.Subject(order)
+	for name, tc := range map[string]struct {
+		subject string
+		header  nats.Header
+	}{
+		"NilHeader":            {subject, nil},
+		"NoID":                 {subject, nats.Header{"ce-type": {"orders.created"}}},
+		"IDWithoutValue":       {subject, nats.Header{"ce-id": {}}},
+		"EmptyID":              {subject, nats.Header{"ce-id": {""}}},
+		"AnotherOrder":         {subject, nats.Header{"ce-id": {event.OrderCreated.Subject(other)}}},
+		"AnotherEvent":         {subject, nats.Header{"ce-id": {event.OrderCancelled.Subject(order)}}},
+		"TwoIDs":               {subject, nats.Header{"ce-id": {subject, event.OrderCreated.Subject(other)}}},
+		"TwoIDsRightOneLast":   {subject, nats.Header{"ce-id": {event.OrderCreated.Subject(other), subject}}},
+		"SameIDTwice":          {subject, nats.Header{"ce-id": {subject, subject}}},
+		"OtherCase":            {subject, nats.Header{"Ce-Id": {subject}}},
+		"TrailingSpace":        {subject, nats.Header{"ce-id": {subject + " "}}},
+		"NotAnEvent":           {"orders.invented." + order, nats.Header{"ce-id": {"orders.invented." + order}}},
+		"NotAnOrder":           {"orders.created.1", nats.Header{"ce-id": {"orders.created.1"}}},
+		"EmptySubject":         {"", nats.Header{"ce-id": {""}}},
+		"SubjectOfOtherLength": {"orders.created." + order + ".x", nats.Header{"ce-id": {"orders.created." + order + ".x"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if e, err := event.Check(tc.subject, tc.header, []byte("{}")); !errors.Is(err, event.ErrForeign) {
+				t.Errorf("Check = %+v, %v, want ErrForeign", e, err)
+			}
+		})
+	}
+}
+
+func TestDecode(t *testing.T) {
+	created := func(data string) event.Event {
+		return event.Event{Type: event.OrderCreated, Key: order, Subject: event.OrderCreated.Subject(order), Data: []byte(data)}
+	}
+	t.Run("OK", func(t *testing.T) {
+		for _, d := range drafts() {
+			m := MustMessage(t, d)
+			e, err := event.Check(m.Subject, m.Header, m.Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := decode(e)
+			if err != nil {
+				t.Errorf("Decode %s: %v", d.Type, err)
+				continue
+			}
+			if again, err := json.Marshal(got); err != nil || string(again) != string(m.Data) {
+				t.Errorf("Decode %s gives %s (%v), want %s", d.Type, again, err, m.Data)
+			}
+		}
+	})
+	item := `{"sku":"COMPASS","quantity":1,"unit_price":{"amount":1,"currency":"EUR"}}`
+	for name, data := range map[string]string{
+		"Empty":            ``,
+		"Zeros":            strings.Repeat("\x00", 100<<10),
+		"Null":             `null`,
+		"NotAnObject":      `[]`,
+		"NoKey":            `{"items":[` + item + `]}`,
+		"AnotherOrder":     `{"order_id":"` + other + `","items":[` + item + `]}`,
+		"WrongType":        `{"order_id":"` + order + `","items":"none"}`,
+		"Trailing":         `{"order_id":"` + order + `","items":[` + item + `]} {}`,
+		"NoItems":          `{"order_id":"` + order + `","items":[]}`,
+		"ItemsNull":        `{"order_id":"` + order + `","items":null}`,
+		"ItemNull":         `{"order_id":"` + order + `","items":[null]}`,
+		"ZeroQuantity":     `{"order_id":"` + order + `","items":[{"sku":"COMPASS","quantity":0}]}`,
+		"NegativeQuantity": `{"order_id":"` + order + `","items":[{"sku":"COMPASS","quantity":-1}]}`,
+		"HugeQuantity":     `{"order_id":"` + order + `","items":[{"sku":"COMPASS","quantity":9223372036854775807}]}`,
+		"FractionalAmount": `{"order_id":"` + order + `","total":{"amount":1.5}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if p, err := event.Decode[event.Created](created(data)); !errors.Is(err, event.ErrForeign) {
+				t.Errorf("Decode = %+v, %v, want ErrForeign", p, err)
+			}
+		})
+	}
+	t.Run("NegativeStock", func(t *testing.T) {
+		e := event.Event{Key: "COMPASS", Data: []byte(`{"sku":"COMPASS","quantity":-1}`)}
+		if p, err := event.Decode[event.Stock](e); !errors.Is(err, event.ErrForeign) {
+			t.Errorf("Decode = %+v, %v, want ErrForeign", p, err)
+		}
+	})
+}
+
+// The sum of an order's quantities fits an int, so that it cannot come out below
+// what is in stock.
+func TestDecodeQuantitiesAddUp(t *testing.T) {
+	half := math.MaxInt/2 + 1
+	d := event.Draft{Type: event.InventoryReserved, Payload: event.Reservation{
+		OrderKey: event.OrderKey{OrderID: order},
+		Items:    []event.Item{{SKU: "COMPASS", Quantity: half}, {SKU: "COMPASS", Quantity: half}},
+	}}
+	m := MustMessage(t, d)
+	e, err := event.Check(m.Subject, m.Header, m.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := event.Decode[event.Reservation](e); !errors.Is(err, event.ErrForeign) {
+		t.Errorf("Decode = %+v, %v, want ErrForeign", p, err)
+	}
+}
+
+func TestFind(t *testing.T) {
+	events := []event.Event{{Type: event.OrderCreated, Sequence: 1}, {Type: event.PaymentConfirmed, Sequence: 2}}
+	if e, ok := event.Find(events, event.PaymentConfirmed); !ok || e.Sequence != 2 {
+		t.Errorf("Find = %+v, %t, want sequence 2", e, ok)
+	}
+	if e, ok := event.Find(events, event.PaymentDeclined); ok {
+		t.Errorf("Find = %+v, want none", e)
+	}
+}
+
+// decode reads an event's payload as the type that its subject stands for.
+func decode(e event.Event) (event.Payload, error) {
+	switch e.Type {
+	case event.OrderCreated:
+		return event.Decode[event.Created](e)
+	case event.OrderCancelled:
+		return event.Decode[event.CancelRequested](e)
+	case event.PaymentConfirmed, event.PaymentRefunded:
+		return event.Decode[event.Charge](e)
+	case event.PaymentDeclined, event.InventoryRejected:
+		return event.Decode[event.Refused](e)
+	case event.InventoryReserved, event.InventoryReleased:
+		return event.Decode[event.Reservation](e)
+	case event.FulfillmentShipped, event.FulfillmentCancelled:
+		return event.Decode[event.Conclusion](e)
+	case event.StockAdded:
+		return event.Decode[event.Stock](e)
+	case event.StockLease:
+		return event.Decode[event.Lease](e)
+	default:
+		return event.Decode[event.MailSent](e)
+	}
+}
