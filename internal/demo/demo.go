@@ -125,7 +125,11 @@ func Play(ctx context.Context, shop Shop, sc Scenario) (orders.Order, error) {
 	defer cancel()
 	order, err := shop.Place(ctx, sc)
 	if err == nil && sc.Cancel {
-		_, err = shop.Cancel(ctx, order.ID)
+		// Not before the stock is reserved, so that the story is always the same.
+		order, err = shop.Await(ctx, order.ID, has(event.InventoryReserved))
+		if err == nil {
+			_, err = shop.Cancel(ctx, order.ID)
+		}
 	}
 	if err != nil {
 		return order, err
@@ -135,6 +139,13 @@ func Play(ctx context.Context, shop Shop, sc Scenario) (orders.Order, error) {
 		return now, errors.Join(sc.Want.check(now), err)
 	}
 	return now, nil
+}
+
+// has tells whether an order has an event of type t.
+func has(t event.Type) func(orders.Order) bool {
+	return func(o orders.Order) bool {
+		return slices.ContainsFunc(o.Events, func(e orders.Event) bool { return e.Type == t })
+	}
 }
 
 // check says what is not as wanted.

@@ -61,10 +61,11 @@ func benchmarkFlow(b *testing.B, customers int) {
 	})
 	parcels := follow(b, sys)
 	ctx := context.Background()
-	if _, err := demo.Play(ctx, sys.Shop, demo.Scenarios()[0]); err != nil { // warm up
+	warm, err := demo.Play(ctx, sys.Shop, demo.Scenarios()[0])
+	if err != nil {
 		b.Fatal(err)
 	}
-	parcels.await(b, 1)
+	parcels.await(b, warm.ID)
 
 	b.ResetTimer()
 	orders := make(chan struct{})
@@ -76,7 +77,7 @@ func benchmarkFlow(b *testing.B, customers int) {
 				if err != nil {
 					b.Error(err)
 				} else {
-					parcels.awaitOrder(b, order.ID)
+					parcels.await(b, order.ID)
 				}
 			}
 		})
@@ -86,9 +87,11 @@ func benchmarkFlow(b *testing.B, customers int) {
 	}
 	close(orders)
 	busy.Wait()
-	took := parcels.await(b, b.N+1)[1:]
 	b.StopTimer()
 
+	parcels.mu.Lock()
+	took := parcels.took[1:]
+	parcels.mu.Unlock()
 	slices.Sort(took)
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "orders/s")
 	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
@@ -99,13 +102,12 @@ func benchmarkFlow(b *testing.B, customers int) {
 type parcels struct {
 	mu      sync.Mutex
 	created map[string]time.Time
-	shipped map[string]bool
+	shipped map[string]chan struct{} // closed with the parcel, by order
 	took    []time.Duration
-	change  chan struct{} // closed and replaced at each parcel
 }
 
 func follow(b *testing.B, sys *systemtest.System) *parcels {
-	p := &parcels{created: map[string]time.Time{}, shipped: map[string]bool{}, change: make(chan struct{})}
+	p := &parcels{created: map[string]time.Time{}, shipped: map[string]chan struct{}{}}
 	client, err := sys.Client()
 	if err != nil {
 		b.Fatal(err)
@@ -129,40 +131,33 @@ func (p *parcels) apply(m jetstream.Msg) error {
 	if err != nil {
 		return err
 	}
+	if e.Type == event.FulfillmentShipped {
+		close(p.of(e.Key))
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e.Type == event.OrderCreated {
 		p.created[e.Key] = e.Time
-		return nil
+	} else {
+		p.took = append(p.took, e.Time.Sub(p.created[e.Key]))
 	}
-	p.took = append(p.took, e.Time.Sub(p.created[e.Key]))
-	p.shipped[e.Key] = true
-	close(p.change)
-	p.change = make(chan struct{})
 	return nil
 }
 
-func (p *parcels) wait(b *testing.B, until func() bool) {
-	for {
-		p.mu.Lock()
-		ok, change := until(), p.change
-		p.mu.Unlock()
-		if ok {
-			return
-		}
-		select {
-		case <-change:
-		case <-time.After(systemtest.Patience):
-			b.Fatal("no parcel for too long")
-		}
-	}
-}
-
-func (p *parcels) await(b *testing.B, n int) []time.Duration {
-	p.wait(b, func() bool { return len(p.took) >= n })
+// of returns the channel that is closed with an order's parcel.
+func (p *parcels) of(id string) chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.took)
+	if p.shipped[id] == nil {
+		p.shipped[id] = make(chan struct{})
+	}
+	return p.shipped[id]
 }
 
-func (p *parcels) awaitOrder(b *testing.B, id string) { p.wait(b, func() bool { return p.shipped[id] }) }
+func (p *parcels) await(b *testing.B, id string) {
+	select {
+	case <-p.of(id):
+	case <-time.After(systemtest.Patience):
+		b.Errorf("no parcel for order %s", id)
+	}
+}

@@ -107,9 +107,14 @@ func compose(e event.Event) (Mail, event.Type, error) {
 	return Mail{}, "", stream.Permanent(fmt.Errorf("no mail is written about %s", e.Type))
 }
 
+// MessageID names the mail about a fact of an order: the same each time.
+func MessageID(fact event.Type, order string) string {
+	return string(fact) + "." + order + "@ordertrail.example"
+}
+
 func letter(fact event.Type, order string, to event.Customer, subject, text string) Mail {
 	return Mail{
-		ID:      string(fact) + "." + order + "@ordertrail.example",
+		ID:      MessageID(fact, order),
 		To:      to,
 		Subject: subject,
 		Text:    fmt.Sprintf("Dear %s,\n\n%s\n\nOrder %s\n", to.Name, text, order),

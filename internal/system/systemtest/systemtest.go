@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"ordertrail/internal/demo"
@@ -25,7 +24,15 @@ const Patience = 20 * time.Second
 type System struct {
 	*system.System
 	Shop  demo.Shop
-	Spans *tracetest.InMemoryExporter
+	Spans Spans
+}
+
+// Spans records every span that ends, and keeps it when the system is stopped.
+type Spans struct{ *tracetest.SpanRecorder }
+
+// GetSpans returns the spans that have ended, as they were then.
+func (s Spans) GetSpans() tracetest.SpanStubs {
+	return tracetest.SpanStubsFromReadOnlySpans(s.Ended())
 }
 
 // Start runs the system until the test ends; change adjusts its configuration.
@@ -37,11 +44,11 @@ func Start(t testing.TB, change ...func(*system.Config)) *System {
 // StartOn runs the system on a server of the test's own.
 func StartOn(t testing.TB, connect func(...nats.Option) (*nats.Conn, error), change ...func(*system.Config)) *System {
 	t.Helper()
-	spans := tracetest.NewInMemoryExporter()
+	spans := Spans{tracetest.NewSpanRecorder()}
 	cfg := system.Config{
 		Connect: connect,
 		Tracing: func(string) []setup.Option {
-			return []setup.Option{setup.WithSpanProcessor(sdktrace.NewSimpleSpanProcessor(spans))}
+			return []setup.Option{setup.WithSpanProcessor(spans)}
 		},
 	}
 	for _, f := range change {
