@@ -146,11 +146,12 @@ func (t *term) decide(ctx context.Context, id string, o *order) error {
 // repetition, which is what the message id is for.
 func (t *term) publish(ctx context.Context, d event.Draft) error {
 	guard := stream.Fenced(event.StockLease.Subject(event.LeaseKey), t.token, d.Subject())
-	if _, err := t.Stream.PublishOnce(ctx, d, guard); err != nil {
+	stored, err := t.Stream.PublishOnce(ctx, d, guard)
+	if err != nil {
 		if errors.Is(err, stream.ErrConflict) {
 			return fmt.Errorf("%w: another writer has taken over", stream.ErrLeaseLost)
 		}
 		return err
 	}
-	return t.stock.apply(event.Event{Type: d.Type, Key: d.Payload.Key()})
+	return t.stock.apply(stored.Event)
 }

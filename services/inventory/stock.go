@@ -45,22 +45,31 @@ func (s *stock) apply(e event.Event) error {
 			return err
 		}
 		s.orders[e.Key] = &order{items: created.Items}
+	default:
+		o := s.orders[e.Key]
+		if o == nil {
+			return nil // closed already, or no order's event
+		}
+		if _, err := event.Decode[event.OrderKey](e); err != nil {
+			return err
+		}
+		s.advance(e, o)
+	}
+	return nil
+}
+
+// advance takes an order under way one event further.
+func (s *stock) advance(e event.Event, o *order) {
+	switch e.Type {
 	case event.InventoryReserved:
-		if o := s.orders[e.Key]; o != nil {
-			s.reserve(o)
-		}
+		s.reserve(o)
 	case event.InventoryReleased:
-		if o := s.orders[e.Key]; o != nil {
-			s.release(e.Key, o)
-		}
+		s.release(e.Key, o)
 	case event.FulfillmentCancelled:
-		if o := s.orders[e.Key]; o != nil {
-			o.cancelled = true
-		}
+		o.cancelled = true
 	case event.InventoryRejected, event.FulfillmentShipped:
 		delete(s.orders, e.Key) // nothing was taken; what was taken has left
 	}
-	return nil
 }
 
 // undecided lists the orders that a decision is asked for, in stream order.
@@ -93,7 +102,10 @@ func (s *stock) reserve(o *order) {
 	if o.reserved {
 		return
 	}
-	o.reserved, o.todo = true, nil
+	o.reserved = true
+	if !o.cancelled { // else it came while the reservation was under way, and is still to be answered
+		o.todo = nil
+	}
 	for _, i := range o.items {
 		s.available[i.SKU] -= i.Quantity
 	}

@@ -1,0 +1,418 @@
+package inventory
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"ordertrail/internal/event"
+	"ordertrail/internal/service"
+)
+
+// delivered is a stored message as a follower gets it.
+type delivered struct {
+	jetstream.Msg // the rest is not called
+	msg           *nats.Msg
+	sequence      uint64
+}
+
+func (d delivered) Subject() string      { return d.msg.Subject }
+func (d delivered) Headers() nats.Header { return d.msg.Header }
+func (d delivered) Data() []byte         { return d.msg.Data }
+func (d delivered) Metadata() (*jetstream.MsgMetadata, error) {
+	return &jetstream.MsgMetadata{Sequence: jetstream.SequencePair{Stream: d.sequence}}, nil
+}
+
+// log is a stream of events, whose sequences are their places from 1.
+type log []event.Draft
+
+func (l *log) publish(d event.Draft) { *l = append(*l, d) }
+
+func (l log) MustMsg(tb testing.TB, sequence int) jetstream.Msg {
+	tb.Helper()
+	m, err := l[sequence-1].Message(time.Time{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return delivered{msg: m, sequence: uint64(sequence)}
+}
+
+func (l log) MustEvent(tb testing.TB, sequence int) event.Event {
+	tb.Helper()
+	m := l.MustMsg(tb, sequence)
+	e, err := event.Check(m.Subject(), m.Headers(), m.Data())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	e.Sequence = uint64(sequence)
+	return e
+}
+
+// follow folds the log as a standby does that has just been elected, up to where
+// its own lease message would come.
+func (l log) follow(tb testing.TB) *stock {
+	tb.Helper()
+	elected := &term{Runtime: &service.Runtime{Log: slog.New(slog.DiscardHandler)}, stock: newStock()}
+	for i := range l {
+		if err := elected.next(context.Background(), l.MustMsg(tb, i+1)); err != nil {
+			tb.Fatalf("fold %s: %v", l[i].Subject(), err)
+		}
+	}
+	return elected.stock
+}
+
+func id(n int) string { return fmt.Sprintf("019a0000-0000-7000-8000-%012d", n) }
+
+func added(sku string, n int) event.Draft {
+	return event.Draft{Type: event.StockAdded, Payload: event.Stock{SKU: sku, Quantity: n}}
+}
+
+func created(n int, items ...event.Item) event.Draft {
+	return event.Draft{Type: event.OrderCreated, Payload: event.Created{OrderKey: event.OrderKey{OrderID: id(n)}, Items: items}}
+}
+
+func concluded(t event.Type, n int, items ...event.Item) event.Draft {
+	return event.Draft{Type: t, Payload: event.Conclusion{OrderKey: event.OrderKey{OrderID: id(n)}, Items: items}}
+}
+
+func moved(t event.Type, n int, items ...event.Item) event.Draft {
+	return event.Draft{Type: t, Payload: event.Reservation{OrderKey: event.OrderKey{OrderID: id(n)}, Items: items}}
+}
+
+func rejected(n int) event.Draft {
+	return event.Draft{Type: event.InventoryRejected, Payload: event.Refused{OrderKey: event.OrderKey{OrderID: id(n)}, Reason: event.ReasonOutOfStock}}
+}
+
+func units(sku string, n int) event.Item { return event.Item{SKU: sku, Quantity: n} }
+
+func TestSuffices(t *testing.T) {
+	s := newStock()
+	s.available = map[string]int{"A": 3, "B": 1, "NONE": 0}
+	for _, tc := range []struct {
+		name  string
+		items []event.Item
+		want  bool
+	}{
+		{"Some", []event.Item{units("A", 2)}, true},
+		{"All", []event.Item{units("A", 3), units("B", 1)}, true},
+		{"OneTooMany", []event.Item{units("A", 4)}, false},
+		{"OneOfTwoTooMany", []event.Item{units("A", 1), units("B", 2)}, false},
+		{"SameSKUTwice", []event.Item{units("A", 2), units("A", 2)}, false},
+		{"SameSKUTwiceAndThere", []event.Item{units("A", 2), units("A", 1)}, true},
+		{"SoldOut", []event.Item{units("NONE", 1)}, false},
+		{"Unknown", []event.Item{units("C", 1)}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := s.suffices(tc.items); got != tc.want {
+				t.Errorf("suffices(%v) = %t, want %t", tc.items, got, tc.want)
+			}
+		})
+	}
+}
+
+// What a writer has published comes by again on its stream: the second time
+// changes nothing, whatever it is.
+func TestApplyOwnEventsTwice(t *testing.T) {
+	before := log{added("A", 5), created(1, units("A", 2)), created(2, units("A", 1))}
+	for name, own := range map[string][]event.Draft{
+		"Reserved": {moved(event.InventoryReserved, 1, units("A", 2))},
+		"Rejected": {rejected(1)},
+		"Released": {moved(event.InventoryReserved, 1, units("A", 2)), moved(event.InventoryReleased, 1, units("A", 2))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			events := append(slices.Clone(before), own...)
+			once := events.follow(t)
+			for i := len(before); i < len(events); i++ {
+				if err := once.apply(events.MustEvent(t, i+1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := events.follow(t)
+			if !maps.Equal(once.available, want.available) {
+				t.Errorf("available = %v, want %v", once.available, want.available)
+			}
+			if got, want := slices.Sorted(maps.Keys(once.orders)), slices.Sorted(maps.Keys(want.orders)); !slices.Equal(got, want) {
+				t.Errorf("orders = %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// A replica that takes over decides what the log leaves open, in stream order,
+// and nothing that is decided.
+func TestUndecided(t *testing.T) {
+	item := units("A", 1)
+	reserve, release := moved(event.InventoryReserved, 1, item), moved(event.InventoryReleased, 1, item)
+	cancel, ship := concluded(event.FulfillmentCancelled, 1, item), concluded(event.FulfillmentShipped, 1, item)
+	for _, tc := range []struct {
+		name string
+		log  log
+		want []string
+	}{
+		{"Nothing", log{}, nil},
+		{"Created", log{created(1, item)}, []string{id(1)}},
+		{"Reserved", log{created(1, item), reserve}, nil},
+		{"Rejected", log{created(1, item), rejected(1)}, nil},
+		{"Shipped", log{created(1, item), reserve, ship}, nil},
+		{"Cancelled", log{created(1, item), cancel}, []string{id(1)}},
+		{"RejectedCancelled", log{created(1, item), rejected(1), cancel}, nil},
+		{"CancelledRejected", log{created(1, item), cancel, rejected(1)}, nil},
+		{"ReservedCancelled", log{created(1, item), reserve, cancel}, []string{id(1)}},
+		// The cancellation was stored while the reservation was under way.
+		{"CancelledReserved", log{created(1, item), cancel, reserve}, []string{id(1)}},
+		{"ReservedCancelledReleased", log{created(1, item), reserve, cancel, release}, nil},
+		{"CancelledReservedReleased", log{created(1, item), cancel, reserve, release}, nil},
+		{"InStreamOrder", log{created(2, item), created(1, item), created(3, item), rejected(1)}, []string{id(2), id(3)}},
+		{"ByTheNewestQuestion", log{created(1, item), reserve, created(2, item), cancel, created(3, item)}, []string{id(2), id(1), id(3)}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := tc.log.follow(t).undecided(); !slices.Equal(got, tc.want) {
+				t.Errorf("undecided = %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// shop makes a random log the way the services write it: orders come, one writer
+// answers them some time later, fulfillment cancels some before or after that,
+// and ships some of what is reserved.
+type shop struct {
+	log
+	tb       testing.TB
+	random   *rand.Rand
+	writer   *stock         // the one writer's, folded as far as it has got
+	read     int            // how far that is
+	seeded   map[string]int // all units that ever came in
+	shipped  map[string]int // all units that left
+	state    map[int]string // of each order: "", reserved, rejected, cancelled, shipped
+	items    map[int][]event.Item
+	nextShop int
+}
+
+var skus = []string{"A", "B", "C"}
+
+func newShop(tb testing.TB, seed uint64) *shop {
+	s := &shop{
+		tb: tb, random: rand.New(rand.NewPCG(seed, seed)), writer: newStock(),
+		seeded: map[string]int{}, shipped: map[string]int{}, state: map[int]string{}, items: map[int][]event.Item{},
+	}
+	for _, sku := range skus {
+		s.add(sku, s.random.IntN(6))
+	}
+	return s
+}
+
+func (s *shop) add(sku string, n int) {
+	s.seeded[sku] += n
+	s.publish(added(sku, n))
+}
+
+func (s *shop) step() {
+	switch n := s.random.IntN(10); {
+	case n < 3: // a customer
+		s.nextShop++
+		var items []event.Item
+		for range 1 + s.random.IntN(3) {
+			items = append(items, units(skus[s.random.IntN(len(skus))], 1+s.random.IntN(3)))
+		}
+		s.items[s.nextShop] = items
+		s.publish(created(s.nextShop, items...))
+	case n < 5 && s.nextShop > 0: // fulfillment
+		order := 1 + s.random.IntN(s.nextShop)
+		switch s.state[order] {
+		case "reserved":
+			if s.random.IntN(2) == 0 {
+				s.state[order] = "shipped"
+				for _, i := range s.items[order] {
+					s.shipped[i.SKU] += i.Quantity
+				}
+				s.publish(concluded(event.FulfillmentShipped, order, s.items[order]...))
+				return
+			}
+			fallthrough
+		case "", "rejected":
+			s.state[order] = "cancelled"
+			s.publish(concluded(event.FulfillmentCancelled, order, s.items[order]...))
+		}
+	case n == 5:
+		s.add(skus[s.random.IntN(len(skus))], s.random.IntN(3))
+	default:
+		s.write()
+	}
+}
+
+// write has the writer take one message, and answer it as term.decide does.
+func (s *shop) write() {
+	if s.read == len(s.log) {
+		return
+	}
+	s.read++
+	e := s.MustEvent(s.tb, s.read)
+	if err := s.writer.apply(e); err != nil {
+		s.tb.Fatal(err)
+	}
+	o := s.writer.orders[e.Key]
+	if o == nil || e.Type != event.OrderCreated && e.Type != event.FulfillmentCancelled {
+		return
+	}
+	var order int
+	if _, err := fmt.Sscanf(e.Key[24:], "%d", &order); err != nil {
+		s.tb.Fatal(err)
+	}
+	answer := rejected(order)
+	switch {
+	case o.cancelled && o.reserved:
+		answer = moved(event.InventoryReleased, order, o.items...)
+	case !o.cancelled && s.writer.suffices(o.items):
+		answer = moved(event.InventoryReserved, order, o.items...)
+	}
+	if s.state[order] == "" {
+		s.state[order] = answer.Type.Domain()
+		if answer.Type == event.InventoryReserved {
+			s.state[order] = "reserved"
+		} else {
+			s.state[order] = "rejected"
+		}
+	}
+	s.publish(answer)
+	if err := s.writer.apply(s.MustEvent(s.tb, len(s.log))); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+func (s *shop) check() {
+	s.tb.Helper()
+	for sku, n := range s.writer.available {
+		if n < 0 {
+			s.tb.Fatalf("%d units of %s are available", n, sku)
+		}
+	}
+}
+
+// However orders, cancellations and decisions interleave: stock never goes below
+// zero; in the end what is missing has been shipped or is reserved, no unit more
+// or less; and who folds the same log again knows the same.
+func TestStockProperties(t *testing.T) {
+	for seed := range uint64(300) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			s := newShop(t, seed)
+			for range 200 {
+				s.step()
+				s.check()
+			}
+			for s.read < len(s.log) {
+				s.write()
+				s.check()
+			}
+			held := map[string]int{}
+			for order, state := range s.state {
+				if state == "reserved" {
+					for _, i := range s.items[order] {
+						held[i.SKU] += i.Quantity
+					}
+				}
+			}
+			for _, sku := range skus {
+				if got, want := s.writer.available[sku], s.seeded[sku]-s.shipped[sku]-held[sku]; got != want {
+					t.Errorf("%d of %s are available, want %d: %d came, %d left, %d are reserved", got, sku, want, s.seeded[sku], s.shipped[sku], held[sku])
+				}
+			}
+			successor := s.follow(t)
+			if !maps.Equal(successor.available, s.writer.available) {
+				t.Errorf("a successor knows of %v, want %v", successor.available, s.writer.available)
+			}
+			if got, want := slices.Sorted(maps.Keys(successor.orders)), slices.Sorted(maps.Keys(s.writer.orders)); !slices.Equal(got, want) {
+				t.Errorf("a successor knows of the orders %v, want %v", got, want)
+			}
+			if open := successor.undecided(); len(open) > 0 {
+				t.Errorf("a successor finds %v undecided, want nothing", open)
+			}
+		})
+	}
+}
+
+// A writer may die between any two of its publishes. Its successor, who folds what
+// it left and decides what is open, gives the units of a cancelled order back.
+func TestTakeOverAnywhere(t *testing.T) {
+	item := units("A", 1)
+	stocked, placed := added("A", 2), created(1, item)
+	cancelled := concluded(event.FulfillmentCancelled, 1, item)
+	reserved, released := moved(event.InventoryReserved, 1, item), moved(event.InventoryReleased, 1, item)
+	for name, left := range map[string]log{
+		"Nothing":           {stocked, placed, cancelled},
+		"Reserved":          {stocked, placed, reserved, cancelled},
+		"ReservedTooLate":   {stocked, placed, cancelled, reserved},
+		"Rejected":          {stocked, placed, rejected(1), cancelled},
+		"RejectedTooLate":   {stocked, placed, cancelled, rejected(1)},
+		"Released":          {stocked, placed, reserved, cancelled, released},
+		"ReleasedAfterLate": {stocked, placed, cancelled, reserved, released},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &shop{log: left, tb: t, writer: left.follow(t)}
+			for _, open := range s.writer.undecided() {
+				answer := rejected(1)
+				if s.writer.orders[open].reserved {
+					answer = released
+				}
+				s.publish(answer)
+				if err := s.writer.apply(s.MustEvent(t, len(s.log))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got, want := s.writer.available["A"], 2; got != want {
+				t.Errorf("%d of A are available, want %d", got, want)
+			}
+			if got := len(s.writer.orders); got != 0 {
+				t.Errorf("%d orders are under way, want none", got)
+			}
+		})
+	}
+}
+
+// A message that no service wrote changes nothing and does not stop the fold.
+func TestFoldForeign(t *testing.T) {
+	good := log{added("A", 2), created(1, units("A", 1))}
+	want := good.follow(t)
+	elected := &term{Runtime: &service.Runtime{Log: slog.New(slog.DiscardHandler)}, stock: good.follow(t)}
+	for name, m := range map[string]*nats.Msg{
+		"NoHeaders":        {Subject: event.StockAdded.Subject("A"), Data: []byte(`{"sku":"A","quantity":5}`)},
+		"AnotherSKU":       forged(event.StockAdded.Subject("A"), `{"sku":"B","quantity":5}`),
+		"NegativeStock":    forged(event.StockAdded.Subject("A"), `{"sku":"A","quantity":-5}`),
+		"OrderNull":        forged(event.OrderCreated.Subject(id(2)), `null`),
+		"AnotherOrder":     forged(event.OrderCreated.Subject(id(2)), `{"order_id":"`+id(3)+`","items":[{"sku":"A","quantity":1}]}`),
+		"NegativeQuantity": forged(event.OrderCreated.Subject(id(2)), `{"order_id":"`+id(2)+`","items":[{"sku":"A","quantity":-1}]}`),
+		"Reserved":         forged(event.InventoryReserved.Subject(id(1)), `null`),
+		"Released":         forged(event.InventoryReleased.Subject(id(1)), `{}`),
+		"Rejected":         forged(event.InventoryRejected.Subject(id(1)), `\x00`),
+		"Cancelled":        forged(event.FulfillmentCancelled.Subject(id(1)), `[]`),
+		"Shipped":          forged(event.FulfillmentShipped.Subject(id(1)), `null`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := elected.next(context.Background(), delivered{msg: m, sequence: 9}); err != nil {
+				t.Errorf("next: %v, want nil", err)
+			}
+			if !maps.Equal(elected.stock.available, want.available) {
+				t.Errorf("available = %v, want %v", elected.stock.available, want.available)
+			}
+			if got := elected.stock.undecided(); !slices.Equal(got, want.undecided()) {
+				t.Errorf("undecided = %v, want %v", got, want.undecided())
+			}
+			if o := elected.stock.orders[id(1)]; o == nil || o.reserved || o.cancelled {
+				t.Errorf("the order is %+v, want it open", o)
+			}
+			elected.stock = good.follow(t)
+		})
+	}
+}
+
+func forged(subject, data string) *nats.Msg {
+	return &nats.Msg{Subject: subject, Header: nats.Header{event.HeaderID: {subject}}, Data: []byte(data)}
+}
