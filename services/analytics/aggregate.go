@@ -52,6 +52,9 @@ type Minute struct {
 func (a *Aggregate) add(e event.Event) error {
 	switch e.Type {
 	case event.OrderCreated:
+		if _, err := event.Decode[event.Created](e); err != nil {
+			return err
+		}
 		a.Orders.Created++
 		a.Orders.Open++
 		a.minute(e.Time, func(m *Minute) { m.Created++ })
@@ -93,6 +96,9 @@ func (a *Aggregate) add(e event.Event) error {
 		}
 		a.Refunds = plus(a.Refunds, c.Amount)
 	case event.NotifyReceived, event.NotifyShipped, event.NotifyCancelled, event.NotifyRefunded:
+		if _, err := event.Decode[event.MailSent](e); err != nil {
+			return err
+		}
 		a.Mails++
 	}
 	return nil

@@ -170,20 +170,25 @@ func (a *analytics) with(ctx context.Context, batch []jetstream.Msg) (next Aggre
 	next = a.current.clone()
 	a.mu.Unlock()
 	for _, m := range batch {
-		e, err := stream.EventOf(m)
-		if err == nil && e.Sequence <= next.AsOf {
+		meta, err := m.Metadata()
+		if err != nil {
+			a.Log.WarnContext(ctx, "ignored a message without a sequence", "subject", m.Subject(), "error", err)
 			continue
 		}
+		// Foreign messages too: taken again, they would turn the sequence back, and
+		// what follows them would count twice.
+		if meta.Sequence.Stream <= next.AsOf {
+			continue
+		}
+		e, err := stream.EventOf(m)
 		if err == nil {
 			err = next.add(e)
 		}
 		if err != nil {
 			a.Log.WarnContext(ctx, "ignored a message", "subject", m.Subject(), "error", err)
 		}
-		if meta, err := m.Metadata(); err == nil {
-			next.AsOf = meta.Sequence.Stream
-			recorded++
-		}
+		next.AsOf = meta.Sequence.Stream
+		recorded++
 	}
 	return next, recorded
 }
