@@ -134,9 +134,9 @@ func Play(ctx context.Context, shop Shop, sc Scenario) (orders.Order, error) {
 	if err != nil {
 		return order, err
 	}
-	now, err := shop.Await(ctx, order.ID, func(o orders.Order) bool { return sc.Want.check(o) == nil })
+	now, err := shop.Await(ctx, order.ID, func(o orders.Order) bool { return sc.Want.Check(o) == nil })
 	if err != nil {
-		return now, errors.Join(sc.Want.check(now), err)
+		return now, errors.Join(sc.Want.Check(now), err)
 	}
 	return now, nil
 }
@@ -148,8 +148,8 @@ func has(t event.Type) func(orders.Order) bool {
 	}
 }
 
-// check says what is not as wanted.
-func (w Want) check(o orders.Order) error {
+// Check says what is not as wanted.
+func (w Want) Check(o orders.Order) error {
 	if o.State != w.State || o.Reason != w.Reason || o.Refunded != w.Refunded {
 		return fmt.Errorf("the order is %s, not %s", outcome(o), outcome(orders.Order{State: w.State, Reason: w.Reason, Refunded: w.Refunded}))
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -197,6 +198,18 @@ func (s *System) Replica(name string, number int) *Replica {
 	return nil
 }
 
+// Latest returns the replica of a service that was started last.
+func (s *System) Latest(name string) *Replica {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range slices.Backward(s.replicas) {
+		if r.Name == name {
+			return r
+		}
+	}
+	return nil
+}
+
 // Stop ends everything in an orderly way: no new requests, then every service
 // finishes what it has in hand.
 func (s *System) Stop(ctx context.Context) error {
@@ -235,6 +248,9 @@ type Replica struct {
 	killed atomic.Bool
 	once   sync.Once
 }
+
+// HTTP is the replica's API, nil if it has none.
+func (r *Replica) HTTP() http.Handler { return r.part.HTTP }
 
 // Ready reports whether the replica could work.
 func (r *Replica) Ready() error { return r.rt.Ready() }

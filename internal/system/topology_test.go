@@ -3,10 +3,8 @@ package system_test
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -101,18 +99,7 @@ func spansOf(t *testing.T, sc demo.Scenario, change ...func(*system.Config)) tra
 func counted(t testing.TB, sys *systemtest.System, sequence uint64) {
 	t.Helper()
 	systemtest.Until(t, "analytics counts everything", func() bool {
-		answer, err := http.Get(sys.URL + "/analytics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = answer.Body.Close() }()
-		var got struct {
-			AsOf uint64 `json:"as_of_sequence"`
-		}
-		if err := json.NewDecoder(answer.Body).Decode(&got); err != nil {
-			t.Fatal(err)
-		}
-		return got.AsOf >= sequence
+		return systemtest.GetAnalytics(t, sys.URL).AsOf >= sequence
 	})
 }
 

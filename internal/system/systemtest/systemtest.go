@@ -4,7 +4,9 @@ package systemtest
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"ordertrail/internal/demo"
 	"ordertrail/internal/embedded"
+	"ordertrail/internal/event"
 	"ordertrail/internal/system"
 	"ordertrail/pkg/tracing/setup"
 )
@@ -97,4 +100,36 @@ func Until(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("waited %v in vain: %s", Patience, what)
 		}
 	}
+}
+
+// Serve serves a handler until the test ends and returns its URL.
+func Serve(t testing.TB, h http.Handler) string {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// Analytics is what tests look at of GET /analytics.
+type Analytics struct {
+	AsOf   uint64 `json:"as_of_sequence"`
+	Orders struct {
+		Created, Shipped, Cancelled int
+	} `json:"orders"`
+	Revenue event.Money    `json:"revenue"`
+	Units   map[string]int `json:"units"`
+}
+
+// GetAnalytics asks for it.
+func GetAnalytics(t testing.TB, url string) (a Analytics) {
+	t.Helper()
+	answer, err := http.Get(url + "/analytics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if err := json.NewDecoder(answer.Body).Decode(&a); err != nil {
+		t.Fatal(err)
+	}
+	return a
 }

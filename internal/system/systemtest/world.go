@@ -20,6 +20,8 @@ type World struct {
 	// "book", "unbook", "mail") and the order: the place to kill a service between
 	// its effect and what it says of it.
 	Did func(effect, order string)
+	// Before, if set, is called before each effect: the place to hold one up.
+	Before func(effect, order string)
 
 	money   bool // it goes through this world
 	gateway payments.SimulatedGateway
@@ -65,6 +67,12 @@ func Idle(*service.Runtime) (service.Part, error) {
 	}}, nil
 }
 
+func (w *World) before(effect, order string) {
+	if w.Before != nil {
+		w.Before(effect, order)
+	}
+}
+
 func (w *World) did(effect, order string) {
 	if w.Did != nil {
 		w.Did(effect, order)
@@ -73,6 +81,7 @@ func (w *World) did(effect, order string) {
 
 // Charge takes the money once per key.
 func (w *World) Charge(ctx context.Context, c payments.Charge) (string, error) {
+	w.before("charge", c.Key)
 	id, err := w.gateway.Charge(ctx, c)
 	if err != nil {
 		return id, err
@@ -98,6 +107,7 @@ func (w *World) Refund(_ context.Context, key string) error {
 
 // Book books one parcel per key.
 func (w *World) Book(ctx context.Context, key, address string) (string, error) {
+	w.before("book", key)
 	id, err := w.carrier.Book(ctx, key, address)
 	if err != nil {
 		return id, err
