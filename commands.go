@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"strconv"
+	"strings"
+	"time"
 
+	"ordertrail/internal/catalog"
 	"ordertrail/internal/demo"
 	"ordertrail/internal/load"
 	"ordertrail/internal/service"
@@ -88,6 +92,13 @@ func restock(ctx context.Context, args []string) error {
 	if err != nil || n < 1 {
 		return fmt.Errorf("restock: %q is not a number of units, which is 1 or more", args[1])
 	}
+	if _, ok := catalog.Find(args[0]); !ok {
+		var skus []string
+		for _, p := range catalog.Products() {
+			skus = append(skus, p.SKU)
+		}
+		return fmt.Errorf("restock: there is no product %q: %s are", args[0], strings.Join(skus, ", "))
+	}
 	return administer(ctx, "restock", func(ctx context.Context, rt *service.Runtime) error {
 		if err := rt.Stream.Restock(ctx, args[0], n); err != nil {
 			return err
@@ -126,4 +137,29 @@ func runLoad(ctx context.Context, args []string) error {
 		return err
 	}
 	return load.Run(ctx, o)
+}
+
+// healthTimeout is how long healthcheck waits for an answer.
+const healthTimeout = 3 * time.Second
+
+// healthcheck is for containers that have no other program to ask with.
+func healthcheck(ctx context.Context, args []string) error {
+	if len(args) != 1 || !strings.HasPrefix(args[0], "http://") {
+		return fmt.Errorf("healthcheck: want a URL, such as: go run . healthcheck http://127.0.0.1:8080/readyz")
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, args[0], nil)
+	if err != nil {
+		return fmt.Errorf("healthcheck: %w", err)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return fmt.Errorf("healthcheck: %w", err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("healthcheck: %s: %s", args[0], answer.Status)
+	}
+	return nil
 }

@@ -21,6 +21,7 @@ const usage = `ordertrail: an order's way through six services over NATS JetStre
   go run . provision          make streams, consumers and buckets on the NATS server at NATS_URL
   go run . restock SKU N      add N units to the stock, on the NATS server at NATS_URL
   go run . load               place many orders with the shop's API; -h tells how
+  go run . healthcheck URL    exit 0 if a GET of the URL is answered with 200, such as a service's /readyz
 
 Settings are read from the environment: see the README.
 `
@@ -51,9 +52,11 @@ func run(ctx context.Context, args []string) error {
 		return restock(ctx, args)
 	case "load":
 		return runLoad(ctx, args)
+	case "healthcheck":
+		return healthcheck(ctx, args)
 	case "help":
 		fmt.Print(usage)
 		return nil
 	}
-	return fmt.Errorf("there is no command %q: demo, provision, restock and load are", command)
+	return fmt.Errorf("there is no command %q: demo, provision, restock, load, healthcheck and help are", command)
 }

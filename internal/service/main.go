@@ -1,14 +1,17 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,10 +26,11 @@ func Main(name, httpAddr string, wire Wire) {
 	defer stop()
 	settings, err := ReadSettings()
 	if err == nil {
-		if settings.HTTPAddr == "" {
-			settings.HTTPAddr = httpAddr
+		addr := settings.HealthAddr
+		if httpAddr != "" {
+			addr = cmp.Or(settings.HTTPAddr, httpAddr)
 		}
-		err = run(ctx, name, settings, wire)
+		err = run(ctx, name, addr, settings, wire)
 	}
 	if err != nil && !(ctx.Err() != nil && errors.Is(err, context.Canceled)) {
 		fmt.Fprintf(os.Stderr, "%s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "; "))
@@ -34,41 +38,93 @@ func Main(name, httpAddr string, wire Wire) {
 	}
 }
 
-func run(ctx context.Context, name string, settings Settings, wire Wire) (err error) {
-	rt, err := NewRuntime(ctx, Config{Name: name, Settings: settings})
-	if err != nil {
-		return err
-	}
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-		defer cancel()
-		err = errors.Join(err, rt.Close(closing))
-	}()
-	part, err := wire(rt)
-	if err != nil {
-		return err
-	}
-	mux := http.NewServeMux()
-	rt.Health(mux)
-	addr := settings.HealthAddr
-	if part.HTTP != nil {
-		addr = settings.HTTPAddr
-		mux.Handle("/", part.HTTP)
-	}
-	var listener net.Listener
+// run runs the service, which answers HTTP at addr, if that is not empty.
+func run(ctx context.Context, name, addr string, settings Settings, wire Wire) error {
+	group, ctx := errgroup.WithContext(ctx)
+	// From the moment it is told to stop there is one deadline for everything: who
+	// runs services kills them after ten seconds.
+	ending := make(chan time.Time, 1)
+	context.AfterFunc(ctx, func() { ending <- time.Now() })
+
+	// First of all: a port that is taken should cost no time, and who waits for NATS
+	// is alive.
+	var front front
+	listening := slog.String("address", "none")
 	if addr != "" {
-		if listener, err = net.Listen("tcp", addr); err != nil {
+		listener, err := net.Listen("tcp", addr)
+		if err != nil {
 			return fmt.Errorf("listen (HTTP_ADDR and HEALTH_ADDR say where): %w", err)
 		}
+		listening = slog.String("address", listener.Addr().String())
+		group.Go(func() error { return Serve(ctx, listener, &front) })
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return part.Run(ctx) })
-	if listener != nil {
-		rt.Log.Info("listening", "address", listener.Addr().String())
-		group.Go(func() error { return Serve(ctx, listener, mux) })
+	var rt *Runtime
+	group.Go(func() (err error) {
+		if rt, err = NewRuntime(ctx, Config{Name: name, Settings: settings}); err != nil {
+			return err
+		}
+		part, err := wire(rt)
+		if err != nil {
+			return err
+		}
+		mux := http.NewServeMux()
+		rt.Health(mux)
+		if part.HTTP != nil {
+			mux.Handle("/", part.HTTP)
+		}
+		front.handler.Store(mux)
+		rt.Log.Info("running", "instance", rt.Instance, listening)
+		return runPart(ctx, part)
+	})
+	err := group.Wait()
+	if rt == nil {
+		return err
 	}
-	rt.Log.Info("running", "instance", rt.Instance)
-	return group.Wait()
+	// The group's context has ended, at the latest by its Wait.
+	closing, cancel := context.WithDeadline(context.WithoutCancel(ctx), (<-ending).Add(endTimeout))
+	defer cancel()
+	return errors.Join(err, rt.Close(closing))
+}
+
+// endTimeout bounds the whole end of a service, of which drainTimeout is for what
+// it has in hand, and the rest for the spans that are left.
+const endTimeout = 9 * time.Second
+
+// runPart runs a part, and leaves it behind if it does not end in time: what it
+// has in hand is delivered again, elsewhere.
+func runPart(ctx context.Context, part Part) error {
+	done := make(chan error, 1)
+	go func() { done <- part.Run(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(drainTimeout):
+		return fmt.Errorf("told to stop, but not done within %v", drainTimeout)
+	}
+}
+
+// front answers for a service that waits for NATS, and lets the service's own
+// handler answer once there is one.
+type front struct{ handler atomic.Pointer[http.ServeMux] }
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h := f.handler.Load(); h != nil {
+		h.ServeHTTP(w, r)
+		return
+	}
+	if r.URL.Path == "/healthz" {
+		fmt.Fprintln(w, "ok")
+		return
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", "1")
+	w.WriteHeader(http.StatusServiceUnavailable)
+	fmt.Fprintln(w, `{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"not ready: waiting for NATS"}`)
 }
 
 // Health adds the health checks: alive, and able to work.

@@ -1,0 +1,87 @@
+// Package processtest tests the binaries as what they are: processes, with an
+// environment, signals and an exit code, on a real NATS server. What the services
+// do in detail is tested elsewhere, within one process.
+package processtest
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+var stress = flag.Bool("stress", false, "also run the heavier tests")
+
+// patience is how long a test waits for what should happen soon.
+const patience = 30 * time.Second
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	if dir, err := build(); err == nil {
+		_ = os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+var buildFlags = []string{"-ldflags=-s -w"} // halves the time to link
+
+// build makes all binaries in a temporary directory, when the first is needed.
+var build = sync.OnceValues(func() (dir string, err error) {
+	if !needed {
+		return "", errors.New("no binary was needed")
+	}
+	// go test takes notice of the files that a test reads, and runs it again when
+	// one has changed. The packages behind them are imported.
+	for _, pattern := range []string{"../../*.go", "../../cmd/*/*.go", "../../go.sum"} {
+		sources, err := filepath.Glob(pattern)
+		if err != nil || len(sources) == 0 {
+			return "", fmt.Errorf("no sources match %s: %w", pattern, err)
+		}
+		for _, s := range sources {
+			if _, err := os.ReadFile(s); err != nil {
+				return "", err
+			}
+		}
+	}
+	if dir, err = os.MkdirTemp("", "ordertrail-binaries-"); err != nil {
+		return "", err
+	}
+	args := append([]string{"build", "-o", dir + "/"}, buildFlags...)
+	cmd := exec.Command("go", append(args, ".", "./cmd/...", "github.com/nats-io/nats-server/v2")...)
+	cmd.Dir = "../.."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return dir, fmt.Errorf("%s: %w\n%s", cmd, err, out)
+	}
+	return dir, nil
+})
+
+var needed bool
+
+// binary returns the path of a binary.
+func binary(t testing.TB, name string) string {
+	t.Helper()
+	needOnce.Do(func() { needed = true })
+	dir, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, name)
+}
+
+var needOnce sync.Once
+
+// until polls until ok, or fails the test when patience is over.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); <-time.After(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v in vain: %s", patience, what)
+		}
+	}
+}

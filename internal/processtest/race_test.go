@@ -1,0 +1,5 @@
+//go:build race
+
+package processtest
+
+func init() { buildFlags = append(buildFlags, "-race") }
