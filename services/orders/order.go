@@ -43,7 +43,8 @@ type Event struct {
 
 func (o Order) concluded() bool { return o.State == StateShipped || o.State == StateCancelled }
 
-// fold adds up the events of one order, in stream order.
+// fold adds up the events of one order, in stream order. Without its
+// orders.created the order has no ID.
 func fold(events []event.Event) Order {
 	o := Order{Items: []event.Item{}, Events: []Event{}}
 	for _, e := range events {
@@ -52,9 +53,12 @@ func fold(events []event.Event) Order {
 	return o
 }
 
-// apply adds an order's next event. An unreadable payload leaves what it would
-// have told as it was.
+// apply adds an order's next event, unless its payload is not about the order: then
+// none of the services published it.
 func (o *Order) apply(e event.Event) {
+	if _, err := event.Decode[event.OrderKey](e); err != nil {
+		return
+	}
 	switch e.Type {
 	case event.OrderCreated:
 		if created, err := event.Decode[event.Created](e); err == nil {

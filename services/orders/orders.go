@@ -96,13 +96,14 @@ func (o *orders) cancel(ctx context.Context, id string) (Order, error) {
 	if err != nil {
 		return Order{}, err
 	}
+	now := fold(events)
 	created, ok := event.Find(events, event.OrderCreated)
-	if !ok {
+	if !ok || now.ID == "" {
 		return Order{}, errNotFound
 	}
 	trace.SpanFromContext(ctx).AddLink(o.Tracing.Link(created.Header,
 		tracing.RelationshipKey.String("cancels"), event.OrderIDKey.String(id)))
-	if now := fold(events); now.concluded() {
+	if now.concluded() {
 		return now, errOver
 	}
 	stored, err := o.Stream.PublishOnce(ctx, event.Draft{
@@ -121,10 +122,11 @@ func (o *orders) get(ctx context.Context, id string, sequence uint64) (Order, er
 	if err != nil {
 		return Order{}, err
 	}
-	if _, ok := event.Find(events, event.OrderCreated); !ok {
+	order := fold(events)
+	if order.ID == "" {
 		return Order{}, errNotFound
 	}
-	return fold(events), nil
+	return order, nil
 }
 
 // A replica may lag behind the one that took the order: one that is younger than

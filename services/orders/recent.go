@@ -49,12 +49,17 @@ func (r *recent) apply(e event.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e.Type == event.OrderCreated {
-		r.orders[e.Key] = &Order{}
+		created := fold([]event.Event{e})
+		if created.ID == "" {
+			return // none of the services published it
+		}
+		r.orders[e.Key] = &created
 		r.ids = append(r.ids, e.Key)
 		if len(r.ids) > recentKept {
 			delete(r.orders, r.ids[0])
 			r.ids = slices.Delete(r.ids, 0, 1)
 		}
+		return
 	}
 	if o := r.orders[e.Key]; o != nil {
 		o.apply(e)

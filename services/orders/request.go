@@ -64,8 +64,8 @@ func (f faults) Error() string {
 // right form that says something impossible, and a plain error if it is not.
 func parseRequest(body []byte) (request, error) {
 	r := request{hash: hash(body)}
-	if !utf8.Valid(body) {
-		return r, errors.New("the body is not UTF-8")
+	if at := invalidUTF8(body); at >= 0 {
+		return r, fmt.Errorf("the body is not UTF-8, at byte %d", at+1)
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
@@ -81,7 +81,20 @@ func parseRequest(body []byte) (request, error) {
 	return r, nil
 }
 
-// explainJSON says what is wrong with a body, and where.
+// invalidUTF8 finds the first byte that is not UTF-8: -1 if all are.
+func invalidUTF8(body []byte) int {
+	for i := 0; i < len(body); {
+		r, size := utf8.DecodeRune(body[i:])
+		if r == utf8.RuneError && size == 1 {
+			return i
+		}
+		i += size
+	}
+	return -1
+}
+
+// explainJSON says what is wrong with a body, and where. Of what the body holds it
+// repeats little: an answer is small, however large the request.
 func explainJSON(err error, body []byte) error {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
@@ -97,9 +110,9 @@ func explainJSON(err error, body []byte) error {
 		if field == "" {
 			field = "the body"
 		}
-		return fmt.Errorf("%s must not be a JSON %s, at byte %d", field, kind.Value, kind.Offset)
+		return fmt.Errorf("%s must not be a JSON %.50s, at byte %d", field, kind.Value, kind.Offset)
 	case strings.HasPrefix(err.Error(), "json: unknown field "):
-		return fmt.Errorf("unknown field %s: see GET /catalog for what there is to order, and the README for the form of an order", strings.TrimPrefix(err.Error(), "json: unknown field "))
+		return fmt.Errorf("unknown field %.50s: see GET /catalog for what there is to order, and the README for the form of an order", strings.TrimPrefix(err.Error(), "json: unknown field "))
 	}
 	return err
 }
@@ -129,6 +142,7 @@ func (r request) check() (f faults) {
 		wrong("/items", "is missing: order at least one item")
 	} else if n > maxItems {
 		wrong("/items", "has %d entries, %d are allowed", n, maxItems)
+		r.Items = nil // what is wrong with each of them would not fit an answer
 	}
 	seen := map[string]int{}
 	for i, item := range r.Items {
