@@ -75,6 +75,11 @@ func (n *notify) handle(ctx context.Context, e event.Event) error {
 		Type:    fact,
 		Payload: event.MailSent{OrderKey: event.OrderKey{OrderID: e.Key}, MessageID: mail.ID, Channel: n.mailer.Channel()},
 	}, stream.Alone(fact, e.Key))
+	if errors.Is(err, stream.ErrConflict) {
+		// A foreign message is in the fact's place. Trying again would send the mail
+		// again, each time.
+		return stream.Permanent(err)
+	}
 	return err
 }
 

@@ -1,11 +1,175 @@
 package orders_test
 
 import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
 	"github.com/nats-io/nats.go"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"ordertrail/internal/demo"
+	"ordertrail/internal/event"
+	"ordertrail/internal/stream"
+	"ordertrail/internal/system"
+	"ordertrail/internal/system/systemtest"
+	"ordertrail/services/orders"
 )
 
 // foreign is a message with the ce-id of its subject, and nothing else that is
 // right.
 func foreign(subject, data string) *nats.Msg {
 	return &nats.Msg{Subject: subject, Header: nats.Header{"ce-id": {subject}}, Data: []byte(data)}
+}
+
+// strangers are messages on a subject that none of the services published there.
+func strangers(subject string) map[string]*nats.Msg {
+	key := subject[strings.LastIndexByte(subject, '.')+1:]
+	other := event.NewOrderID()
+	with := func(m *nats.Msg, pairs ...string) *nats.Msg {
+		for i := 0; i < len(pairs); i += 2 {
+			m.Header[pairs[i]] = append(m.Header[pairs[i]], pairs[i+1])
+		}
+		return m
+	}
+	return map[string]*nats.Msg{
+		"Empty":         {Subject: subject},
+		"NoHeaders":     {Subject: subject, Data: []byte(`{"order_id":"` + key + `"}`)},
+		"LaunderedCopy": {Subject: subject, Header: nats.Header{"ce-id": {"orders.created." + other}}, Data: []byte(`{"order_id":"` + other + `"}`)},
+		"TwoIDs":        with(foreign(subject, `{"order_id":"`+key+`"}`), "ce-id", "orders.created."+other),
+		"EmptyPayload":  foreign(subject, ""),
+		"Null":          foreign(subject, "null"),
+		"Zeros":         foreign(subject, strings.Repeat("\x00", 100<<10)),
+		"AnotherOrder":  foreign(subject, `{"order_id":"`+other+`","items":[{"sku":"COMPASS","quantity":1}]}`),
+		"Spoofed": with(foreign(subject, "null"), "Nats-Subject", "orders.created."+other, "Nats-Sequence", "1",
+			"Nats-Stream", "OTHER", "Nats-Time-Stamp", "1970-01-01T00:00:00Z"),
+		"EndMarker":   with(foreign(subject, "null"), "Status", "204", "Nats-UpTo-Sequence", "9999999"),
+		"Traceparent": with(foreign(subject, "null"), "traceparent", strings.Repeat("0", 8000), "baggage", "order.id=;;;"),
+	}
+}
+
+// settled waits until no consumer has a message waiting or under way.
+func settled(tb testing.TB, sys *systemtest.System) {
+	tb.Helper()
+	for _, d := range system.Durables() {
+		state := ""
+		defer func() {
+			if tb.Failed() {
+				tb.Logf("consumer %s: %s", d.Name, state)
+			}
+		}()
+		systemtest.Until(tb, "consumer "+d.Name+" has nothing left", func() bool {
+			c, err := sys.JetStream().Consumer(context.Background(), stream.OrdersStream, d.Name)
+			if err != nil {
+				tb.Fatal(err)
+			}
+			info := c.CachedInfo()
+			state = fmt.Sprintf("%d pending, %d ack-pending, %d redelivered", info.NumPending, info.NumAckPending, info.NumRedelivered)
+			return info.NumPending == 0 && info.NumAckPending == 0
+		})
+	}
+}
+
+// Messages that no service published, of every kind on every subject, are given up
+// one by one; all services go on with those that are real.
+func TestForeignMessages(t *testing.T) {
+	t.Parallel()
+	sys := systemtest.Start(t)
+	ctx := context.Background()
+	publish := func(m *nats.Msg) {
+		t.Helper()
+		if _, err := sys.JetStream().PublishMsg(ctx, m); err != nil {
+			t.Fatalf("publish on %s: %v", m.Subject, err)
+		}
+	}
+	for _, typ := range event.OfOrder {
+		for kind := range strangers("") {
+			publish(strangers(typ.Subject(event.NewOrderID()))[kind])
+		}
+	}
+	for _, subject := range []string{"stock.added.COMPASS", "stock.added.SUBMARINE", "stock.lease.main", "stock.lease.other"} {
+		for _, m := range strangers(subject) {
+			publish(m)
+		}
+	}
+	for _, subject := range []string{
+		"orders.created", "orders.created.42", "orders.invented." + event.NewOrderID(), "redrive.nobody.x", "inventory.reserved.x.y",
+	} {
+		publish(foreign(subject, "null"))
+	}
+
+	for _, sc := range demo.Scenarios() {
+		t.Run(sc.Name, func(t *testing.T) {
+			if _, err := demo.Play(ctx, sys.Shop, sc); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	settled(t, sys)
+
+	s := &shop{url: sys.URL, client: sys.Shop.Client, js: sys.JetStream()}
+	played := len(demo.Scenarios())
+	systemtest.Until(t, "analytics has counted the real orders alone", func() bool {
+		a := s.MustDo(t, http.MethodGet, "/analytics", "", nil)
+		return strings.Contains(string(a.body), fmt.Sprintf(`"orders":{"created":%d,`, played)) &&
+			strings.Contains(string(a.body), `"open":0}`)
+	})
+	a := s.MustDo(t, http.MethodGet, "/orders", "", nil)
+	if got := strings.Count(string(a.body), `"state":"`); got != played {
+		t.Errorf("%d orders are listed, want %d", got, played)
+	}
+}
+
+func hasAttribute(span tracetest.SpanStub, key attribute.Key, want string) bool {
+	return slices.Contains(span.Attributes, key.String(want))
+}
+
+// A message in the place of a real order's next event holds that order up, and no
+// other; what was done for it is undone once, and not again and again.
+func TestForeignOutcome(t *testing.T) {
+	t.Parallel()
+	sys := systemtest.Start(t)
+	ctx := context.Background()
+	slow := demo.Scenarios()[0]
+	slow.Token = "tok_slow" // time for the message to be there first
+	held, err := sys.Shop.Place(ctx, slow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	laundered := strangers("payments.confirmed." + held.ID)["LaunderedCopy"]
+	if _, err := sys.JetStream().PublishMsg(ctx, laundered); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sys.Shop.Cancel(ctx, held.ID); err != nil {
+		t.Fatal(err)
+	}
+	order, err := sys.Shop.Await(ctx, held.ID, func(o orders.Order) bool { return o.State == orders.StateCancelled })
+	if err != nil {
+		t.Fatalf("order %+v: %v", order, err)
+	}
+	if _, err := demo.Play(ctx, sys.Shop, demo.Scenarios()[0]); err != nil {
+		t.Errorf("another order: %v", err)
+	}
+	systemtest.Until(t, "the closing of the held order was tried again", func() bool {
+		closed := 0
+		for _, span := range sys.Spans.GetSpans() {
+			if span.Name == "process fulfillment.cancelled" && hasAttribute(span, "messaging.consumer.group.name", "payments") {
+				closed++
+			}
+		}
+		return closed >= 2
+	})
+	refunds := 0
+	for _, span := range sys.Spans.GetSpans() {
+		if span.Name == "refund card" && hasAttribute(span, "order.id", held.ID) {
+			refunds++
+		}
+	}
+	if most := 12; refunds > most {
+		t.Errorf("the card was refunded %d times, want %d at most: no loop without pause", refunds, most)
+	}
 }

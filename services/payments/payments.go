@@ -82,7 +82,7 @@ func (p *payments) close(ctx context.Context, e event.Event) error {
 	if err != nil {
 		return err
 	}
-	for {
+	for first := true; ; first = false {
 		events, err := p.Stream.Order(ctx, e.Key, e.Sequence, e.Type, event.PaymentConfirmed, event.PaymentDeclined)
 		if err != nil {
 			return err
@@ -101,10 +101,10 @@ func (p *payments) close(ctx context.Context, e event.Event) error {
 			// the order closed.
 			d := declined(cancelled.OrderKey, event.ReasonOrderCancelled)
 			_, err = p.Stream.PublishOnce(ctx, d, stream.First(d.Type, e.Key))
-			if errors.Is(err, stream.ErrConflict) {
+			if first && errors.Is(err, stream.ErrConflict) {
 				continue // confirmed after we looked
 			}
-			return err
+			return err // a second time: something else is in the outcome's place
 		}
 		charge, err := event.Decode[event.Charge](confirmed)
 		if err != nil {
