@@ -118,9 +118,14 @@ func (rt *Runtime) Kill() { rt.conn.Close() }
 // drainTimeout bounds the orderly end of a service.
 const drainTimeout = 8 * time.Second
 
+// readyTimeout bounds one look whether the service can work.
+const readyTimeout = 2 * time.Second
+
 // Ready is what /readyz reports: nil if the service can work now.
-func (rt *Runtime) Ready() error {
-	if err := rt.Stream.Ready(); err != nil {
+func (rt *Runtime) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := rt.Stream.Ready(ctx); err != nil {
 		return fmt.Errorf("not ready: %w", err)
 	}
 	return nil

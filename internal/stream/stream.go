@@ -69,10 +69,14 @@ func New(nc *nats.Conn, tracer *tracing.Tracer, log *slog.Logger, opts ...Option
 // JetStream is the underlying context, for what has no pattern here.
 func (c *Client) JetStream() jetstream.JetStream { return c.js }
 
-// Ready reports why the service could not work now: nil if it can.
-func (c *Client) Ready() error {
-	if status := c.nc.Status(); status != nats.CONNECTED && status != nats.DRAINING_PUBS {
-		return fmt.Errorf("NATS is %s", status)
+// Ready reports why the service could not work now, nil if it can: the server is
+// there, and so is the stream.
+func (c *Client) Ready(ctx context.Context) error {
+	if !c.nc.IsConnected() {
+		return fmt.Errorf("NATS is %s", c.nc.Status())
+	}
+	if _, err := c.js.Stream(ctx, OrdersStream); err != nil {
+		return fmt.Errorf("stream %s: %w (was `ordertrail provision` run?)", OrdersStream, err)
 	}
 	return nil
 }

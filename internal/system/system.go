@@ -252,9 +252,6 @@ type Replica struct {
 // HTTP is the replica's API, nil if it has none.
 func (r *Replica) HTTP() http.Handler { return r.part.HTTP }
 
-// Ready reports whether the replica could work.
-func (r *Replica) Ready() error { return r.rt.Ready() }
-
 // Stop ends the replica as SIGTERM would: what it has in hand is finished.
 func (r *Replica) Stop(ctx context.Context) (err error) {
 	r.once.Do(func() {

@@ -1,7 +1,9 @@
-// Package analytics counts: orders by state, revenue, units, how long orders
-// take. It folds the stream in batches into one aggregate, which is stored
-// together with the sequence it is good for: a crash neither loses nor repeats
-// an event, and an aggregate that is deleted grows back the same.
+// Package analytics counts orders by state, revenue, units and how long orders
+// take, of all events of all orders.
+//
+// It folds the stream in batches into one aggregate, which is stored together
+// with the sequence it is good for: a crash neither loses nor repeats an event,
+// and an aggregate that is deleted grows back the same. It publishes nothing.
 package analytics
 
 import (

@@ -1,6 +1,9 @@
-// Package fulfillment is the fan-in: it concludes every order exactly once, with
-// fulfillment.shipped when payment and stock are both there, and with
-// fulfillment.cancelled otherwise.
+// Package fulfillment is the fan-in: it concludes every order exactly once.
+//
+//	consumes                           decides                          publishes
+//	payments.confirmed, .declined      the second outcome decides:      fulfillment.shipped
+//	inventory.reserved, .rejected      are payment and stock there?     or fulfillment.cancelled
+//	orders.cancelled                   it decides if it came before     fulfillment.cancelled
 package fulfillment
 
 import (

@@ -1,6 +1,9 @@
-// Package inventory keeps the stock: it answers every order with
-// inventory.reserved or inventory.rejected, all items or none, and puts the units
-// back when an order is cancelled after all.
+// Package inventory keeps the stock.
+//
+//	consumes               decides                   publishes
+//	orders.created         is every item there?      inventory.reserved (all of them) or inventory.rejected
+//	fulfillment.cancelled  what goes back?           inventory.released, or inventory.rejected if it came first
+//	its own, stock.>       what is there?            stock.added (the first stock), stock.lease.main
 //
 // One replica writes at a time. It folds stock and decisions from the stream, so
 // it needs no database, and it decides in stream order, so it needs no locks; the

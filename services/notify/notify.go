@@ -1,5 +1,10 @@
-// Package notify writes to customers: when an order was received, shipped,
-// cancelled, and when money was given back.
+// Package notify writes to customers, once for each of:
+//
+//	consumes               publishes, when the mail is sent
+//	orders.created         notify.received
+//	fulfillment.shipped    notify.shipped
+//	fulfillment.cancelled  notify.cancelled
+//	payments.refunded      notify.refunded
 package notify
 
 import (

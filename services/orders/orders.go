@@ -1,5 +1,10 @@
-// Package orders is the shop's door: its HTTP API takes orders in, says what
-// became of them, and takes requests to cancel them.
+// Package orders is the shop's door.
+//
+//	POST /orders         publishes orders.created, from which all else follows
+//	DELETE /orders/{id}  publishes orders.cancelled; fulfillment decides
+//	GET /orders/{id}     reads the order's events from the stream, and adds them up
+//	GET /orders          the newest orders, folded from the stream as they come
+//	GET /catalog         what there is to order
 package orders
 
 import (

@@ -1,6 +1,9 @@
-// Package payments charges cards: it answers every order with
-// payments.confirmed or payments.declined, and gives the money back when an
-// order is cancelled after all.
+// Package payments charges cards, and gives the money back when an order is
+// cancelled after all.
+//
+//	consumes               decides                      publishes
+//	orders.created         does the card pay?           payments.confirmed or payments.declined
+//	fulfillment.cancelled  what is there to give back?  payments.refunded, or payments.declined if it came first
 package payments
 
 import (
