@@ -9,16 +9,16 @@ ARG BASE_IMAGE=scratch
 
 FROM ${GO_IMAGE} AS build
 WORKDIR /src
-# Where modules come from, if it is not Go's default.
+# Where modules come from, if not from Go's default.
 ARG GOPROXY
 ENV CGO_ENABLED=0 GOFLAGS=-buildvcs=false
 # Modules first: they change less often than the sources.
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod \
-    ${GOPROXY:+env GOPROXY="$GOPROXY"} go mod download
+    go mod download
 COPY . .
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    ${GOPROXY:+env GOPROXY="$GOPROXY"} go build -trimpath -ldflags='-s -w' -o /out/usr/local/bin/ . ./cmd/...
+    go build -trimpath -ldflags='-s -w' -o /out/usr/local/bin/ . ./cmd/...
 # A demo keeps its streams in /tmp; a collector or mail server may speak TLS.
 RUN mkdir -p -m 1777 /out/tmp && mkdir -p /out/etc/ssl/certs && cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/
 
