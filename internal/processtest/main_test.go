@@ -4,7 +4,6 @@
 package processtest
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -17,64 +16,62 @@ import (
 
 var stress = flag.Bool("stress", false, "also run the heavier tests")
 
+func stressOnly(t *testing.T) {
+	t.Helper()
+	if !*stress {
+		t.Skip("takes long: go test -stress")
+	}
+}
+
 // patience is how long a test waits for what should happen soon.
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
-	if dir, err := build(); err == nil {
-		_ = os.RemoveAll(dir)
-	}
+	_ = os.RemoveAll(binaries)
 	os.Exit(code)
 }
 
 var buildFlags = []string{"-ldflags=-s -w"} // halves the time to link
 
-// build makes all binaries in a temporary directory, when the first is needed.
-var build = sync.OnceValues(func() (dir string, err error) {
-	if !needed {
-		return "", errors.New("no binary was needed")
-	}
+var binaries string // the directory that they are in
+
+// build makes all binaries, when the first is needed.
+var build = sync.OnceValue(func() (err error) {
 	// go test takes notice of the files that a test reads, and runs it again when
 	// one has changed. The packages behind them are imported.
 	for _, pattern := range []string{"../../*.go", "../../cmd/*/*.go", "../../go.sum"} {
 		sources, err := filepath.Glob(pattern)
 		if err != nil || len(sources) == 0 {
-			return "", fmt.Errorf("no sources match %s: %w", pattern, err)
+			return fmt.Errorf("no sources match %s: %w", pattern, err)
 		}
 		for _, s := range sources {
 			if _, err := os.ReadFile(s); err != nil {
-				return "", err
+				return err
 			}
 		}
 	}
-	if dir, err = os.MkdirTemp("", "ordertrail-binaries-"); err != nil {
-		return "", err
+	if binaries, err = os.MkdirTemp("", "ordertrail-binaries-"); err != nil {
+		return err
 	}
-	args := append([]string{"build", "-o", dir + "/"}, buildFlags...)
+	args := append([]string{"build", "-o", binaries + "/"}, buildFlags...)
 	cmd := exec.Command("go", append(args, ".", "./cmd/...", "github.com/nats-io/nats-server/v2")...)
 	cmd.Dir = "../.."
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return dir, fmt.Errorf("%s: %w\n%s", cmd, err, out)
+		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
 	}
-	return dir, nil
+	return nil
 })
-
-var needed bool
 
 // binary returns the path of a binary.
 func binary(t testing.TB, name string) string {
 	t.Helper()
-	needOnce.Do(func() { needed = true })
-	dir, err := build()
-	if err != nil {
+	if err := build(); err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(dir, name)
+	return filepath.Join(binaries, name)
 }
-
-var needOnce sync.Once
 
 // until polls until ok, or fails the test when patience is over.
 func until(t testing.TB, what string, ok func() bool) {

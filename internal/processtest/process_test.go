@@ -50,7 +50,7 @@ func start(t testing.TB, env []string, name string, args ...string) *process {
 			}
 		}
 		if t.Failed() {
-			t.Logf("%s %s, %s\nstdout:\n%s\nstderr:\n%s", p.name, args, p.cmd.ProcessState, &p.stdout, &p.stderr)
+			t.Logf("%s %s, %s\nstdout:\n%s\nstderr:\n%s", p.name, args, p.cmd.ProcessState, p.stdout.end(), p.stderr.end())
 		}
 	})
 	return p
@@ -218,4 +218,10 @@ func repository(t testing.TB, path string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// end is the last of it.
+func (o *output) end() string {
+	s := o.String()
+	return s[max(0, len(s)-4000):]
 }

@@ -39,12 +39,22 @@ func play(t *testing.T, shops ...string) {
 // Several replicas of every service share the work.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
+	testReplicas(t, 1, map[string]int{payments.Name: 3, fulfillment.Name: 3})
+}
+
+func TestStressReplicas(t *testing.T) {
+	stressOnly(t)
+	testReplicas(t, 50, map[string]int{
+		orders.Name: 4, payments.Name: 6, inventory.Name: 4, fulfillment.Name: 6, notify.Name: 4, analytics.Name: 3,
+	})
+}
+
+// testReplicas plays all scenarios, and then so many times again, on two replicas
+// of each service, or more.
+func testReplicas(t *testing.T, rounds int, replicas map[string]int) {
+	t.Helper()
 	server := startNATS(t)
 	server.provision(t)
-	replicas := map[string]int{payments.Name: 3, fulfillment.Name: 3}
-	if *stress {
-		replicas = map[string]int{orders.Name: 4, payments.Name: 6, inventory.Name: 4, fulfillment.Name: 6, notify.Name: 4, analytics.Name: 3}
-	}
 	urls := map[string][]string{}
 	var all []*process
 	for _, name := range services {
@@ -59,10 +69,6 @@ func TestReplicas(t *testing.T) {
 	play(t, urls[orders.Name]...)
 
 	server.provision(t) // a second time, beside the running services: harmless
-	rounds := 1
-	if *stress {
-		rounds = 50
-	}
 	for range rounds {
 		play(t, urls[orders.Name]...)
 	}
@@ -134,7 +140,7 @@ func TestStartsBeforeNATS(t *testing.T) {
 			t.Errorf("%s: healthz: status %d without NATS", p.name, got)
 		}
 	}
-	server = startNATSOn(t, store, port)
+	startNATSOn(t, store, port)
 	for _, p := range all {
 		p.ready(t)
 	}
@@ -175,7 +181,7 @@ func TestCredentials(t *testing.T) {
 		}
 	}
 	p := server.service(t, payments.Name, "NATS_USER=payments", "NATS_PASSWORD=right")
-	p.ready(t)
+	p.said(t, &p.stderr, "msg=running")
 }
 
 func (n *natsServer) stopNATS(t testing.TB) {

@@ -38,10 +38,18 @@ import (
 // ends does not arrive, and comes again after AckWait.
 func TestRestartUnderLoad(t *testing.T) {
 	t.Parallel()
-	batch, rounds := 100, 1
-	if *stress {
-		batch, rounds = 500, 10
-	}
+	testRestart(t, 1, 100)
+}
+
+func TestStressRestart(t *testing.T) {
+	stressOnly(t)
+	testRestart(t, 10, 500)
+}
+
+// testRestart restarts the services so many times, each time after a batch of
+// orders.
+func testRestart(t *testing.T, rounds, batch int) {
+	t.Helper()
 	spans := startCollector(t)
 	server := startNATS(t)
 	server.provision(t)
