@@ -108,7 +108,7 @@ func play(ctx context.Context, tell *narrator, shop Shop) error {
 		if n := len(order.Events); n > 0 {
 			await(ctx, func() bool { return tell.reached(order.Events[n-1].Sequence) })
 		}
-		fmt.Fprintf(&summary, "  %-14s %-36s %-28s %2d events, %2d traces  %s\n",
+		fmt.Fprintf(&summary, "  %-14s %-36s %-35s %2d events, %2d traces  %s\n",
 			sc.Name, order.ID, outcome(order), len(order.Events), traces(order), verdict)
 	}
 	tell.printf("\nThe orders:\n%s", summary.String())

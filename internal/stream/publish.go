@@ -47,12 +47,12 @@ func After(t event.Type, id string, sequence uint64) Guard {
 // Alone lets an event in if it is the first on its very subject.
 func Alone(t event.Type, key string) Guard { return Guard{Filter: t.Subject(key)} }
 
-// Fenced lets an event in while the last message on the lease's subject is the
-// one under token: from its publisher, and from no writer before it. Any number
-// of events may follow each other, so the guard does not make one unique; msgID
-// does, within the duplicate window.
-func Fenced(lease string, token uint64, msgID string) Guard {
-	return Guard{Filter: lease, Last: token, MsgID: msgID}
+// Fenced lets an event in while the last lease message is the one under token:
+// from its publisher, and from no writer before it. Any number of events may
+// follow each other under one token, so the guard does not tell an event from its
+// repetition; the message id does, within the duplicate window.
+func Fenced(t event.Type, key string, token uint64) Guard {
+	return Guard{Filter: event.StockLease.Subject(event.LeaseKey), Last: token, MsgID: t.Subject(key)}
 }
 
 // Stored is a published event, and where it is.

@@ -134,7 +134,7 @@ func TestFencing(t *testing.T) {
 	id := event.NewOrderID()
 	decide := func(token uint64) error {
 		d := event.Draft{Type: event.InventoryRejected, Payload: event.Refused{OrderKey: event.OrderKey{OrderID: id}, Reason: event.ReasonOutOfStock}}
-		_, err := client.PublishOnce(ctx, d, stream.Fenced(event.StockLease.Subject(event.LeaseKey), token, d.Subject()))
+		_, err := client.PublishOnce(ctx, d, stream.Fenced(d.Type, id, token))
 		return err
 	}
 	if err := decide(old); err == nil {

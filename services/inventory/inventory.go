@@ -144,12 +144,10 @@ func (t *term) decide(ctx context.Context, id string, o *order) error {
 	}, tracing.Ephemeral(), tracing.LinkAttributes(stream.OrderID))
 }
 
-// publish stores a decision and folds it. The guard on the lease message has the
-// server refuse a writer that was replaced; it does not tell a decision from its
-// repetition, which is what the message id is for.
+// publish stores a decision and folds it. The server refuses it from a writer that
+// was replaced.
 func (t *term) publish(ctx context.Context, d event.Draft) error {
-	guard := stream.Fenced(event.StockLease.Subject(event.LeaseKey), t.token, d.Subject())
-	stored, err := t.Stream.PublishOnce(ctx, d, guard)
+	stored, err := t.Stream.PublishOnce(ctx, d, stream.Fenced(d.Type, d.Payload.Key(), t.token))
 	if err != nil {
 		if errors.Is(err, stream.ErrConflict) {
 			return fmt.Errorf("%w: another writer has taken over", stream.ErrLeaseLost)

@@ -98,7 +98,8 @@ func NewSMTP(u *url.URL) (*SMTP, error) {
 	return &SMTP{client}, nil
 }
 
-// Send delivers the mail to the server. An answer in the 5xx range is final.
+// Send delivers the mail to the server. Its refusal of the mail (an answer in the
+// 5xx range) is final; that of the connection or the login is not.
 func (s *SMTP) Send(ctx context.Context, m Mail) error {
 	msg := mail.NewMsg()
 	if err := errors.Join(msg.From(from), msg.AddToFormat(m.To.Name, m.To.Email)); err != nil {
@@ -114,7 +115,7 @@ func (s *SMTP) Send(ctx context.Context, m Mail) error {
 	err := s.client.DialAndSendWithContext(ctx, msg)
 	var refused *mail.SendError
 	switch {
-	case err == nil:
+	case err == nil, msg.IsDelivered(): // accepted: how the connection ended is not the mail's matter
 		return nil
 	case errors.As(err, &refused) && refused.ErrorCode() >= 500:
 		return stream.Permanent(fmt.Errorf("mail server refuses the mail: %d %s", refused.ErrorCode(), refused.EnhancedStatusCode()))
