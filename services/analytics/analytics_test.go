@@ -285,7 +285,9 @@ func TestBatchSpans(t *testing.T) {
 	server := systemtest.Server(t)
 	producers := MustStore(t, server, stored)
 	sys := systemtest.StartOn(t, server.Connect, func(cfg *system.Config) {
-		cfg.Wire = idle(payments.Name, inventory.Name, fulfillment.Name, notify.Name)
+		cfg.Wire = map[string]service.Wire{
+			payments.Name: systemtest.Idle, inventory.Name: systemtest.Idle, fulfillment.Name: systemtest.Idle, notify.Name: systemtest.Idle,
+		}
 	})
 	linked := map[trace.SpanID]attribute.Set{}
 	widest := 0
@@ -344,17 +346,6 @@ func checkBatch(t *testing.T, s tracetest.SpanStub) {
 	if got, ok := attributes.Value("order.id"); ok {
 		t.Errorf("a batch's span is said to be order %s's", got.AsString())
 	}
-}
-
-// idle replaces services by ones that do nothing.
-func idle(names ...string) map[string]service.Wire {
-	wires := map[string]service.Wire{}
-	for _, name := range names {
-		wires[name] = func(*service.Runtime) (service.Part, error) {
-			return service.Part{Run: func(ctx context.Context) error { <-ctx.Done(); return nil }}, nil
-		}
-	}
-	return wires
 }
 
 // MustStore stores orders before any service runs, each published in a trace of

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	netmail "net/mail"
 	"net/url"
 	"strconv"
 	"sync"
@@ -102,7 +103,13 @@ func NewSMTP(u *url.URL) (*SMTP, error) {
 // 5xx range) is final; that of the connection or the login is not.
 func (s *SMTP) Send(ctx context.Context, m Mail) error {
 	msg := mail.NewMsg()
-	if err := errors.Join(msg.From(from), msg.AddToFormat(m.To.Name, m.To.Email)); err != nil {
+	to, err := netmail.ParseAddress(m.To.Email)
+	if err == nil {
+		to.Name = m.To.Name
+		// Not AddToFormat, which does not take a name with quotes in it.
+		err = errors.Join(msg.From(from), msg.AddTo(to.String()))
+	}
+	if err != nil {
 		// Not the error itself: it quotes the address.
 		return stream.Permanent(errors.New("the customer's mail address is not one"))
 	}
@@ -112,7 +119,7 @@ func (s *SMTP) Send(ctx context.Context, m Mail) error {
 	msg.SetBodyString(mail.TypeTextPlain, m.Text)
 	ctx, cancel := context.WithTimeout(ctx, smtpTimeout)
 	defer cancel()
-	err := s.client.DialAndSendWithContext(ctx, msg)
+	err = s.client.DialAndSendWithContext(ctx, msg)
 	var refused *mail.SendError
 	switch {
 	case err == nil, msg.IsDelivered(): // accepted: how the connection ended is not the mail's matter

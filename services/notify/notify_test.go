@@ -1,0 +1,361 @@
+package notify_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"go.opentelemetry.io/otel/codes"
+
+	"ordertrail/internal/demo"
+	"ordertrail/internal/event"
+	"ordertrail/internal/service"
+	"ordertrail/internal/stream"
+	"ordertrail/internal/system"
+	"ordertrail/internal/system/systemtest"
+	"ordertrail/services/fulfillment"
+	"ordertrail/services/inventory"
+	"ordertrail/services/notify"
+	"ordertrail/services/payments"
+)
+
+// journal is a log to look into.
+type journal struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.Buffer.Write(b)
+}
+
+func (j *journal) Text() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.String()
+}
+
+// alone runs notify with a mail server, and nobody else who would act on events:
+// the test publishes what notify hears of.
+type alone struct {
+	*systemtest.System
+	mail   *smtpServer
+	client *stream.Client
+	log    *journal
+}
+
+func runAlone(tb testing.TB) *alone {
+	tb.Helper()
+	a := &alone{mail: newSMTPServer(tb), log: &journal{}}
+	a.System = systemtest.Start(tb, func(cfg *system.Config) {
+		cfg.Settings.SMTPURL = a.mail.URL()
+		cfg.Log = slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug})
+		cfg.Wire = map[string]service.Wire{
+			payments.Name: systemtest.Idle, inventory.Name: systemtest.Idle, fulfillment.Name: systemtest.Idle,
+		}
+	})
+	var err error
+	if a.client, err = a.Client(); err != nil {
+		tb.Fatal(err)
+	}
+	return a
+}
+
+func (a *alone) MustPublish(tb testing.TB, t event.Type, p event.Payload) {
+	tb.Helper()
+	if _, err := a.client.PublishOnce(context.Background(), event.Draft{Type: t, Payload: p}, stream.Alone(t, p.Key())); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func created(id string) event.Created {
+	return event.Created{
+		OrderKey: event.OrderKey{OrderID: id}, Customer: event.Customer{Name: "Robin Example", Email: "robin@example.com"},
+		Items: []event.Item{{SKU: "COMPASS", Quantity: 1}}, Total: event.Money{Amount: 2490, Currency: "EUR"},
+	}
+}
+
+// sent returns the mails with this Message-ID.
+func sent(server *smtpServer, fact event.Type, id string) (found []received) {
+	for _, m := range server.Mails() {
+		if m.Header.Get("Message-Id") == "<"+notify.MessageID(fact, id)+">" {
+			found = append(found, m)
+		}
+	}
+	return found
+}
+
+// stored returns the fact that a mail was sent, if it is there.
+func (a *alone) stored(tb testing.TB, fact event.Type, id string) (e event.Event, ok bool) {
+	tb.Helper()
+	events, err := a.client.Order(context.Background(), id, 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return event.Find(events, fact)
+}
+
+// settled waits until notify has nothing waiting or under way.
+func (a *alone) settled(tb testing.TB) {
+	tb.Helper()
+	systemtest.Until(tb, "notify has nothing left", func() bool {
+		c, err := a.JetStream().Consumer(context.Background(), stream.OrdersStream, notify.Name)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		info := c.CachedInfo()
+		return info.NumPending == 0 && info.NumAckPending == 0
+	})
+}
+
+// failures counts the tries to send a mail that failed.
+func (a *alone) failures() (n int) {
+	for _, s := range a.Spans.GetSpans() {
+		if s.Name == "send mail" && s.Status.Code == codes.Error {
+			n++
+		}
+	}
+	return n
+}
+
+// What customers get, in the whole system: each mail once, to them, about their
+// order.
+func TestMails(t *testing.T) {
+	t.Parallel()
+	server := newSMTPServer(t)
+	sys := systemtest.Start(t, func(cfg *system.Config) { cfg.Settings.SMTPURL = server.URL() })
+	expected := 0
+	for _, tc := range []struct {
+		scenario string
+		mails    map[event.Type]string // subjects
+		says     map[event.Type]string
+	}{
+		{"happy", map[event.Type]string{
+			event.NotifyReceived: "We have received your order", event.NotifyShipped: "Your order is on its way",
+		}, map[event.Type]string{event.NotifyReceived: "34.40 EUR", event.NotifyShipped: "parcel_"}},
+		{"sold-out", map[event.Type]string{
+			event.NotifyReceived: "We have received your order", event.NotifyCancelled: "Your order was cancelled",
+			event.NotifyRefunded: "Your money is on its way back",
+		}, map[event.Type]string{event.NotifyCancelled: "we do not have everything", event.NotifyRefunded: "29.40 EUR"}},
+		{"declined", map[event.Type]string{
+			event.NotifyReceived: "We have received your order", event.NotifyCancelled: "Your order was cancelled",
+		}, map[event.Type]string{event.NotifyCancelled: "your card was declined"}},
+		{"undeliverable", map[event.Type]string{
+			event.NotifyReceived: "We have received your order", event.NotifyCancelled: "Your order was cancelled",
+			event.NotifyRefunded: "Your money is on its way back",
+		}, map[event.Type]string{event.NotifyCancelled: "can not deliver to your address"}},
+	} {
+		t.Run(tc.scenario, func(t *testing.T) {
+			i := slices.IndexFunc(demo.Scenarios(), func(sc demo.Scenario) bool { return sc.Name == tc.scenario })
+			order, err := demo.Play(context.Background(), sys.Shop, demo.Scenarios()[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			for fact, subject := range tc.mails {
+				expected++
+				mails := sent(server, fact, order.ID)
+				if len(mails) != 1 {
+					t.Errorf("%d mails say %s, want 1", len(mails), fact)
+					continue
+				}
+				m := mails[0]
+				if got, want := m.to, "RCPT TO:<robin@example.com>"; got != want {
+					t.Errorf("the mail goes to %q, want %q", got, want)
+				}
+				if got, want := m.Header.Get("To"), `"Robin Example" <robin@example.com>`; got != want {
+					t.Errorf("To = %q, want %q", got, want)
+				}
+				if got := m.Header.Get("Subject"); got != subject {
+					t.Errorf("Subject = %q, want %q", got, subject)
+				}
+				body := text(t, m)
+				for _, want := range []string{"Dear Robin Example,", "Order " + order.ID, tc.says[fact]} {
+					if !strings.Contains(body, want) {
+						t.Errorf("%s says %q, want it to say %q", fact, body, want)
+					}
+				}
+			}
+		})
+	}
+	if got := len(server.Mails()); got != expected {
+		t.Errorf("%d mails came in, want %d", got, expected)
+	}
+	for _, s := range sys.Spans.GetSpans() {
+		if said := strings.ToLower(fmt.Sprint(s.Attributes, s.Events, s.Links, s.Status)); strings.Contains(said, "robin") {
+			t.Errorf("span %s names the customer: %s", s.Name, said)
+		}
+	}
+}
+
+// A server that does not want the mail now gets it later, once.
+func TestRetry(t *testing.T) {
+	t.Parallel()
+	a := runAlone(t)
+	tries := 0
+	a.mail.Script(func(command string) string {
+		if strings.HasPrefix(command, "RCPT") {
+			if tries++; tries <= 2 {
+				return "450 4.2.0 greylisted, come back later"
+			}
+		}
+		return ""
+	})
+	id := event.NewOrderID()
+	a.MustPublish(t, event.OrderCreated, created(id))
+	systemtest.Until(t, "the mail is said to be sent", func() bool { _, ok := a.stored(t, event.NotifyReceived, id); return ok })
+	a.settled(t)
+	if got := len(sent(a.mail, event.NotifyReceived, id)); got != 1 {
+		t.Errorf("%d mails came in, want 1", got)
+	}
+	if got, want := a.mail.Count("RCPT"), 3; got != want {
+		t.Errorf("%d tries, want %d", got, want)
+	}
+	if got, want := a.failures(), 2; got != want {
+		t.Errorf("%d tries failed, want %d", got, want)
+	}
+	e, _ := a.stored(t, event.NotifyReceived, id)
+	fact, err := event.Decode[event.MailSent](e)
+	if want := notify.MessageID(event.NotifyReceived, id); err != nil || fact.MessageID != want || fact.Channel != "smtp" {
+		t.Errorf("fact = %+v, %v, want mail %s by smtp", fact, err, want)
+	}
+	if strings.Contains(string(e.Data), "robin") {
+		t.Errorf("the fact names the customer: %s", e.Data)
+	}
+}
+
+// A mail that is refused for good is given up, and the next one goes out.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	a := runAlone(t)
+	a.mail.Script(func(command string) string {
+		if strings.HasPrefix(command, "RCPT") && strings.Contains(command, "gone") {
+			return "550 5.1.1 no such mailbox"
+		}
+		return ""
+	})
+	gone := created(event.NewOrderID())
+	gone.Customer.Email = "gone@example.com"
+	a.MustPublish(t, event.OrderCreated, gone)
+	a.settled(t)
+	next := event.NewOrderID()
+	a.MustPublish(t, event.OrderCreated, created(next))
+	systemtest.Until(t, "the next mail is said to be sent", func() bool { _, ok := a.stored(t, event.NotifyReceived, next); return ok })
+	a.settled(t)
+	if got, want := a.mail.Count("RCPT TO:<gone"), 1; got != want {
+		t.Errorf("%d tries, want %d", got, want)
+	}
+	if _, ok := a.stored(t, event.NotifyReceived, gone.OrderID); ok {
+		t.Error("the refused mail is said to be sent")
+	}
+	if got := len(a.mail.Mails()); got != 1 {
+		t.Errorf("%d mails came in, want 1", got)
+	}
+	if log := a.log.Text(); strings.Contains(log, "gone@example.com") || !strings.Contains(log, "550") {
+		t.Errorf("the log should tell the answer and not the address: %s", log)
+	}
+}
+
+// A mail server that is away is waited for.
+func TestServerAway(t *testing.T) {
+	t.Parallel()
+	a := runAlone(t)
+	a.mail.Stop()
+	id := event.NewOrderID()
+	a.MustPublish(t, event.OrderCreated, created(id))
+	systemtest.Until(t, "two tries have failed", func() bool { return a.failures() >= 2 })
+	if _, ok := a.stored(t, event.NotifyReceived, id); ok {
+		t.Error("a mail is said to be sent without a server")
+	}
+	a.mail.Start(t)
+	systemtest.Until(t, "the mail is said to be sent", func() bool { _, ok := a.stored(t, event.NotifyReceived, id); return ok })
+	a.settled(t)
+	if got := len(sent(a.mail, event.NotifyReceived, id)); got != 1 {
+		t.Errorf("%d mails came in, want 1", got)
+	}
+}
+
+// An event whose mail the stream says was sent sends none, as after a redelivery.
+func TestSentAlready(t *testing.T) {
+	t.Parallel()
+	a := runAlone(t)
+	id := event.NewOrderID()
+	key := event.OrderKey{OrderID: id}
+	conclusion := event.Conclusion{OrderKey: key, Customer: created(id).Customer, Items: created(id).Items}
+	refund := event.Charge{OrderKey: key, Customer: &conclusion.Customer}
+	for _, tc := range []struct {
+		cause event.Type
+		p     event.Payload
+		fact  event.Type
+	}{
+		{event.OrderCreated, created(id), event.NotifyReceived},
+		{event.FulfillmentShipped, conclusion, event.NotifyShipped},
+		{event.FulfillmentCancelled, conclusion, event.NotifyCancelled},
+		{event.PaymentRefunded, refund, event.NotifyRefunded},
+	} {
+		a.MustPublish(t, tc.fact, event.MailSent{OrderKey: key, MessageID: "before", Channel: "smtp"})
+		a.MustPublish(t, tc.cause, tc.p)
+	}
+	a.settled(t)
+	if got := a.mail.Count(""); got != 0 {
+		t.Errorf("%d commands came in, want none", got)
+	}
+	for _, s := range a.Spans.GetSpans() {
+		if s.Name == "send mail" {
+			t.Error("there is a span about sending a mail")
+		}
+	}
+}
+
+// A message that is no fact, in the place of the fact that the mail was sent, does
+// not have the mail sent again and again.
+func TestForeignFact(t *testing.T) {
+	t.Parallel()
+	a := runAlone(t)
+	id := event.NewOrderID()
+	forged := &nats.Msg{Subject: event.NotifyReceived.Subject(id), Header: nats.Header{event.HeaderID: {"elsewhere"}}, Data: []byte("{}")}
+	if _, err := a.JetStream().PublishMsg(context.Background(), forged); err != nil {
+		t.Fatal(err)
+	}
+	a.MustPublish(t, event.OrderCreated, created(id))
+	systemtest.Until(t, "the mail came in", func() bool { return len(sent(a.mail, event.NotifyReceived, id)) > 0 })
+	a.settled(t)
+	if got := len(sent(a.mail, event.NotifyReceived, id)); got != 1 {
+		t.Errorf("%d mails came in, want 1", got)
+	}
+}
+
+// A refund that names no customer can not be told to anybody: it is given up.
+func TestRefundWithoutCustomer(t *testing.T) {
+	t.Parallel()
+	a := runAlone(t)
+	a.MustPublish(t, event.PaymentRefunded, event.Charge{OrderKey: event.OrderKey{OrderID: event.NewOrderID()}})
+	a.settled(t)
+	if got := a.mail.Count(""); got != 0 {
+		t.Errorf("%d commands came in, want none", got)
+	}
+}
+
+// Names that no form of the API lets in may be in the stream all the same.
+func TestNameInTheStream(t *testing.T) {
+	t.Parallel()
+	a := runAlone(t)
+	order := created(event.NewOrderID())
+	order.Customer.Name = "Robin\r\nBcc: eve@example.com\r\n\r\n.\r\n"
+	a.MustPublish(t, event.OrderCreated, order)
+	systemtest.Until(t, "the mail is said to be sent", func() bool { _, ok := a.stored(t, event.NotifyReceived, order.OrderID); return ok })
+	mails := sent(a.mail, event.NotifyReceived, order.OrderID)
+	if len(mails) != 1 || a.mail.Count("RCPT") != 1 {
+		t.Fatalf("%d mails to %d addresses came in, want 1 to 1", len(mails), a.mail.Count("RCPT"))
+	}
+	if got := mails[0].Header.Get("Bcc"); got != "" {
+		t.Errorf("Bcc = %q, want none", got)
+	}
+}

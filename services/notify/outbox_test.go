@@ -1,0 +1,41 @@
+package notify_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"ordertrail/services/notify"
+)
+
+func TestOutbox(t *testing.T) {
+	var o notify.Outbox
+	if got := len(o.Mails()); got != 0 {
+		t.Errorf("a new outbox holds %d mails", got)
+	}
+	for i := range 1200 {
+		if err := o.Send(context.Background(), notify.Mail{ID: fmt.Sprint(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mails := o.Mails()
+	if got, want := len(mails), 1000; got != want {
+		t.Fatalf("%d mails, want %d", got, want)
+	}
+	if mails[0].ID != "200" || mails[999].ID != "1199" {
+		t.Errorf("mails %s to %s, want 200 to 1199", mails[0].ID, mails[999].ID)
+	}
+	mails[0].ID = "changed"
+	if got := o.Mails()[0].ID; got != "200" {
+		t.Errorf("a caller's change reached the outbox: %s", got)
+	}
+	var sending sync.WaitGroup
+	for range 10 {
+		sending.Go(func() { _ = o.Send(context.Background(), notify.Mail{}); o.Mails() })
+	}
+	sending.Wait()
+	if got, want := o.Channel(), "outbox"; got != want {
+		t.Errorf("channel = %q, want %q", got, want)
+	}
+}
