@@ -75,7 +75,14 @@ func (t *term) begin(ctx context.Context) error {
 	defer span.End()
 	for _, p := range catalog.Products() {
 		seed := event.Draft{Type: event.StockAdded, Payload: event.Stock{SKU: p.SKU, Quantity: p.InitialStock}}
-		if _, err := t.Stream.PublishOnce(ctx, seed, stream.Alone(event.StockAdded, p.SKU)); err != nil {
+		_, err := t.Stream.PublishOnce(ctx, seed, stream.Alone(event.StockAdded, p.SKU))
+		if errors.Is(err, stream.ErrConflict) {
+			// A foreign message is in its place, for ever. The product has no stock until
+			// somebody adds some; the others go on.
+			t.Log.ErrorContext(ctx, "cannot seed the stock", "sku", p.SKU, "error", err)
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}

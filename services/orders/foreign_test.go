@@ -86,6 +86,15 @@ func TestForeignMessages(t *testing.T) {
 			t.Fatalf("publish on %s: %v", m.Subject, err)
 		}
 	}
+	// Inventory has seeded its stock: strangers that are there first are another matter.
+	systemtest.Until(t, "inventory is at work", func() bool {
+		in, err := sys.JetStream().Stream(ctx, stream.OrdersStream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = in.GetLastMsgForSubject(ctx, event.StockLease.Subject(event.LeaseKey))
+		return err == nil
+	})
 	for _, typ := range event.OfOrder {
 		for kind := range strangers("") {
 			publish(strangers(typ.Subject(event.NewOrderID()))[kind])
