@@ -65,25 +65,25 @@ func testRestart(t *testing.T, rounds, batch int) {
 		p.ready(t)
 	}
 
-	customers := place(t, running[orders.Name].url(t), 1e6)
+	customers := place(t, running[orders.Name].url(t), 0)
+	// another waits for a batch of orders, with a second one on its heels.
 	another := func() {
 		t.Helper()
 		least := customers.placed.Load() + int64(batch)
+		customers.allowed.Store(least + int64(batch))
 		until(t, "more orders are placed", func() bool { return customers.placed.Load() >= least })
 	}
 	restarted := []string{payments.Name, fulfillment.Name, notify.Name, inventory.Name, orders.Name}
 	for range rounds {
-		another()
 		var old []*process
 		for _, name := range restarted {
 			next := launch(name)
-			if name == orders.Name {
-				next.ready(t)
-				customers.shop.Store(next.url(t))
-			}
+			next.ready(t)
 			old = append(old, running[name])
 			running[name] = next
 		}
+		another()
+		customers.shop.Store(running[orders.Name].url(t))
 		for _, p := range old {
 			p.signal(t, syscall.SIGTERM)
 		}
@@ -94,8 +94,7 @@ func testRestart(t *testing.T, rounds, batch int) {
 		}
 	}
 	another()
-	customers.enough.Store(true)
-	customers.Wait()
+	customers.close()
 	n := int(customers.placed.Load())
 
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
@@ -235,23 +234,31 @@ func count(ctx context.Context, t testing.TB, s jetstream.Stream, filter string)
 // customers place orders at the shop, which may move.
 type customers struct {
 	sync.WaitGroup
-	shop   atomic.Value // its URL
-	placed atomic.Int64
-	enough atomic.Bool // no more orders
+	shop    atomic.Value // its URL
+	placed  atomic.Int64
+	allowed atomic.Int64 // how many may be placed, up to now
+	enough  atomic.Bool  // no more orders
 }
 
-// place has orders placed, most of them at most. A request that fails is made again, with its
+// close waits for the orders that are being placed.
+func (c *customers) close() {
+	c.enough.Store(true)
+	c.Wait()
+}
+
+// place has orders placed, as many as are allowed. A request that fails is made again, with its
 // Idempotency-Key, at wherever the shop is by then.
-func place(t *testing.T, shop string, most int64) *customers {
+func place(t *testing.T, shop string, allowed int64) *customers {
 	t.Helper()
 	c := &customers{}
+	c.allowed.Store(allowed)
 	c.shop.Store(shop)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 5 * time.Second}
 	t.Cleanup(client.CloseIdleConnections)
 	var next atomic.Int64
 	for range 8 {
 		c.Go(func() {
-			for i := next.Add(1); i <= most && !c.enough.Load(); i = next.Add(1) {
+			for i := next.Add(1); c.may(i); i = next.Add(1) {
 				deadline := time.Now().Add(patience)
 				for err := c.order(client, i); err != nil; err = c.order(client, i) {
 					// The shop closes its door before its last request is answered: who
@@ -260,13 +267,24 @@ func place(t *testing.T, shop string, most int64) *customers {
 						t.Errorf("order %d: %v", i, err)
 						break
 					}
-					time.Sleep(time.Millisecond)
+					<-time.After(time.Millisecond)
 				}
 				c.placed.Add(1)
 			}
 		})
 	}
 	return c
+}
+
+// may waits until the i-th order is allowed; false means never.
+func (c *customers) may(i int64) bool {
+	for i > c.allowed.Load() {
+		if c.enough.Load() {
+			return false
+		}
+		<-time.After(time.Millisecond)
+	}
+	return true
 }
 
 func (c *customers) order(client *http.Client, i int64) error {
@@ -317,7 +335,7 @@ func TestStopsInTime(t *testing.T) {
 	shop := server.service(t, orders.Name, export)
 	letters := server.service(t, notify.Name, export, "SMTP_URL=smtp://"+mail.Addr().String())
 	shop.ready(t)
-	place(t, shop.url(t), 200).Wait()
+	place(t, shop.url(t), 200).close()
 	c, err := server.jetStream(t).Consumer(context.Background(), stream.OrdersStream, notify.Name)
 	if err != nil {
 		t.Fatal(err)
