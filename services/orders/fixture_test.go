@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -100,25 +102,45 @@ type answer struct {
 	body []byte
 }
 
-func (s *shop) MustDo(tb testing.TB, method, path, body string, header http.Header) answer {
-	tb.Helper()
+func (s *shop) do(method, path, body string, header http.Header) (answer, error) {
 	r, err := http.NewRequest(method, s.url+path, strings.NewReader(body))
 	if err != nil {
-		tb.Fatal(err)
+		return answer{}, err
 	}
 	if header != nil {
 		r.Header = header
 	}
 	response, err := s.client.Do(r)
 	if err != nil {
-		tb.Fatalf("%s %s: %v", method, path, err)
+		return answer{}, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	got, err := io.ReadAll(response.Body)
+	return answer{response, got}, err
+}
+
+func (s *shop) MustDo(tb testing.TB, method, path, body string, header http.Header) answer {
+	tb.Helper()
+	a, err := s.do(method, path, body, header)
 	if err != nil {
 		tb.Fatalf("%s %s: %v", method, path, err)
 	}
-	return answer{response, got}
+	return a
+}
+
+// MustDoAll makes n requests at once.
+func (s *shop) MustDoAll(tb testing.TB, n int, request func(i int) (method, path, body string, header http.Header)) []answer {
+	tb.Helper()
+	answers, errs := make([]answer, n), make([]error, n)
+	var asking sync.WaitGroup
+	for i := range n {
+		asking.Go(func() { answers[i], errs[i] = s.do(request(i)) })
+	}
+	asking.Wait()
+	if err := errors.Join(errs...); err != nil {
+		tb.Fatal(err)
+	}
+	return answers
 }
 
 func jsonHeader(more ...string) http.Header {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -393,12 +392,9 @@ func withTime(e orders.Event, at time.Time) orders.Event { e.Time = at; return e
 func TestIdempotencyKeyConcurrently(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	var posting sync.WaitGroup
-	answers := make([]answer, 20)
-	for i := range answers {
-		posting.Go(func() { answers[i] = s.MustPost(t, body(nil), "Idempotency-Key", "one") })
-	}
-	posting.Wait()
+	answers := s.MustDoAll(t, 20, func(int) (string, string, string, http.Header) {
+		return http.MethodPost, "/orders", body(nil), jsonHeader("Idempotency-Key", "one")
+	})
 	ids := map[string]bool{}
 	for _, a := range answers {
 		wantStatus(t, a, http.StatusAccepted)
@@ -548,15 +544,11 @@ func TestDelete(t *testing.T) {
 	t.Run("Concurrently", func(t *testing.T) {
 		order := s.MustPlace(t)
 		last := s.MustLast(t)
-		var deleting sync.WaitGroup
-		for range 10 {
-			deleting.Go(func() {
-				if a := s.MustDo(t, http.MethodDelete, "/orders/"+order.ID, "", nil); a.StatusCode != http.StatusAccepted {
-					t.Errorf("DELETE: %d %s, want %d", a.StatusCode, a.body, http.StatusAccepted)
-				}
-			})
+		for _, a := range s.MustDoAll(t, 10, func(int) (string, string, string, http.Header) {
+			return http.MethodDelete, "/orders/" + order.ID, "", nil
+		}) {
+			wantStatus(t, a, http.StatusAccepted)
 		}
-		deleting.Wait()
 		if got, want := s.MustLast(t), last+1; got != want {
 			t.Errorf("the stream ends at %d, want %d: one cancellation", got, want)
 		}
@@ -764,24 +756,24 @@ func TestNATSAway(t *testing.T) {
 		return s.MustDo(t, http.MethodGet, "/readyz", "", nil).StatusCode == http.StatusServiceUnavailable
 	})
 	wantStatus(t, s.MustDo(t, http.MethodGet, "/healthz", "", nil), http.StatusOK)
-	t.Run("Away", func(t *testing.T) {
-		for _, tc := range []struct{ method, path string }{
-			{"POST", "/orders"}, {"GET", "/orders/" + order.ID}, {"DELETE", "/orders/" + order.ID}, {"GET", "/orders/" + unknown},
-		} {
-			t.Run(tc.method+tc.path, func(t *testing.T) {
-				t.Parallel()
-				began := time.Now()
-				a := s.MustDo(t, tc.method, tc.path, body(nil), jsonHeader("Idempotency-Key", "away"))
-				if took := time.Since(began); took > 4*time.Second {
-					t.Errorf("it took %v, want 4 s at most", took)
-				}
-				wantProblem(t, a, http.StatusServiceUnavailable, "try again")
-				if got := a.Header.Get("Retry-After"); got == "" {
-					t.Error("no Retry-After")
-				}
-			})
-		}
+	requests := []struct{ method, path string }{
+		{"POST", "/orders"}, {"GET", "/orders/" + order.ID}, {"DELETE", "/orders/" + order.ID}, {"GET", "/orders/" + unknown},
+	}
+	began := time.Now()
+	answers := s.MustDoAll(t, len(requests), func(i int) (string, string, string, http.Header) {
+		return requests[i].method, requests[i].path, body(nil), jsonHeader("Idempotency-Key", "away")
 	})
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("the answers took %v, want 4 s at most", took)
+	}
+	for i, r := range requests {
+		t.Run(r.method+r.path, func(t *testing.T) {
+			wantProblem(t, answers[i], http.StatusServiceUnavailable, "try again")
+			if got := answers[i].Header.Get("Retry-After"); got == "" {
+				t.Error("no Retry-After")
+			}
+		})
+	}
 	wantStatus(t, s.MustDo(t, http.MethodGet, "/catalog", "", nil), http.StatusOK)
 	nats.Start(t)
 	systemtest.Until(t, "the service is ready", func() bool {
