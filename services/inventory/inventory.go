@@ -77,8 +77,8 @@ func (t *term) begin(ctx context.Context) error {
 		seed := event.Draft{Type: event.StockAdded, Payload: event.Stock{SKU: p.SKU, Quantity: p.InitialStock}}
 		_, err := t.Stream.PublishOnce(ctx, seed, stream.Alone(event.StockAdded, p.SKU))
 		if errors.Is(err, stream.ErrConflict) {
-			// A foreign message is in its place, for ever. The product has no stock until
-			// somebody adds some; the others go on.
+			// A foreign message is in its place, for ever. The product has no stock then;
+			// the others go on.
 			t.Log.ErrorContext(ctx, "cannot seed the stock", "sku", p.SKU, "error", err)
 			continue
 		}

@@ -163,22 +163,14 @@ func TestForeignOutcome(t *testing.T) {
 	if _, err := demo.Play(ctx, sys.Shop, demo.Scenarios()[0]); err != nil {
 		t.Errorf("another order: %v", err)
 	}
-	systemtest.Until(t, "the closing of the held order was tried again", func() bool {
-		closed := 0
-		for _, span := range sys.Spans.GetSpans() {
-			if span.Name == "process fulfillment.cancelled" && hasAttribute(span, "messaging.consumer.group.name", "payments") {
-				closed++
-			}
-		}
-		return closed >= 2
-	})
+	settled(t, sys)
 	refunds := 0
 	for _, span := range sys.Spans.GetSpans() {
 		if span.Name == "refund card" && hasAttribute(span, "order.id", held.ID) {
 			refunds++
 		}
 	}
-	if most := 12; refunds > most {
-		t.Errorf("the card was refunded %d times, want %d at most: no loop without pause", refunds, most)
+	if most := 5; refunds < 1 || refunds > most {
+		t.Errorf("the card was refunded %d times, want 1 to %d: by who charged, and by who closed", refunds, most)
 	}
 }
