@@ -43,9 +43,10 @@ type Event struct {
 	Delivery uint64 // 1 on the first delivery; 0 when it was read, not delivered
 }
 
-// Check makes an Event of a message's parts. A message's ce-id is its subject;
-// a message for which that does not hold got to this subject by other ways than
-// its publisher's (a reply sent here, a copy), and Check returns ErrForeign.
+// Check makes an Event of a message's parts. A message's ce-id is its subject, and
+// its payload is about what the subject names; a message for which that does not
+// hold got to this subject by other ways than its publisher's (a reply sent here,
+// a copy), and Check returns ErrForeign.
 func Check(subject string, header nats.Header, data []byte) (Event, error) {
 	t, key, err := ParseSubject(subject)
 	if err != nil {
@@ -54,6 +55,24 @@ func Check(subject string, header nats.Header, data []byte) (Event, error) {
 	// Exactly one value: a second one would leave open which of them counts.
 	if ids := header[HeaderID]; len(ids) != 1 || ids[0] != subject {
 		return Event{}, fmt.Errorf("%w: %s of the message on %s is %.200q, not its subject", ErrForeign, HeaderID, subject, ids)
+	}
+	var about struct {
+		OrderKey
+		SKU  string `json:"sku"`
+		Name string `json:"name"`
+	}
+	if err := json.Unmarshal(data, &about); err != nil {
+		return Event{}, fmt.Errorf("%w: payload of %s: %w", ErrForeign, subject, err)
+	}
+	named := about.OrderID
+	switch t {
+	case StockAdded:
+		named = about.SKU
+	case StockLease:
+		named = about.Name
+	}
+	if named != key {
+		return Event{}, fmt.Errorf("%w: payload of %s is about %.100q", ErrForeign, subject, named)
 	}
 	return Event{Type: t, Key: key, Subject: subject, Header: header, Data: data}, nil
 }

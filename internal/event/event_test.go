@@ -200,7 +200,30 @@ func TestCheckForeign(t *testing.T) {
 		"SubjectOfOtherLength": {"orders.created." + order + ".x", nats.Header{"ce-id": {"orders.created." + order + ".x"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if e, err := event.Check(tc.subject, tc.header, []byte("{}")); !errors.Is(err, event.ErrForeign) {
+			if e, err := event.Check(tc.subject, tc.header, []byte(`{"order_id":"`+order+`"}`)); !errors.Is(err, event.ErrForeign) {
+				t.Errorf("Check = %+v, %v, want ErrForeign", e, err)
+			}
+		})
+	}
+}
+
+// Nor is one whose payload is not about what its subject names.
+func TestCheckForeignPayload(t *testing.T) {
+	stock, lease := event.StockAdded.Subject("COMPASS"), event.StockLease.Subject(event.LeaseKey)
+	for _, tc := range []struct{ subject, data string }{
+		{event.PaymentConfirmed.Subject(order), ``},
+		{event.PaymentConfirmed.Subject(order), `null`},
+		{event.PaymentConfirmed.Subject(order), `{}`},
+		{event.PaymentConfirmed.Subject(order), `[]`},
+		{event.PaymentConfirmed.Subject(order), "\x00\x00"},
+		{event.PaymentConfirmed.Subject(order), `{"order_id":"` + other + `"}`},
+		{event.PaymentConfirmed.Subject(order), `{"sku":"` + order + `"}`},
+		{stock, `{"sku":"THERMOS","quantity":1}`},
+		{stock, `{"order_id":"COMPASS"}`},
+		{lease, `{"name":"other"}`},
+	} {
+		t.Run(tc.subject+" "+tc.data, func(t *testing.T) {
+			if e, err := event.Check(tc.subject, nats.Header{"ce-id": {tc.subject}}, []byte(tc.data)); !errors.Is(err, event.ErrForeign) {
 				t.Errorf("Check = %+v, %v, want ErrForeign", e, err)
 			}
 		})

@@ -22,6 +22,7 @@ func connect(ctx context.Context, cfg Config, log *slog.Logger) (*nats.Conn, err
 		nats.CustomInboxPrefix("_INBOX." + cfg.Name), // permissions can name it
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
+		nats.IgnoreAuthErrorAbort(), // a password that is being changed heals
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				log.Warn("disconnected from NATS", "error", err)
@@ -59,7 +60,7 @@ func connect(ctx context.Context, cfg Config, log *slog.Logger) (*nats.Conn, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("connect to NATS: %w", err)
+			return nil, fmt.Errorf("connect to NATS: %w: %w", ctx.Err(), err)
 		case <-time.After(reconnectWait):
 		}
 	}

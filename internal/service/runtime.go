@@ -111,8 +111,8 @@ func (rt *Runtime) Close(ctx context.Context) error {
 	return errors.Join(err, rt.providers.Shutdown(ctx))
 }
 
-// Kill drops the connection as a crash would: nothing buffered is sent, nothing
-// more can be published or acknowledged.
+// Kill drops the connection, nearly as a crash would: what is buffered is still
+// sent, but nothing more can be published or acknowledged.
 func (rt *Runtime) Kill() { rt.conn.Close() }
 
 // drainTimeout bounds the orderly end of a service.

@@ -21,12 +21,14 @@ type Handler func(ctx context.Context, e event.Event) error
 const (
 	workers = 32 // events one replica handles at a time
 
-	// Messages that wait in the client count against AckWait: few enough that the
-	// last of them is handled in time.
-	prefetch = 2 * workers
+	// Messages that wait in the client count against AckWait. At worst one waits
+	// until all handlers have timed out, and then times out itself: that must come
+	// before the server delivers it again elsewhere.
+	prefetch       = workers
+	handlerTimeout = 4 * time.Second // 2 × that < defaultAckWait
 
-	// A handler must end before its message is delivered again elsewhere.
-	handlerTimeout = 4 * time.Second
+	// drainWait bounds the wait for the client's own end of consuming.
+	drainWait = 2 * time.Second
 
 	lookupWait = 500 * time.Millisecond // between looks for a consumer that is not there yet
 )
@@ -46,6 +48,9 @@ var backoff = []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 40
 // consumer that is not there yet and for servers that are away.
 func (c *Client) Consume(ctx context.Context, durable string, h Handler) error {
 	consumer, err := c.lookup(ctx, durable)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -73,9 +78,19 @@ func (c *Client) Consume(ctx context.Context, durable string, h Handler) error {
 		// The consumer was deleted, or the connection closed for good.
 		err = fmt.Errorf("consumer %s ended", durable)
 	}
-	consuming.Drain()
-	<-consuming.Closed()
-	busy.Wait()
+	// Draining asks the server, which takes long if it is away; what is prefetched
+	// could not be acknowledged then anyway.
+	if c.nc.IsConnected() {
+		consuming.Drain()
+	} else {
+		consuming.Stop()
+	}
+	select {
+	case <-consuming.Closed():
+		busy.Wait()
+	case <-time.After(handlerTimeout + drainWait):
+		err = errors.Join(err, fmt.Errorf("consumer %s: not drained in time", durable))
+	}
 	return err
 }
 

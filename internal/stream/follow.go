@@ -28,31 +28,47 @@ func (c *Client) Follow(ctx context.Context, filters []string, from uint64, appl
 		}
 		return err
 	}
-	failed := make(chan error, 1)
-	stopped := false // touched by the callback alone
-	consuming, err := consumer.Consume(func(m jetstream.Msg) {
-		if stopped || ctx.Err() != nil {
-			return
-		}
-		if err := apply(m); err != nil {
-			stopped = true
-			failed <- err
-		}
-	}, jetstream.PullHeartbeat(idleHeartbeat), jetstream.PullExpiry(4*idleHeartbeat), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-		c.log.Debug("following the stream", "error", err)
-	}))
+	// An iterator, and no callback: after a reconnect the library calls a callback
+	// from a new goroutine, while an earlier call may still be under way.
+	iterator, err := consumer.Messages(jetstream.PullHeartbeat(idleHeartbeat), jetstream.PullExpiry(4*idleHeartbeat))
 	if err != nil {
 		return fmt.Errorf("follow %s: %w", OrdersStream, err)
 	}
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
-	case <-consuming.Closed():
-		err = fmt.Errorf("follow %s: the consumer ended", OrdersStream)
+	// While its server is away the iterator takes long to notice that it is
+	// stopped. Nobody waits for that: it reads on until then, into nothing.
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	context.AfterFunc(ctx, iterator.Stop)
+	messages, failed := make(chan jetstream.Msg), make(chan error, 1)
+	go func() {
+		for {
+			m, err := iterator.Next()
+			if err != nil {
+				failed <- err
+				return
+			}
+			select {
+			case messages <- m:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("follow %s: %w", OrdersStream, err)
+		case m := <-messages:
+			if err := apply(m); err != nil {
+				return err
+			}
+		}
 	}
-	consuming.Stop()
-	<-consuming.Closed()
-	return err
 }
 
 // ordered makes an ordered consumer, waiting for the stream if need be.

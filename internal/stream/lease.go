@@ -50,6 +50,7 @@ type lease struct {
 	holder   []byte
 	revision uint64
 	ttl      time.Duration
+	valid    time.Time // until then nobody else can hold it
 }
 
 // acquire waits until the key can be created. The bucket's TTL removes the key of
@@ -81,11 +82,12 @@ func (c *Client) tryAcquire(ctx context.Context, name, holder string) (*lease, e
 	if err != nil {
 		return nil, err
 	}
+	asked := time.Now()
 	revision, err := kv.Create(ctx, name, []byte(holder))
 	if err != nil {
 		return nil, err
 	}
-	return &lease{kv: kv, name: name, holder: []byte(holder), revision: revision, ttl: status.TTL()}, nil
+	return &lease{kv: kv, name: name, holder: []byte(holder), revision: revision, ttl: status.TTL(), valid: asked.Add(status.TTL())}, nil
 }
 
 // hold runs term, renewing the lease beside it, and lets go of it at the end.
@@ -116,7 +118,6 @@ func (l *lease) hold(ctx context.Context, term func(context.Context) error) erro
 
 // renew keeps the lease until ctx ends (nil) or it is lost (why).
 func (l *lease) renew(ctx context.Context) error {
-	valid := time.Now().Add(l.ttl)
 	for {
 		if pause(ctx, l.ttl/3) != nil {
 			return nil
@@ -127,13 +128,26 @@ func (l *lease) renew(ctx context.Context) error {
 		cancel()
 		switch {
 		case err == nil:
-			l.revision, valid = revision, asked.Add(l.ttl)
+			l.revision, l.valid = revision, asked.Add(l.ttl)
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, jetstream.ErrKeyExists): // someone else's revision
+		case errors.Is(err, jetstream.ErrKeyRevisionMismatch) && !l.mine(ctx):
 			return err
-		case time.Now().After(valid.Add(-l.ttl / 3)): // the next try would come too late
+		case time.Now().After(l.valid.Add(-l.ttl / 3)): // the next try would come too late
 			return err
 		}
 	}
+}
+
+// mine looks whether the key is still this holder's, under a revision that came
+// from a renewal whose answer was lost, and goes on from that.
+func (l *lease) mine(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, l.ttl/3)
+	defer cancel()
+	entry, err := l.kv.Get(ctx, l.name)
+	if err != nil || string(entry.Value()) != string(l.holder) {
+		return false
+	}
+	l.revision = max(l.revision, entry.Revision())
+	return true
 }

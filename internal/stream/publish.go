@@ -68,8 +68,9 @@ type Stored struct {
 // called again for the same event, by whoever and whenever: an event that is
 // there already, even with later ones behind it, is a success.
 //
-// It returns ErrConflict if another event holds the place. Any other error
-// means that the outcome is unknown still when ctx ended: publish again later.
+// It returns ErrConflict if another event holds the place, and an error that is
+// Permanent if the server will never take it. With any other error the outcome
+// was still unknown when ctx ended: publish again later.
 func (c *Client) PublishOnce(ctx context.Context, d event.Draft, g Guard) (Stored, error) {
 	now := time.Now()
 	m, err := d.Message(now)
@@ -108,8 +109,28 @@ func (c *Client) Fence(ctx context.Context, l event.Lease) (token uint64, err er
 	return ack.Sequence, nil
 }
 
-// Restock adds units of an SKU to the stock. An error leaves open whether it did.
+// seedPatience is how long Restock waits for an inventory that is starting.
+const seedPatience = 5 * time.Second
+
+// Restock adds units of an SKU to the stock. It fails before inventory has seeded
+// the first stock, whose place it would take. Other errors leave open whether it
+// did.
 func (c *Client) Restock(ctx context.Context, sku string, units int) error {
+	for until := time.Now().Add(seedPatience); ; {
+		seeded, err := c.last(ctx, 0, event.StockAdded.Subject(sku))
+		if err == nil && len(seeded) > 0 {
+			break
+		}
+		if err == nil && time.Now().After(until) {
+			err = errors.New("there is no first stock yet: start inventory, then try again")
+		}
+		if err != nil {
+			return fmt.Errorf("restock %s: %w", sku, err)
+		}
+		if err := pause(ctx, unknownWait); err != nil {
+			return fmt.Errorf("restock %s: %w", sku, err)
+		}
+	}
 	d := event.Draft{Type: event.StockAdded, Payload: event.Stock{SKU: sku, Quantity: units}}
 	m, err := d.Message(time.Now())
 	if err != nil {
@@ -145,12 +166,12 @@ func (c *Client) publish(ctx context.Context, m *nats.Msg, g Guard) (*jetstream.
 				return c.lost(ctx, m.Subject, g, api)
 			case jetstream.JSErrCodeStreamWrongLastSequenceConstant, errCodeMsgIDInFlight:
 				wait = inFlightWait
-			default:
-				if api.Code == 400 { // the request is wrong and stays so
-					return nil, Permanent(err)
-				}
+			case jetstream.JSErrCodeStreamMessageExceedsMaximum, errCodeHeaderTooLarge, errCodeStreamMismatch:
+				return nil, Permanent(err) // all else can heal: limits are raised, leaders elected
 			}
-		} else if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrMaxPayload) {
+		} else if errors.Is(err, nats.ErrMaxPayload) {
+			return nil, Permanent(err)
+		} else if errors.Is(err, nats.ErrConnectionClosed) {
 			return nil, err
 		}
 		if ctx.Err() != nil || pause(ctx, wait) != nil {
@@ -159,9 +180,12 @@ func (c *Client) publish(ctx context.Context, m *nats.Msg, g Guard) (*jetstream.
 	}
 }
 
-// errCodeMsgIDInFlight: a message with the same Nats-Msg-Id is being stored
-// (409, replicated streams only). The client library has no name for it.
-const errCodeMsgIDInFlight jetstream.ErrorCode = 10158
+// Answers that the client library has no name for.
+const (
+	errCodeMsgIDInFlight  jetstream.ErrorCode = 10158 // a message with the same Nats-Msg-Id is being stored (replicated streams only)
+	errCodeHeaderTooLarge jetstream.ErrorCode = 10097 // over 64 KiB
+	errCodeStreamMismatch jetstream.ErrorCode = 10060 // another stream has the subject
+)
 
 // lost finds out to whom a guard was lost. The sequence in the refusal is the
 // last one of the group, perhaps of a later event than the one that won, so the

@@ -24,13 +24,13 @@ type Durable struct {
 // Topology is how streams, consumers and buckets are made.
 type Topology struct {
 	Replicas int           // of every stream, 1 or 3; default 1
-	AckWait  time.Duration // until a message whose consumer died is delivered again; default 5 s
+	AckWait  time.Duration // until a message whose consumer died is delivered again; default 10 s
 	LeaseTTL time.Duration // until the lease of a writer that died expires; default 3 s
 	Durables []Durable
 }
 
 const (
-	defaultAckWait  = 5 * time.Second
+	defaultAckWait  = 10 * time.Second
 	defaultLeaseTTL = 3 * time.Second
 
 	duplicateWindow = time.Hour // how long an Idempotency-Key is remembered

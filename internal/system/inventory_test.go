@@ -48,7 +48,7 @@ func TestStandbyTakesOver(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
-	if err := client.Restock(ctx, "SOLD-OUT", 20); err != nil {
+	if err := client.Restock(ctx, "SOLD-OUT", 20); err != nil { // once the first stock is there
 		t.Fatal(err)
 	}
 	const n, rounds = 45, 3

@@ -225,7 +225,6 @@ func TestAddForeign(t *testing.T) {
 	want := MustJSON(t, base.report())
 	for _, typ := range []event.Type{
 		event.OrderCreated, event.FulfillmentShipped, event.FulfillmentCancelled, event.PaymentRefunded,
-		event.NotifyReceived, event.NotifyShipped, event.NotifyCancelled, event.NotifyRefunded,
 	} {
 		for name, data := range map[string]string{
 			"Empty": "", "Null": "null", "AnotherOrder": `{"order_id":"` + idAt(noon) + `","items":[{"sku":"A","quantity":1}]}`, "Zeros": "\x00\x00\x00",

@@ -40,6 +40,7 @@ const (
 	batchWait    = 100 * time.Millisecond
 	storeTimeout = 5 * time.Second
 	retryWait    = time.Second
+	lagWait      = 10 * time.Millisecond
 )
 
 type analytics struct {
@@ -149,14 +150,22 @@ func (a *analytics) record(ctx context.Context, kv jetstream.KeyValue, batch []j
 				return nil // another instance has recorded them all
 			}
 			err := a.store(ctx, kv, next)
-			if !errors.Is(err, jetstream.ErrKeyExists) {
+			if !errors.Is(err, errOvertaken) {
 				return err
 			}
 			// Another instance was faster: go on from what it stored. If that is less
 			// than we had, the value was deleted, and all before this batch is missing.
-			had := a.current.AsOf
+			had, revision := a.current.AsOf, a.revision
 			if err := a.load(ctx, kv); err != nil {
 				return err
+			}
+			if a.revision == revision { // a replica answered that lags
+				select {
+				case <-time.After(lagWait):
+					continue
+				case <-ctx.Done():
+					return ctx.Err()
+				}
 			}
 			if a.current.AsOf < had {
 				return fmt.Errorf("the stored aggregate went back from sequence %d to %d", had, a.current.AsOf)

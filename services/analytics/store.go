@@ -79,8 +79,11 @@ func (a *analytics) load(ctx context.Context, kv jetstream.KeyValue) error {
 	return nil
 }
 
+// errOvertaken is returned by store when another instance has stored meanwhile.
+var errOvertaken = errors.New("the stored aggregate is another one")
+
 // store replaces the stored aggregate if it is still the one that next was made
-// from, and returns jetstream.ErrKeyExists if it is not.
+// from, and returns errOvertaken if it is not.
 func (a *analytics) store(ctx context.Context, kv jetstream.KeyValue, next Aggregate) error {
 	value, err := json.Marshal(stored{next, next.ToParcel, next.ToConclusion})
 	if err != nil {
@@ -93,6 +96,9 @@ func (a *analytics) store(ctx context.Context, kv jetstream.KeyValue, next Aggre
 		revision, err = kv.Create(ctx, Name, value)
 	} else {
 		revision, err = kv.Update(ctx, Name, value, revision)
+	}
+	if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+		return fmt.Errorf("%w: %w", errOvertaken, err)
 	}
 	if err != nil {
 		return fmt.Errorf("store the aggregate: %w", err)

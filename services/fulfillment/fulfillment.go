@@ -57,9 +57,6 @@ func New(rt *service.Runtime, carrier Carrier) service.Part {
 // if e is the one that decides it. It remembers nothing between events: any
 // replica can take any of them, in any order, again and again.
 func (f *fulfillment) handle(ctx context.Context, e event.Event) error {
-	if _, err := event.Decode[event.OrderKey](e); err != nil {
-		return err
-	}
 	events, err := f.Stream.Order(ctx, e.Key, e.Sequence, reads...)
 	if err != nil {
 		return err

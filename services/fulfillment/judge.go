@@ -28,11 +28,11 @@ func judge(events []event.Event, sequence uint64) (v verdict, decided bool) {
 		case event.OrderCreated:
 			v.created = e
 		case event.OrderCancelled:
-			cancelled = genuine(e)
+			cancelled = e
 		case event.PaymentConfirmed, event.PaymentDeclined:
-			v.payment = genuine(e)
+			v.payment = e
 		case event.InventoryReserved, event.InventoryRejected:
-			v.inventory = genuine(e)
+			v.inventory = e
 		}
 	}
 	outcomes := uint64(0) // the sequence of the second one
@@ -54,15 +54,6 @@ func judge(events []event.Event, sequence uint64) (v verdict, decided bool) {
 		return v, true
 	}
 	return verdict{}, false
-}
-
-// genuine returns e, or no event if e's payload is not about its order: nothing
-// ships on the word of a message that its publisher did not write.
-func genuine(e event.Event) event.Event {
-	if _, err := event.Decode[event.OrderKey](e); err != nil {
-		return event.Event{}
-	}
-	return e
 }
 
 // reasonOf reads the reason that refusals and cancellations carry.

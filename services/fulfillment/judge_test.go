@@ -1,7 +1,6 @@
 package fulfillment
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -210,30 +209,5 @@ func TestJudgeOneOutcome(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// An event whose payload no service wrote is no outcome and no cancellation,
-// whatever its subject says: nothing ships on the word of it.
-func TestJudgeForeignPayload(t *testing.T) {
-	foreign := func(d event.Draft, data string) event.Event {
-		e := MustEvent(t, 100, d)
-		e.Data = []byte(data)
-		return e
-	}
-	elsewhere := `{"order_id":"019a0000-0000-7000-8000-000000000002","items":[{"sku":"COMPASS","quantity":1}]}`
-	for _, data := range []string{"null", "{}", elsewhere, "\x00\x00"} {
-		for _, tc := range []struct{ real, forged event.Draft }{
-			{reserved, confirmed}, {reserved, declined}, {confirmed, reserved}, {confirmed, rejected}, {confirmed, byCustomer},
-		} {
-			t.Run(fmt.Sprintf("%s/%q", tc.forged.Type, data), func(t *testing.T) {
-				events := append(history(t, []event.Draft{created, tc.real}), foreign(tc.forged, data))
-				for _, e := range events {
-					if v, decided := judge(events, e.Sequence); decided {
-						t.Errorf("%s decides: ship = %t, reason = %q", e.Type, v.ship, v.reason)
-					}
-				}
-			})
-		}
 	}
 }

@@ -50,9 +50,6 @@ func (s *stock) apply(e event.Event) error {
 		if o == nil {
 			return nil // closed already, or no order's event
 		}
-		if _, err := event.Decode[event.OrderKey](e); err != nil {
-			return err
-		}
 		s.advance(e, o)
 	}
 	return nil

@@ -56,9 +56,6 @@ func fold(events []event.Event) Order {
 // apply adds an order's next event, unless its payload is not about the order: then
 // none of the services published it.
 func (o *Order) apply(e event.Event) {
-	if _, err := event.Decode[event.OrderKey](e); err != nil {
-		return
-	}
 	switch e.Type {
 	case event.OrderCreated:
 		if created, err := event.Decode[event.Created](e); err == nil {

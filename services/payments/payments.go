@@ -104,10 +104,13 @@ func (p *payments) close(ctx context.Context, e event.Event) error {
 			// the order closed.
 			d := declined(cancelled.OrderKey, event.ReasonOrderCancelled)
 			_, err = p.Stream.PublishOnce(ctx, d, stream.First(d.Type, e.Key))
-			if first && errors.Is(err, stream.ErrConflict) {
-				continue // confirmed after we looked
+			if errors.Is(err, stream.ErrConflict) {
+				if first {
+					continue // confirmed after we looked
+				}
+				return stream.Permanent(err) // a foreign message is in the outcome's place
 			}
-			return err // a second time: something else is in the outcome's place
+			return err
 		}
 		charge, err := event.Decode[event.Charge](confirmed)
 		if err != nil {
