@@ -18,6 +18,23 @@ import (
 // ErrConflict is wrapped by PublishOnce when the guard was lost to another event.
 var ErrConflict = errors.New("decided otherwise")
 
+// Conflict is that error with what holds the place.
+type Conflict struct {
+	Events   []event.Event // the guard's, in stream order; none if a foreign message holds the place
+	Sequence uint64        // of the last message of the guard
+}
+
+func (c *Conflict) Error() string {
+	types := make([]string, len(c.Events))
+	for i, e := range c.Events {
+		types[i] = string(e.Type)
+	}
+	return fmt.Sprintf("%v: [%s] up to sequence %d", ErrConflict, strings.Join(types, ", "), c.Sequence)
+}
+
+// Unwrap returns ErrConflict.
+func (c *Conflict) Unwrap() error { return ErrConflict }
+
 const (
 	publishTimeout = time.Second          // for one attempt; the caller's context bounds all of them
 	inFlightWait   = 2 * time.Millisecond // another proposal on the same guard is under way
@@ -68,7 +85,7 @@ type Stored struct {
 // called again for the same event, by whoever and whenever: an event that is
 // there already, even with later ones behind it, is a success.
 //
-// It returns ErrConflict if another event holds the place, and an error that is
+// It returns a [Conflict] if another event holds the place, and an error that is
 // Permanent if the server will never take it. With any other error the outcome
 // was still unknown when ctx ended: publish again later.
 func (c *Client) PublishOnce(ctx context.Context, d event.Draft, g Guard) (Stored, error) {
@@ -110,7 +127,7 @@ func (c *Client) Fence(ctx context.Context, l event.Lease) (token uint64, err er
 }
 
 // seedPatience is how long Restock waits for an inventory that is starting.
-const seedPatience = 5 * time.Second
+const seedPatience = 10 * time.Second
 
 // Restock adds units of an SKU to the stock. It fails before inventory has seeded
 // the first stock, whose place it would take. Other errors leave open whether it
@@ -200,12 +217,10 @@ func (c *Client) lost(ctx context.Context, subject string, g Guard, refusal *jet
 	if err != nil {
 		return nil, err
 	}
-	var there []string
 	for _, e := range events {
 		if e.Subject == subject {
 			return &jetstream.PubAck{Stream: OrdersStream, Sequence: e.Sequence}, nil
 		}
-		there = append(there, string(e.Type))
 	}
-	return nil, fmt.Errorf("%w: %s at sequence %d", ErrConflict, strings.Join(there, ", "), upTo)
+	return nil, &Conflict{Events: events, Sequence: upTo}
 }

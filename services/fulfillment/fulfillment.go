@@ -108,13 +108,19 @@ func (f *fulfillment) conclude(ctx context.Context, order event.Created, v verdi
 	}
 	span.SetAttributes(attribute.String("fulfillment.status", status(outcome)))
 	_, err = f.Stream.PublishOnce(ctx, event.Draft{Type: outcome, Payload: conclusion}, stream.First(outcome, order.OrderID))
-	if errors.Is(err, stream.ErrConflict) {
-		if outcome == event.FulfillmentShipped {
-			return f.unbook(ctx, order.OrderID) // it ended otherwise: no parcel may leave
-		}
-		return nil
+	conflict := new(stream.Conflict)
+	if !errors.As(err, &conflict) {
+		return err
 	}
-	return err
+	if outcome == event.FulfillmentShipped {
+		if err := f.unbook(ctx, order.OrderID); err != nil { // it ended otherwise: no parcel may leave
+			return err
+		}
+	}
+	if len(conflict.Events) == 0 { // a foreign message is in the conclusion's place
+		return stream.Permanent(err)
+	}
+	return nil
 }
 
 // link points at the span that published a stored outcome.

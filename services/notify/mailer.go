@@ -67,8 +67,10 @@ func (o *Outbox) Mails() []Mail {
 // from is the sender of every mail; example domains are reserved (RFC 2606).
 const from = "shop@ordertrail.example"
 
-// smtpTimeout bounds one mail, from connecting to the server's acceptance.
-const smtpTimeout = 3 * time.Second
+// smtpTimeout bounds each step of sending a mail: connecting, the greeting, the
+// login, the mail. All four together end before the event that asks for the mail
+// is delivered again.
+const smtpTimeout = 2 * time.Second
 
 // SMTP sends mail through a server, one connection per mail.
 type SMTP struct{ client *mail.Client }

@@ -85,11 +85,11 @@ func (p *payments) close(ctx context.Context, e event.Event) error {
 	if err != nil {
 		return err
 	}
-	for first := true; ; first = false {
-		events, err := p.Stream.Order(ctx, e.Key, e.Sequence, e.Type, event.PaymentConfirmed, event.PaymentDeclined)
-		if err != nil {
-			return err
-		}
+	events, err := p.Stream.Order(ctx, e.Key, e.Sequence, e.Type, event.PaymentConfirmed, event.PaymentDeclined)
+	if err != nil {
+		return err
+	}
+	for {
 		if _, ok := event.Find(events, event.PaymentDeclined); ok {
 			return nil // nothing was charged
 		}
@@ -104,9 +104,12 @@ func (p *payments) close(ctx context.Context, e event.Event) error {
 			// the order closed.
 			d := declined(cancelled.OrderKey, event.ReasonOrderCancelled)
 			_, err = p.Stream.PublishOnce(ctx, d, stream.First(d.Type, e.Key))
-			if errors.Is(err, stream.ErrConflict) {
-				if first {
-					continue // confirmed after we looked
+			if conflict := new(stream.Conflict); errors.As(err, &conflict) {
+				events = conflict.Events
+				_, paid := event.Find(events, event.PaymentConfirmed)
+				_, refused := event.Find(events, event.PaymentDeclined)
+				if paid || refused { // after we looked
+					continue
 				}
 				return stream.Permanent(err) // a foreign message is in the outcome's place
 			}
