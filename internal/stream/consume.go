@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ordertrail/internal/event"
@@ -24,11 +25,12 @@ const (
 	// Messages that wait in the client count against AckWait. At worst one waits
 	// until all handlers have timed out, and then times out itself: that must come
 	// before the server delivers it again elsewhere.
-	prefetch       = workers
+	batch          = workers
 	handlerTimeout = 4 * time.Second // 2 × that < defaultAckWait
 
-	// drainWait bounds the wait for the client's own end of consuming.
-	drainWait = 2 * time.Second
+	// How long the server holds a request for events open, and so how long a
+	// replica that is told to stop still waits for it.
+	fetchWait = 500 * time.Millisecond
 
 	lookupWait = 500 * time.Millisecond // between looks for a consumer that is not there yet
 )
@@ -43,9 +45,9 @@ var backoff = []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 40
 //
 // Each event is handled in a span of its own, linked to its producer's.
 //
-// Consume runs until ctx ends; then it takes no more events, lets the handlers
-// under way and the prefetched events finish, and returns nil. It waits for a
-// consumer that is not there yet and for servers that are away.
+// Consume runs until ctx ends; then it asks for no more events, lets those that it
+// has in hand finish, and returns nil. It waits for a consumer that is not there
+// and for servers that are away.
 func (c *Client) Consume(ctx context.Context, durable string, h Handler) error {
 	consumer, err := c.lookup(ctx, durable)
 	if ctx.Err() != nil {
@@ -54,44 +56,44 @@ func (c *Client) Consume(ctx context.Context, durable string, h Handler) error {
 	if err != nil {
 		return err
 	}
-
 	// The handlers outlive ctx: it says when to stop taking events, not when to
 	// drop those in hand.
 	handling := context.WithoutCancel(ctx)
 	var busy sync.WaitGroup
+	defer busy.Wait()
 	slots := make(chan struct{}, workers)
-	consuming, err := consumer.Consume(func(m jetstream.Msg) {
-		slots <- struct{}{}
-		busy.Go(func() {
-			defer func() { <-slots }()
-			c.handle(handling, m, h)
+	for ctx.Err() == nil {
+		err := fetch(consumer, func(m jetstream.Msg) {
+			slots <- struct{}{}
+			busy.Go(func() {
+				defer func() { <-slots }()
+				c.handle(handling, m, h)
+			})
 		})
-	}, jetstream.PullMaxMessages(prefetch), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-		c.log.Warn("consuming", "consumer", durable, "error", err)
-	}))
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case errors.Is(err, nats.ErrConnectionClosed):
+			return fmt.Errorf("consume %s: %w", durable, err)
+		default:
+			c.log.Warn("consuming", "consumer", durable, "error", err)
+			_ = pause(ctx, lookupWait) // the loop looks at ctx
+		}
+	}
+	return nil
+}
+
+// fetch asks for a batch and calls take for each message as it comes. It always
+// waits for the end of its request: whoever leaves earlier leaves messages behind
+// that the server has sent already, and will deliver again only after AckWait.
+func fetch(consumer jetstream.Consumer, take func(jetstream.Msg)) error {
+	messages, err := consumer.Fetch(batch, jetstream.FetchMaxWait(fetchWait))
 	if err != nil {
-		return fmt.Errorf("consume %s: %w", durable, err)
+		return err
 	}
-	select {
-	case <-ctx.Done():
-	case <-consuming.Closed():
-		// The consumer was deleted, or the connection closed for good.
-		err = fmt.Errorf("consumer %s ended", durable)
+	for m := range messages.Messages() {
+		take(m)
 	}
-	// Draining asks the server, which takes long if it is away; what is prefetched
-	// could not be acknowledged then anyway.
-	if c.nc.IsConnected() {
-		consuming.Drain()
-	} else {
-		consuming.Stop()
-	}
-	select {
-	case <-consuming.Closed():
-		busy.Wait()
-	case <-time.After(handlerTimeout + drainWait):
-		err = errors.Join(err, fmt.Errorf("consumer %s: not drained in time", durable))
-	}
-	return err
+	return messages.Error()
 }
 
 // lookup finds the durable, which someone with the permission to do so makes.

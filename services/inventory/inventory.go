@@ -123,6 +123,9 @@ func (t *term) takeOver(ctx context.Context) error {
 	open := t.stock.undecided()
 	t.Log.InfoContext(ctx, "inventory is the active writer", "token", t.token, "orders_waiting", len(open))
 	for _, id := range open {
+		if ctx.Err() != nil {
+			return nil // the next writer goes on
+		}
 		if err := t.decide(ctx, id, t.stock.orders[id]); err != nil {
 			return err
 		}
