@@ -64,22 +64,22 @@ func StartCluster(dir string, size int) (*Cluster, error) {
 	return c, nil
 }
 
-// ready tells whether every server is up and follows one leader.
+// ready tells whether every server is up, and one leads and knows the others.
 func (c *Cluster) ready() bool {
 	leaders := 0
 	for _, s := range c.servers {
 		if !s.ReadyForConnections(time.Millisecond) || !s.JetStreamIsCurrent() {
 			return false
 		}
-		if s.JetStreamIsLeader() {
+		if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == len(c.servers) {
 			leaders++
 		}
 	}
 	return leaders == 1
 }
 
-// Connect opens a connection to one of the servers, in turn for each call's
-// choice of the client library; it moves to another when that one stops.
+// Connect opens a connection to one of the servers, picked at random; it moves to
+// another when that one stops.
 func (c *Cluster) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	urls := ""
 	for i, s := range c.servers {

@@ -73,15 +73,21 @@ func stepDown(t *testing.T, sys *systemtest.System) (stop func() int) {
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
 		for turn := 0; ; turn++ {
-			select {
-			case <-ctx.Done():
-				done <- n
-				return
-			case <-tick.C:
+			if n > 0 { // at least once, however fast the orders are
+				select {
+				case <-ctx.Done():
+					done <- n
+					return
+				case <-tick.C:
+				}
 			}
 			subject := "$JS.API.STREAM.LEADER.STEPDOWN." + stream.OrdersStream
 			if turn%2 == 1 {
 				subject = "$JS.API.CONSUMER.LEADER.STEPDOWN." + stream.OrdersStream + "." + fulfillment.Name
+			}
+			if ctx.Err() != nil && turn > 10 {
+				done <- n
+				return
 			}
 			answer, err := sys.JetStream().Conn().Request(subject, nil, time.Second)
 			if err == nil && bytes.Contains(answer.Data, []byte(`"success":true`)) {

@@ -30,22 +30,21 @@ func TestKilled(t *testing.T) {
 		service  string
 		after    string // the effect, or the event that was stored
 		scenario string
-		mails    int // of the mail in question: 2 in the one window that mail leaves open
 	}{
-		{payments.Name, "charge", "happy", 1},
-		{payments.Name, string(event.PaymentConfirmed), "happy", 1},
-		{payments.Name, string(event.PaymentDeclined), "declined", 1},
-		{payments.Name, "refund", "undeliverable", 1},
-		{payments.Name, string(event.PaymentRefunded), "undeliverable", 1},
-		{inventory.Name, string(event.InventoryReserved), "happy", 1},
-		{inventory.Name, string(event.InventoryRejected), "sold-out", 1},
-		{inventory.Name, string(event.InventoryReleased), "undeliverable", 1},
-		{fulfillment.Name, "book", "happy", 1},
-		{fulfillment.Name, string(event.FulfillmentShipped), "happy", 1},
-		{fulfillment.Name, string(event.FulfillmentCancelled), "declined", 1},
-		{notify.Name, "mail", "happy", 2},
-		{notify.Name, string(event.NotifyReceived), "happy", 1},
-		{notify.Name, string(event.NotifyShipped), "happy", 1},
+		{payments.Name, "charge", "happy"},
+		{payments.Name, string(event.PaymentConfirmed), "happy"},
+		{payments.Name, string(event.PaymentDeclined), "declined"},
+		{payments.Name, "refund", "undeliverable"},
+		{payments.Name, string(event.PaymentRefunded), "undeliverable"},
+		{inventory.Name, string(event.InventoryReserved), "happy"},
+		{inventory.Name, string(event.InventoryRejected), "sold-out"},
+		{inventory.Name, string(event.InventoryReleased), "undeliverable"},
+		{fulfillment.Name, "book", "happy"},
+		{fulfillment.Name, string(event.FulfillmentShipped), "happy"},
+		{fulfillment.Name, string(event.FulfillmentCancelled), "declined"},
+		{notify.Name, "mail", "happy"},
+		{notify.Name, string(event.NotifyReceived), "happy"},
+		{notify.Name, string(event.NotifyShipped), "happy"},
 	} {
 		t.Run(c.service+" after "+c.after, func(t *testing.T) {
 			t.Parallel()
@@ -83,7 +82,10 @@ func TestKilled(t *testing.T) {
 				if slices.Contains(sc.Want.Events, fact) {
 					want = 1
 				}
-				if got := world.Mails(fact, order.ID); got != want && (got != c.mails || c.mails == 1) {
+				// Of mails that were under way when notify died, this is the window that
+				// mail leaves open; one that the stream knows of is never sent again.
+				again := c.service == notify.Name && string(fact) != c.after
+				if got := world.Mails(fact, order.ID); got != want && !(again && want == 1 && got == 2) {
 					t.Errorf("%s was sent %d times, want %d", fact, got, want)
 				}
 			}

@@ -21,7 +21,7 @@ import (
 )
 
 // Patience is how long a test waits for what should happen soon.
-const Patience = 20 * time.Second
+const Patience = time.Minute
 
 // System is a running system with what a test needs of it.
 type System struct {
