@@ -14,12 +14,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"ordertrail/internal/demo"
 	"ordertrail/internal/service"
+	"ordertrail/internal/system/systemtest"
 	// Read by their sources: a change of theirs is a reason to test again.
 	_ "ordertrail/pkg/tracing/setup"
 )
@@ -144,13 +144,13 @@ func TestCommands(t *testing.T) {
 
 // transcript is a running demo and a shell that talks to it.
 type transcript struct {
-	story     output
+	story     systemtest.Output
 	url       string
 	variables string // what earlier commands of the document left in the shell
 }
 
 // demo starts the demo when it is first needed, and returns what it tells.
-func (tr *transcript) demo(t *testing.T) *output {
+func (tr *transcript) demo(t *testing.T) *systemtest.Output {
 	t.Helper()
 	if tr.url != "" {
 		return &tr.story
@@ -364,22 +364,4 @@ func TestGoCode(t *testing.T) {
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
-}
-
-// output is what was printed up to now.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }

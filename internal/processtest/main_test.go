@@ -72,13 +72,3 @@ func binary(t testing.TB, name string) string {
 	}
 	return filepath.Join(binaries, name)
 }
-
-// until polls until ok, or fails the test when patience is over.
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); <-time.After(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v in vain: %s", patience, what)
-		}
-	}
-}

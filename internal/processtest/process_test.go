@@ -1,27 +1,27 @@
 package processtest
 
 import (
-	"bytes"
 	"errors"
 	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"ordertrail/internal/system/systemtest"
 )
 
 // process is a running binary.
 type process struct {
 	name           string
 	cmd            *exec.Cmd
-	stdout, stderr output
+	stdout, stderr systemtest.Output
 	exited         chan struct{}
 	temp           string // its directory for temporary files
 }
@@ -50,7 +50,7 @@ func start(t testing.TB, env []string, name string, args ...string) *process {
 			}
 		}
 		if t.Failed() {
-			t.Logf("%s %s, %s\nstdout:\n%s\nstderr:\n%s", p.name, args, p.cmd.ProcessState, p.stdout.end(), p.stderr.end())
+			t.Logf("%s %s, %s\nstdout:\n%s\nstderr:\n%s", p.name, args, p.cmd.ProcessState, end(&p.stdout), end(&p.stderr))
 		}
 	})
 	return p
@@ -95,11 +95,11 @@ func (p *process) stop(t testing.TB) {
 }
 
 // said waits for a line on o that matches the pattern and returns its first group.
-func (p *process) said(t testing.TB, o *output, pattern string) string {
+func (p *process) said(t testing.TB, o *systemtest.Output, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
 	var found []string
-	until(t, p.name+" says "+pattern, func() bool {
+	systemtest.Until(t, p.name+" says "+pattern, func() bool {
 		found = re.FindStringSubmatch(o.String())
 		if found == nil {
 			select {
@@ -123,7 +123,7 @@ func (p *process) url(t testing.TB) string {
 func (p *process) ready(t testing.TB) {
 	t.Helper()
 	url := p.url(t)
-	until(t, p.name+" is ready", func() bool { return status(url+"/readyz") == http.StatusOK })
+	systemtest.Until(t, p.name+" is ready", func() bool { return status(url+"/readyz") == http.StatusOK })
 }
 
 // status is that of a GET, 0 if there was no answer.
@@ -135,24 +135,6 @@ func status(url string) int {
 	}
 	_ = answer.Body.Close()
 	return answer.StatusCode
-}
-
-// output is what a process printed up to now.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }
 
 // natsServer is a NATS server with the configuration of docker-compose.yml.
@@ -220,8 +202,8 @@ func repository(t testing.TB, path string) string {
 	return path
 }
 
-// end is the last of it.
-func (o *output) end() string {
+// end is the last of what was printed.
+func end(o *systemtest.Output) string {
 	s := o.String()
 	return s[max(0, len(s)-4000):]
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"ordertrail/internal/demo"
+	"ordertrail/internal/system/systemtest"
 	"ordertrail/services/analytics"
 	"ordertrail/services/fulfillment"
 	"ordertrail/services/inventory"
@@ -76,7 +77,7 @@ func testReplicas(t *testing.T, rounds int, replicas map[string]int) {
 	placed := (1 + rounds) * len(demo.Scenarios())
 	for _, url := range urls[analytics.Name] {
 		var got analytics.Aggregate
-		until(t, "each analytics counts every order", func() bool {
+		systemtest.Until(t, "each analytics counts every order", func() bool {
 			got = analytics.Aggregate{}
 			getJSON(t, url+"/analytics", &got)
 			return got.Orders.Shipped+got.Orders.Cancelled >= int64(placed)
@@ -136,7 +137,7 @@ func TestStartsBeforeNATS(t *testing.T) {
 
 	server.stopNATS(t)
 	for _, p := range all {
-		until(t, p.name+" is not ready", func() bool { return status(p.url(t)+"/readyz") == http.StatusServiceUnavailable })
+		systemtest.Until(t, p.name+" is not ready", func() bool { return status(p.url(t)+"/readyz") == http.StatusServiceUnavailable })
 		if got := status(p.url(t) + "/healthz"); got != http.StatusOK {
 			t.Errorf("%s: healthz: status %d without NATS", p.name, got)
 		}

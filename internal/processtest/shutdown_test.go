@@ -22,6 +22,7 @@ import (
 
 	"ordertrail/internal/stream"
 	"ordertrail/internal/system"
+	"ordertrail/internal/system/systemtest"
 	"ordertrail/services/analytics"
 	"ordertrail/services/fulfillment"
 	"ordertrail/services/inventory"
@@ -68,7 +69,7 @@ func testRestart(t *testing.T, rounds, batch int) {
 		t.Helper()
 		least := customers.placed.Load() + int64(batch)
 		customers.allowed.Store(least + int64(batch))
-		until(t, "more orders are placed", func() bool { return customers.placed.Load() >= least })
+		systemtest.Until(t, "more orders are placed", func() bool { return customers.placed.Load() >= least })
 	}
 	restarted := []string{payments.Name, fulfillment.Name, notify.Name, inventory.Name, orders.Name}
 	for range rounds {
@@ -105,7 +106,7 @@ func testRestart(t *testing.T, rounds, batch int) {
 	}
 	concluded, before := -1, -1
 	for ; concluded < n; before = concluded { // as long as it goes on
-		until(t, fmt.Sprintf("%d orders are concluded, more than %d are", n, before), func() bool {
+		systemtest.Until(t, fmt.Sprintf("%d orders are concluded, more than %d are", n, before), func() bool {
 			concluded = count(ctx, t, s, "fulfillment.*.*")
 			return concluded > before
 		})
@@ -116,7 +117,7 @@ func testRestart(t *testing.T, rounds, batch int) {
 			t.Fatal(err)
 		}
 		var info *jetstream.ConsumerInfo
-		until(t, d.Name+" is done", func() bool {
+		systemtest.Until(t, d.Name+" is done", func() bool {
 			if info, err = c.Info(ctx); err != nil {
 				t.Fatal(err)
 			}
@@ -130,7 +131,7 @@ func testRestart(t *testing.T, rounds, batch int) {
 			t.Errorf("%s: %d deliveries of %d messages: want each once", d.Name, got, messages)
 		}
 	}
-	until(t, "analytics has counted all", func() bool {
+	systemtest.Until(t, "analytics has counted all", func() bool {
 		var got analytics.Aggregate
 		getJSON(t, running[analytics.Name].url(t)+"/analytics", &got)
 		return got.Orders.Shipped == int64(n)
@@ -341,7 +342,7 @@ func TestStopsInTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, "notify has its hands full", func() bool {
+	systemtest.Until(t, "notify has its hands full", func() bool {
 		info, err := c.Info(context.Background())
 		return err == nil && info.NumAckPending >= 64
 	})

@@ -13,6 +13,7 @@ import (
 
 	"ordertrail/internal/event"
 	"ordertrail/internal/stream"
+	"ordertrail/internal/system/systemtest"
 )
 
 // After a reconnect the next message is not applied before the one in hand, and
@@ -43,7 +44,7 @@ func TestFollowAcrossReconnect(t *testing.T) {
 			if err := b.conn.ForceReconnect(); err != nil {
 				return err
 			}
-			until(t, "the connection is back", func() bool { return b.conn.Stats().Reconnects > before && b.conn.IsConnected() })
+			systemtest.Until(t, "the connection is back", func() bool { return b.conn.Stats().Reconnects > before && b.conn.IsConnected() })
 			<-time.After(300 * time.Millisecond) // room for the new subscription to deliver
 		}
 		if len(got) == n {
@@ -102,9 +103,9 @@ func TestStopWhileAway(t *testing.T) {
 		c, err := b.JetStream().Consumer(b.ctx, stream.OrdersStream, durable)
 		return err == nil && c.CachedInfo().NumWaiting > 0
 	}
-	until(t, "the consumer is at work", info)
+	systemtest.Until(t, "the consumer is at work", info)
 	b.server.Close()
-	until(t, "the connection is lost", func() bool { return !b.conn.IsConnected() })
+	systemtest.Until(t, "the connection is lost", func() bool { return !b.conn.IsConnected() })
 	cancel()
 	deadline := time.After(8 * time.Second) // what a service has for its end
 	for range running {
@@ -141,7 +142,7 @@ func TestConsume(t *testing.T) {
 			return nil
 		})
 	}()
-	until(t, "everything is settled", func() bool {
+	systemtest.Until(t, "everything is settled", func() bool {
 		c, err := b.JetStream().Consumer(b.ctx, stream.OrdersStream, durable)
 		return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0
 	})

@@ -245,17 +245,3 @@ func TestOrder(t *testing.T) {
 		}
 	})
 }
-
-// until polls until ok.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	for !ok() {
-		select {
-		case <-time.After(5 * time.Millisecond):
-		case <-deadline:
-			t.Errorf("waited %v in vain: %s", patience, what)
-			return
-		}
-	}
-}
