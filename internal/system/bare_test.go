@@ -2,6 +2,7 @@ package system_test
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -63,7 +64,7 @@ func benchmarkBare(b *testing.B, customers int) {
 		return m.Subject()[:i], m.Subject()[i+1:]
 	}
 	// consume handles a durable's messages as the services do, several at a time.
-	consume := func(durable string, handle func(js jetstream.JetStream, name, id string, h *history)) {
+	consume := func(durable string, handle func(js jetstream.JetStream, name, id string, read func(...string) int)) {
 		nc, js := connect()
 		c, err := js.Consumer(ctx, stream.OrdersStream, durable)
 		if err != nil {
@@ -75,7 +76,12 @@ func benchmarkBare(b *testing.B, customers int) {
 			slots <- struct{}{}
 			go func() {
 				name, id := of(m)
-				handle(js, name, id, h)
+				meta, err := m.Metadata()
+				if err != nil {
+					b.Error(err)
+				} else {
+					handle(js, name, id, func(subjects ...string) int { return h.read(ctx, meta.Sequence.Stream, subjects) })
+				}
 				_ = m.Ack() // the connection may be closed: the benchmark is over
 				<-slots
 			}()
@@ -97,18 +103,18 @@ func benchmarkBare(b *testing.B, customers int) {
 		}
 		b.Cleanup(cc.Stop)
 	}
-	consume("payments", func(js jetstream.JetStream, name, id string, _ *history) {
+	consume("payments", func(js jetstream.JetStream, name, id string, _ func(...string) int) {
 		publish(js, "payments.confirmed."+id, "payments.*."+id, 0)
 	})
-	consume("fulfillment", func(js jetstream.JetStream, name, id string, h *history) {
-		if h.read(ctx, "orders.created."+id, "payments.confirmed."+id, "inventory.reserved."+id) == 3 {
+	consume("fulfillment", func(js jetstream.JetStream, name, id string, read func(...string) int) {
+		if read("orders.created."+id, "payments.confirmed."+id, "inventory.reserved."+id) == 3 {
 			// Both handlers may see both outcomes; one of them is refused.
 			_, _ = js.Publish(ctx, "fulfillment.shipped."+id, body, jetstream.WithExpectLastSequenceForSubject(0, "fulfillment.*."+id))
 		}
 	})
-	consume("notify", func(js jetstream.JetStream, name, id string, h *history) {
+	consume("notify", func(js jetstream.JetStream, name, id string, read func(...string) int) {
 		fact := map[string]string{"orders.created": "notify.received.", "fulfillment.shipped": "notify.shipped."}[name] + id
-		h.read(ctx, name+"."+id, fact)
+		read(name+"."+id, fact)
 		publish(js, fact, fact, 0)
 	})
 	fold([]string{"orders.created.*", "fulfillment.*.*", "inventory.*.*", "stock.*.*"}, func(js jetstream.JetStream, name, id string) {
@@ -147,12 +153,18 @@ type history struct {
 	nc      *nats.Conn
 	inbox   string
 	mu      sync.Mutex
-	pending map[string]chan int
+	pending map[string]chan answer
 	seen    map[string]int
 }
 
+// answer is how many messages there are, and how far whoever answers has got.
+type answer struct {
+	messages int
+	upTo     uint64
+}
+
 func newHistory(b *testing.B, nc *nats.Conn) *history {
-	h := &history{nc: nc, inbox: nc.NewInbox() + ".", pending: map[string]chan int{}, seen: map[string]int{}}
+	h := &history{nc: nc, inbox: nc.NewInbox() + ".", pending: map[string]chan answer{}, seen: map[string]int{}}
 	if _, err := nc.Subscribe(h.inbox+"*", func(m *nats.Msg) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -160,7 +172,8 @@ func newHistory(b *testing.B, nc *nats.Conn) *history {
 			h.seen[m.Subject]++
 			return
 		}
-		h.pending[m.Subject] <- h.seen[m.Subject]
+		upTo, _ := strconv.ParseUint(m.Header.Get("Nats-UpTo-Sequence"), 10, 64) // 0: ask again
+		h.pending[m.Subject] <- answer{h.seen[m.Subject], upTo}
 		delete(h.pending, m.Subject)
 		delete(h.seen, m.Subject)
 	}); err != nil {
@@ -169,20 +182,24 @@ func newHistory(b *testing.B, nc *nats.Conn) *history {
 	return h
 }
 
-// read returns how many of the subjects hold a message.
-func (h *history) read(ctx context.Context, subjects ...string) int {
-	reply, done := h.inbox+event.NewOrderID(), make(chan int, 1)
-	h.mu.Lock()
-	h.pending[reply] = done
-	h.mu.Unlock()
-	request := `{"multi_last":["` + strings.Join(subjects, `","`) + `"]}`
-	if err := h.nc.PublishRequest("$JS.API.DIRECT.GET."+stream.OrdersStream, reply, []byte(request)); err != nil {
-		return 0
-	}
-	select {
-	case n := <-done:
-		return n
-	case <-ctx.Done():
-		return 0
+// read returns how many of the subjects hold a message, as of sequence at least.
+func (h *history) read(ctx context.Context, sequence uint64, subjects []string) int {
+	request := []byte(`{"multi_last":["` + strings.Join(subjects, `","`) + `"]}`)
+	for {
+		reply, done := h.inbox+event.NewOrderID(), make(chan answer, 1)
+		h.mu.Lock()
+		h.pending[reply] = done
+		h.mu.Unlock()
+		if err := h.nc.PublishRequest("$JS.API.DIRECT.GET."+stream.OrdersStream, reply, request); err != nil {
+			return 0
+		}
+		select {
+		case a := <-done:
+			if a.upTo >= sequence {
+				return a.messages
+			}
+		case <-ctx.Done():
+			return 0
+		}
 	}
 }
