@@ -12,6 +12,9 @@ import (
 	"ordertrail/services/orders"
 )
 
+// Order is an order as the shop shows it.
+type Order = orders.Order
+
 // Shop is the API as a customer sees it.
 type Shop struct {
 	URL    string

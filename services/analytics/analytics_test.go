@@ -26,10 +26,6 @@ import (
 	"ordertrail/internal/system/systemtest"
 	"ordertrail/pkg/tracing"
 	"ordertrail/services/analytics"
-	"ordertrail/services/fulfillment"
-	"ordertrail/services/inventory"
-	"ordertrail/services/notify"
-	"ordertrail/services/payments"
 )
 
 // counts are the numbers that are the same whenever and however often they are
@@ -286,7 +282,7 @@ func TestBatchSpans(t *testing.T) {
 	producers := MustStore(t, server, stored)
 	sys := systemtest.StartOn(t, server.Connect, func(cfg *system.Config) {
 		cfg.Wire = map[string]service.Wire{
-			payments.Name: systemtest.Idle, inventory.Name: systemtest.Idle, fulfillment.Name: systemtest.Idle, notify.Name: systemtest.Idle,
+			"payments": systemtest.Idle, "inventory": systemtest.Idle, "fulfillment": systemtest.Idle, "notify": systemtest.Idle,
 		}
 	})
 	linked := map[trace.SpanID]attribute.Set{}

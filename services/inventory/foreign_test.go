@@ -11,7 +11,6 @@ import (
 	"ordertrail/internal/event"
 	"ordertrail/internal/stream"
 	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/orders"
 )
 
 // A message in the place of one product's first stock costs that product's stock,
@@ -45,11 +44,11 @@ func TestForeignSeed(t *testing.T) {
 		}
 		waiting, cancel := context.WithTimeout(ctx, systemtest.Patience)
 		defer cancel()
-		order, err = sys.Shop.Await(waiting, order.ID, func(o orders.Order) bool { return o.State == want.State })
+		order, err = sys.Shop.Await(waiting, order.ID, func(o demo.Order) bool { return o.State == want.State })
 		if err != nil || order.Reason != want.Reason {
 			t.Errorf("an order of %s is %s (%s), %v, want %s (%s)", sku, order.State, order.Reason, err, want.State, want.Reason)
 		}
 	}
-	play("TRAIL-MAP", demo.Want{State: orders.StateShipped})
-	play("COMPASS", demo.Want{State: orders.StateCancelled, Reason: event.ReasonOutOfStock})
+	play("TRAIL-MAP", demo.Want{State: "shipped"})
+	play("COMPASS", demo.Want{State: "cancelled", Reason: event.ReasonOutOfStock})
 }

@@ -19,10 +19,7 @@ import (
 	"ordertrail/internal/stream"
 	"ordertrail/internal/system"
 	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/fulfillment"
-	"ordertrail/services/inventory"
 	"ordertrail/services/notify"
-	"ordertrail/services/payments"
 )
 
 // journal is a log to look into.
@@ -59,7 +56,7 @@ func runAlone(tb testing.TB) *alone {
 		cfg.Settings.SMTPURL = a.mail.URL()
 		cfg.Log = slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug})
 		cfg.Wire = map[string]service.Wire{
-			payments.Name: systemtest.Idle, inventory.Name: systemtest.Idle, fulfillment.Name: systemtest.Idle,
+			"payments": systemtest.Idle, "inventory": systemtest.Idle, "fulfillment": systemtest.Idle,
 		}
 	})
 	var err error

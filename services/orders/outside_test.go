@@ -1,0 +1,130 @@
+package orders_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"ordertrail/internal/system/systemtest"
+)
+
+// Who calls from outside is linked, and has no other part in the shop's traces.
+func TestOutsideContext(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	const outsideTrace, outsideSpan = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+	for _, flags := range []string{"01", "00"} {
+		t.Run("Flags"+flags, func(t *testing.T) {
+			a := s.MustPost(t, body(nil), "traceparent", "00-"+outsideTrace+"-"+outsideSpan+"-"+flags, "tracestate", "vendor=outside",
+				"baggage", "order.id=forged,user.name=Eve")
+			wantStatus(t, a, http.StatusAccepted)
+			order := MustOrder(t, a)
+			server := spanNamed(t, s.spans, "POST /orders", order.ID)
+			if server.SpanKind() != trace.SpanKindServer {
+				t.Errorf("the request's span is %v, want a server", server.SpanKind())
+			}
+			if server.Parent().IsValid() {
+				t.Errorf("the request's span has the parent %s, want a root", server.Parent().SpanID())
+			}
+			if got := server.SpanContext().TraceID().String(); got == outsideTrace {
+				t.Error("the request's span is in the outside trace")
+			}
+			if !server.SpanContext().IsSampled() {
+				t.Error("the request's span is not sampled")
+			}
+			links := server.Links()
+			if len(links) != 1 || links[0].SpanContext.TraceID().String() != outsideTrace || links[0].SpanContext.SpanID().String() != outsideSpan {
+				t.Errorf("links = %v, want one to the outside span", links)
+			}
+			if got := order.Events[0].TraceID; got != server.SpanContext().TraceID().String() {
+				t.Errorf("the event is of trace %s, want %s", got, server.SpanContext().TraceID())
+			}
+			m := s.MustStored(t, "orders.created."+order.ID)
+			if got, want := m.Header.Values("baggage"), []string{"order.id=" + order.ID}; !slices.Equal(got, want) {
+				t.Errorf("baggage = %q, want %q", got, want)
+			}
+			if got := m.Header.Values("tracestate"); len(got) > 0 {
+				t.Errorf("tracestate = %q, want none", got)
+			}
+			if got := m.Header.Get("traceparent"); !strings.HasSuffix(got, "-01") {
+				t.Errorf("traceparent = %q, want it sampled", got)
+			}
+		})
+	}
+	t.Run("Malformed", func(t *testing.T) {
+		order := MustOrder(t, s.MustPost(t, body(nil), "traceparent", "00-zz-zz-01"))
+		if links := spanNamed(t, s.spans, "POST /orders", order.ID).Links(); len(links) > 0 {
+			t.Errorf("links = %v, want none", links)
+		}
+	})
+}
+
+// No personal data leaves in a span.
+func TestSpansHoldNoPersonalData(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	order := MustOrder(t, s.MustPost(t, body(map[string]any{"customer.name": "Secretname", "customer.email": "secretmail@example.com",
+		"shipping.address": "Secretstreet 1", "payment.token": "secrettoken"})))
+	spanNamed(t, s.spans, "POST /orders", order.ID)
+	s.MustPost(t, body(map[string]any{"customer.email": "secretmail"}))
+	for _, span := range s.spans.Ended() {
+		if text := strings.ToLower(fmt.Sprint(span.Name(), span.Attributes(), span.Events(), span.Links(), span.Status())); strings.Contains(text, "secret") {
+			t.Errorf("span %s says %s", span.Name(), text)
+		}
+	}
+}
+
+// While NATS is away, requests are refused soon; when it is back, all is well
+// again.
+func TestNATSAway(t *testing.T) {
+	t.Parallel()
+	nats := newSwitchable(t)
+	s := openOn(t, nats.Connect)
+	order := s.MustPlace(t)
+	nats.Stop()
+	systemtest.Until(t, "the service is not ready", func() bool {
+		return s.MustDo(t, http.MethodGet, "/readyz", "", nil).StatusCode == http.StatusServiceUnavailable
+	})
+	wantStatus(t, s.MustDo(t, http.MethodGet, "/healthz", "", nil), http.StatusOK)
+	requests := []struct{ method, path string }{
+		{"POST", "/orders"}, {"GET", "/orders/" + order.ID}, {"DELETE", "/orders/" + order.ID}, {"GET", "/orders/" + unknown},
+	}
+	began := time.Now()
+	answers := s.MustDoAll(t, len(requests), func(i int) (string, string, string, http.Header) {
+		return requests[i].method, requests[i].path, body(nil), jsonHeader("Idempotency-Key", "away")
+	})
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("the answers took %v, want 4 s at most", took)
+	}
+	for i, r := range requests {
+		t.Run(r.method+r.path, func(t *testing.T) {
+			wantProblem(t, answers[i], http.StatusServiceUnavailable, "try again")
+			if got := answers[i].Header.Get("Retry-After"); got == "" {
+				t.Error("no Retry-After")
+			}
+		})
+	}
+	wantStatus(t, s.MustDo(t, http.MethodGet, "/catalog", "", nil), http.StatusOK)
+	nats.Start(t)
+	systemtest.Until(t, "the service is ready", func() bool {
+		return s.MustDo(t, http.MethodGet, "/readyz", "", nil).StatusCode == http.StatusOK
+	})
+	var id string
+	systemtest.Until(t, "an order is placed", func() bool {
+		a := s.MustPost(t, body(nil), "Idempotency-Key", "away")
+		if a.StatusCode == http.StatusAccepted {
+			id = MustOrder(t, a).ID
+		}
+		return id != ""
+	})
+	// The first try may or may not have been stored when the connection came back:
+	// with the key it is one order anyway.
+	if again := MustOrder(t, s.MustPost(t, body(nil), "Idempotency-Key", "away")); again.ID != id {
+		t.Errorf("the key leads to %s, want %s", again.ID, id)
+	}
+}
