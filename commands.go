@@ -63,6 +63,9 @@ func runDemo(ctx context.Context, args []string) error {
 	if os.Getenv("LOG_LEVEL") == "" {
 		level = slog.LevelError
 	}
+	if os.Getenv("ORDER_DEADLINE") == "" {
+		settings.OrderDeadline = demo.OrderDeadline
+	}
 	return demo.Run(ctx, demo.Options{
 		Store: *store, Once: *once, HTTPAddr: settings.HTTPAddr, Settings: settings,
 		Out: os.Stdout, Log: slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}),

@@ -1,5 +1,5 @@
 // Command ordertrail runs the demo: six services on an embedded NATS server, in
-// one process. Its other commands work on any NATS server; see usage.
+// one process. Its other commands work on the demo's server, or any other; see usage.
 package main
 
 import (
@@ -18,11 +18,13 @@ const usage = `ordertrail: an order's way through six services over NATS JetStre
   go run .                    the demo: everything in one process, one order per scenario
       --once                  stop after the scenarios; exit 0 only if each ended as it should
       --store DIR             keep the streams in DIR instead of a temporary directory
-  go run . provision          make streams, consumers and buckets on the NATS server at NATS_URL
-  go run . restock SKU N      add N units to the stock, on the NATS server at NATS_URL
+  go run . provision          make streams, consumers and buckets
+  go run . restock SKU N      add N units to the stock
+  go run . deadletters        what could not be handled: list, show ID, redrive ID… or redrive --all
   go run . load               place many orders with the shop's API; -h tells how
   go run . healthcheck URL    exit 0 if a GET of the URL is answered with 200, such as a service's /readyz
 
+provision, restock and deadletters work on the NATS server at NATS_URL, by default the demo's.
 Settings are read from the environment: see the README.
 `
 
@@ -50,6 +52,8 @@ func run(ctx context.Context, args []string) error {
 		return provision(ctx, args)
 	case "restock":
 		return restock(ctx, args)
+	case "deadletters":
+		return deadLetters(ctx, args)
 	case "load":
 		return runLoad(ctx, args)
 	case "healthcheck":
@@ -58,5 +62,5 @@ func run(ctx context.Context, args []string) error {
 		fmt.Print(usage)
 		return nil
 	}
-	return fmt.Errorf("there is no command %q: demo, provision, restock, load, healthcheck and help are", command)
+	return fmt.Errorf("there is no command %q: demo, provision, restock, deadletters, load, healthcheck and help are", command)
 }

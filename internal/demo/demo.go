@@ -33,6 +33,9 @@ type Options struct {
 	Log      slog.Handler
 }
 
+// OrderDeadline is short, so that nobody waits long for the scenario that shows it.
+const OrderDeadline = 3 * time.Second
+
 // scenarioTimeout is how long one scenario may take.
 const scenarioTimeout = 20 * time.Second
 
@@ -79,7 +82,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer func() { silence(); err = errors.Join(err, <-told) }()
 
 	tell.printf("ordertrail: six services on an embedded NATS server. The shop's API is at %s\n", sys.URL)
-	err = play(ctx, tell, Shop{sys.URL, http.DefaultClient})
+	err = play(ctx, tell, Shop{sys.URL, http.DefaultClient}, client)
 	if ctx.Err() != nil {
 		return nil // stopped by hand
 	}
@@ -92,7 +95,7 @@ func Run(ctx context.Context, o Options) (err error) {
 }
 
 // play places one order per scenario, one after the other, and sums them up.
-func play(ctx context.Context, tell *narrator, shop Shop) error {
+func play(ctx context.Context, tell *narrator, shop Shop, client *stream.Client) error {
 	var summary strings.Builder
 	failed := false
 	for _, sc := range Scenarios() {
@@ -107,6 +110,15 @@ func play(ctx context.Context, tell *narrator, shop Shop) error {
 		}
 		if n := len(order.Events); n > 0 {
 			await(ctx, func() bool { return tell.reached(order.Events[n-1].Sequence) })
+		}
+		letters, err := client.DeadLetters(ctx)
+		if err != nil {
+			return err
+		}
+		for _, l := range letters {
+			if t, id, err := event.ParseSubject(l.Subject); err == nil && id == order.ID {
+				tell.printf("  dead letter %s: %s, given up after %d deliveries: %s\n", l.ID, t, l.Deliveries, l.Error)
+			}
 		}
 		fmt.Fprintf(&summary, "  %-14s %-36s %-35s %2d events, %2d traces  %s\n",
 			sc.Name, order.ID, outcome(order), len(order.Events), traces(order), verdict)

@@ -66,6 +66,11 @@ func Scenarios() []Scenario {
 			Token: "tok_slow", SKUs: happy, Addr: address, Cancel: true,
 			Want: Want{orders.StateCancelled, event.ReasonCustomer, false, with(event.OrderCancelled, event.PaymentDeclined, event.InventoryReserved,
 				event.FulfillmentCancelled, event.InventoryReleased, event.NotifyCancelled)},
+		}, {
+			Name: "poison", Story: "the card gateway never answers: a dead letter, then the deadline cancels",
+			Token: "tok_poison", SKUs: happy, Addr: address,
+			Want: Want{orders.StateCancelled, event.ReasonDeadline, false, with(event.OrderCancelled, event.PaymentDeclined, event.InventoryReserved,
+				event.FulfillmentCancelled, event.InventoryReleased, event.NotifyCancelled)},
 		},
 	}
 }

@@ -37,11 +37,12 @@ type Event struct {
 	Type     Type
 	Key      string // the order's id, or the SKU
 	Subject  string
-	Sequence uint64    // in stream ORDERS
+	Sequence uint64    // in its stream
 	Time     time.Time // when the stream stored it
 	Header   nats.Header
 	Data     []byte // JSON
 	Delivery uint64 // 1 on the first delivery; 0 when it was read, not delivered
+	Redriven bool   // an operator has sent it again, after its consumer had given it up
 }
 
 // Check makes an Event of a message's parts. A message's ce-id is its subject, and
@@ -132,8 +133,11 @@ func (d Draft) Message(now time.Time) (*nats.Msg, error) {
 
 // publisher is the service that publishes events of type t.
 func publisher(t Type) string {
-	if t.Domain() == "stock" {
+	switch t.Domain() {
+	case "stock":
 		return "inventory"
+	case "deadlines":
+		return "orders"
 	}
 	return t.Domain()
 }

@@ -166,9 +166,15 @@ func TestTemplate(t *testing.T) {
 		"orders":                          "",
 		"orders.created":                  "",
 		"_INBOX.orders.abc":               "",
-		"redrive.notify.orders.created.x": "",
+		"redrive.notify.orders.created.x": "redrive.notify.orders.created.{order_id}",
+		"redrive.notify.what.ever.x":      "",
+		"redrive.notify":                  "",
+		"deadlines.at." + order:           "deadlines.at.{order_id}",
+		"deadlines.due." + order:          "deadlines.due.{order_id}",
 		"$JS.API.DIRECT.GET.ORDERS":       "",
-		"deadletters.payments.42":         "",
+		"deadletters.payments.42":         "deadletters.payments.{sequence}",
+		"deadletters.payments.42.1":       "",
+		"deadletters.payments":            "",
 	} {
 		if got := event.Template(subject); got != want {
 			t.Errorf("Template(%q) = %q, want %q", subject, got, want)

@@ -76,6 +76,13 @@ type CancelRequested struct {
 	Reason string `json:"reason"` // ReasonCustomer or ReasonDeadline
 }
 
+// Deadline is deadlines.due: by when an order should have been concluded.
+type Deadline struct {
+	OrderKey
+	Due time.Time `json:"due"`
+	Try int       `json:"try"` // from 1: a deadline that finds no order yet is set again
+}
+
 // Charge is payments.confirmed and payments.refunded: what was taken, or given
 // back. Customer is filled in on a refund, for the mail about it.
 type Charge struct {

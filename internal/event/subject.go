@@ -32,6 +32,9 @@ const (
 	NotifyCancelled Type = "notify.cancelled"
 	NotifyRefunded  Type = "notify.refunded"
 
+	DeadlineAt  Type = "deadlines.at"  // in stream DEADLINES: a message schedule, which becomes
+	DeadlineDue Type = "deadlines.due" // this when its time has come
+
 	StockAdded Type = "stock.added" // keyed by SKU
 	StockLease Type = "stock.lease" // keyed by LeaseKey
 )
@@ -39,7 +42,8 @@ const (
 // LeaseKey ends the subject of the inventory writer's fencing message.
 const LeaseKey = "main"
 
-// OfOrder lists the types of event that an order can have: each once at most.
+// OfOrder lists the types of event that an order can have in stream ORDERS: each
+// once at most.
 var OfOrder = []Type{
 	OrderCreated, OrderCancelled,
 	PaymentConfirmed, PaymentDeclined, PaymentRefunded,
@@ -50,7 +54,7 @@ var OfOrder = []Type{
 
 // known holds every type; true for those whose subject ends in an order id.
 var known = func() map[Type]bool {
-	types := map[Type]bool{StockAdded: false, StockLease: false}
+	types := map[Type]bool{DeadlineAt: true, DeadlineDue: true, StockAdded: false, StockLease: false}
 	for _, t := range OfOrder {
 		types[t] = true
 	}
@@ -102,6 +106,23 @@ func IsOrderID(s string) bool {
 	return err == nil && id.Version() == 7 && id.Variant() == uuid.RFC4122 && id.String() == s
 }
 
+// redrive is the first token of events that are sent to one durable again.
+const redrive = "redrive."
+
+// Redrive is the subject on which one durable alone gets the event of a subject
+// again.
+func Redrive(durable, subject string) string { return redrive + durable + "." + subject }
+
+// CutRedrive takes such a subject apart; ok is false for any other.
+func CutRedrive(subject string) (durable, original string, ok bool) {
+	rest, ok := strings.CutPrefix(subject, redrive)
+	if !ok {
+		return "", subject, false
+	}
+	durable, original, ok = strings.Cut(rest, ".")
+	return durable, original, ok
+}
+
 // Template is the subject with its key replaced by a placeholder: of bounded
 // number, as messaging.destination.template must be. It is "" for a subject that
 // is no event's.
@@ -114,10 +135,40 @@ func Template(subject string) string {
 	ofOrder, exists := known[Type(subject[:i])]
 	switch {
 	case !exists:
-		return ""
+		return operatorsTemplate(subject)
 	case ofOrder:
 		return subject[:i] + ".{order_id}"
 	default:
 		return subject[:i] + ".{key}"
 	}
+}
+
+// operatorsTemplate is Template for what is not an event: a dead letter, and an
+// event that is sent again.
+func operatorsTemplate(subject string) string {
+	if durable, original, ok := CutRedrive(subject); ok {
+		if t := Template(original); t != "" {
+			return Redrive(durable, t)
+		}
+	}
+	if durable, _, ok := CutDeadLetter(subject); ok {
+		return DeadLetter(durable, "{sequence}")
+	}
+	return ""
+}
+
+const deadLetters = "deadletters."
+
+// DeadLetter is the subject, in stream DEADLETTERS, of a message that a durable
+// could not handle.
+func DeadLetter(durable, sequence string) string { return deadLetters + durable + "." + sequence }
+
+// CutDeadLetter takes such a subject apart; ok is false for any other.
+func CutDeadLetter(subject string) (durable, sequence string, ok bool) {
+	rest, ok := strings.CutPrefix(subject, deadLetters)
+	if !ok {
+		return "", "", false
+	}
+	durable, sequence, ok = strings.Cut(rest, ".")
+	return durable, sequence, ok && durable != "" && sequence != "" && !strings.Contains(sequence, ".")
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -16,29 +17,31 @@ import (
 // Settings are what the environment says, checked. OTEL_* is read by
 // pkg/tracing/setup and OpenTelemetry's SDK.
 type Settings struct {
-	NATSURL      string     // NATS_URL, default nats://127.0.0.1:4222; several, comma-separated, for a cluster
-	NATSUser     string     // NATS_USER and NATS_PASSWORD, or
-	NATSPassword string     //
-	NATSNKey     string     // NATS_NKEY: the file that holds the seed
-	HTTPAddr     string     // HTTP_ADDR: where a service with an HTTP API listens; default by service
-	HealthAddr   string     // HEALTH_ADDR: where a service without one answers health checks; none if unset
-	SMTPURL      *url.URL   // SMTP_URL, smtp://[user:password@]host:port or smtps://…; nil: mail goes to an outbox in memory
-	Replicas     int        // STREAM_REPLICAS, 1 (default), 3 or 5
-	ParentTraces bool       // TRACE_TOPOLOGY=parent: consumers become children of their producers, to compare with links (default)
-	LogLevel     slog.Level // LOG_LEVEL: debug, info (default), warn, error
+	NATSURL       string        // NATS_URL, default nats://127.0.0.1:4222; several, comma-separated, for a cluster
+	NATSUser      string        // NATS_USER and NATS_PASSWORD, or
+	NATSPassword  string        //
+	NATSNKey      string        // NATS_NKEY: the file that holds the seed
+	HTTPAddr      string        // HTTP_ADDR: where a service with an HTTP API listens; default by service
+	HealthAddr    string        // HEALTH_ADDR: where a service without one answers health checks; none if unset
+	SMTPURL       *url.URL      // SMTP_URL, smtp://[user:password@]host:port or smtps://…; nil: mail goes to an outbox in memory
+	OrderDeadline time.Duration // ORDER_DEADLINE: how long an order may take before it is cancelled, default 30s
+	Replicas      int           // STREAM_REPLICAS, 1 (default), 3 or 5
+	ParentTraces  bool          // TRACE_TOPOLOGY=parent: consumers become children of their producers, to compare with links (default)
+	LogLevel      slog.Level    // LOG_LEVEL: debug, info (default), warn, error
 }
 
 // ReadSettings reads the environment. Its error has one line for each variable
 // that is wrong, with what would be right.
 func ReadSettings() (Settings, error) {
 	s := Settings{
-		NATSURL:      os.Getenv("NATS_URL"),
-		NATSUser:     os.Getenv("NATS_USER"),
-		NATSPassword: os.Getenv("NATS_PASSWORD"),
-		NATSNKey:     os.Getenv("NATS_NKEY"),
-		HTTPAddr:     os.Getenv("HTTP_ADDR"),
-		HealthAddr:   os.Getenv("HEALTH_ADDR"),
-		Replicas:     1,
+		NATSURL:       os.Getenv("NATS_URL"),
+		NATSUser:      os.Getenv("NATS_USER"),
+		NATSPassword:  os.Getenv("NATS_PASSWORD"),
+		NATSNKey:      os.Getenv("NATS_NKEY"),
+		HTTPAddr:      os.Getenv("HTTP_ADDR"),
+		HealthAddr:    os.Getenv("HEALTH_ADDR"),
+		Replicas:      1,
+		OrderDeadline: DefaultOrderDeadline,
 	}
 	var errs []error
 	wrong := func(name, want string, err error) {
@@ -75,6 +78,13 @@ func ReadSettings() (Settings, error) {
 		}
 		s.SMTPURL = u
 	}
+	if v := os.Getenv("ORDER_DEADLINE"); v != "" {
+		d, err := time.ParseDuration(v)
+		if err != nil || d <= 0 || d > maxOrderDeadline {
+			wrong("ORDER_DEADLINE", fmt.Sprintf("a duration of up to %v such as 30s, not %q", maxOrderDeadline, v), nil)
+		}
+		s.OrderDeadline = d
+	}
 	if v := os.Getenv("STREAM_REPLICAS"); v != "" {
 		n, err := strconv.Atoi(v)
 		if err != nil || n != 1 && n != 3 && n != 5 {
@@ -96,6 +106,13 @@ func ReadSettings() (Settings, error) {
 	}
 	return s, errors.Join(errs...)
 }
+
+// DefaultOrderDeadline is what an order gets if ORDER_DEADLINE says nothing.
+const DefaultOrderDeadline = 30 * time.Second
+
+// maxOrderDeadline leaves deadlines time to be handled before their stream lets
+// go of them, after a day.
+const maxOrderDeadline = 12 * time.Hour
 
 func checkAddr(addr string) error {
 	if addr == "" {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 
 	"ordertrail/internal/event"
 	"ordertrail/pkg/tracing"
@@ -16,8 +17,28 @@ import (
 
 // Handler deals with one event, which may have been dealt with before: each of
 // its effects must be harmless the second time. An error has the event delivered
-// again, one marked Permanent has it given up.
+// again; one marked Permanent, or the last of too many, makes it a dead letter.
 type Handler func(ctx context.Context, e event.Event) error
+
+// ConsumeOption changes what Consume does.
+type ConsumeOption func(*consumption)
+
+// From names another stream than ORDERS.
+func From(stream string) ConsumeOption { return func(c *consumption) { c.stream = stream } }
+
+// BeforeDeadLetter has f called with an event that is about to become a dead
+// letter, to leave nothing half done. If f fails, and not permanently, the event
+// is delivered again and f called again, for as long as it takes.
+func BeforeDeadLetter(f Handler) ConsumeOption {
+	return func(c *consumption) { c.beforeDeadLetter = f }
+}
+
+// consumption is one call of Consume.
+type consumption struct {
+	stream, durable  string
+	handle           Handler
+	beforeDeadLetter Handler
+}
 
 const (
 	workers = 32 // events one replica handles at a time
@@ -35,21 +56,30 @@ const (
 	lookupWait = 500 * time.Millisecond // between looks for a consumer that is not there yet
 )
 
-// backoff is how long to wait before the deliveries that follow a failed one;
-// the last one goes on.
-var backoff = []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond, time.Second, 5 * time.Second}
+// maxDeliveries is how often an event is handled before it becomes a dead letter.
+const maxDeliveries = 5
+
+// backoff is how long to wait before the deliveries that follow a failed one; the
+// last one goes on.
+var backoff = []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond}
 
 // Consume has h handle the durable's events, several at a time and in no
 // particular order, shared with every other replica that does the same. Each is
-// acknowledged when h has returned nil, and delivered again otherwise.
+// acknowledged when h has returned nil, and delivered again otherwise, up to five
+// times; then it is a dead letter, see [Client.DeadLetters].
 //
-// Each event is handled in a span of its own, linked to its producer's.
+// Each event is handled in a span of its own, linked to its producer's; one that
+// an operator has sent again also to the span that failed.
 //
 // Consume runs until ctx ends; then it asks for no more events, lets those that it
 // has in hand finish, and returns nil. It waits for a consumer that is not there
 // and for servers that are away.
-func (c *Client) Consume(ctx context.Context, durable string, h Handler) error {
-	consumer, err := c.lookup(ctx, durable)
+func (c *Client) Consume(ctx context.Context, durable string, h Handler, opts ...ConsumeOption) error {
+	what := consumption{stream: OrdersStream, durable: durable, handle: h}
+	for _, o := range opts {
+		o(&what)
+	}
+	consumer, err := c.lookup(ctx, what)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -67,7 +97,7 @@ func (c *Client) Consume(ctx context.Context, durable string, h Handler) error {
 			slots <- struct{}{}
 			busy.Go(func() {
 				defer func() { <-slots }()
-				c.handle(handling, m, h)
+				c.deliver(handling, m, what)
 			})
 		})
 		switch {
@@ -97,10 +127,10 @@ func fetch(consumer jetstream.Consumer, take func(jetstream.Msg)) error {
 }
 
 // lookup finds the durable, which someone with the permission to do so makes.
-func (c *Client) lookup(ctx context.Context, durable string) (jetstream.Consumer, error) {
+func (c *Client) lookup(ctx context.Context, what consumption) (jetstream.Consumer, error) {
 	for warned := false; ; {
 		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
-		consumer, err := c.js.Consumer(attempt, OrdersStream, durable)
+		consumer, err := c.js.Consumer(attempt, what.stream, what.durable)
 		cancel()
 		if err == nil {
 			return consumer, nil
@@ -109,47 +139,102 @@ func (c *Client) lookup(ctx context.Context, durable string) (jetstream.Consumer
 			return nil, err
 		}
 		if !warned {
-			c.log.Warn("waiting for the consumer: is NATS up, and was `ordertrail provision` run?", "consumer", durable, "error", err)
+			c.log.Warn("waiting for the consumer: is NATS up, and was `ordertrail provision` run?", "consumer", what.durable, "stream", what.stream, "error", err)
 			warned = true
 		}
 		if pause(ctx, lookupWait) != nil {
-			return nil, fmt.Errorf("look up consumer %s: %w", durable, err)
+			return nil, fmt.Errorf("look up consumer %s: %w", what.durable, err)
 		}
+	}
+}
+
+// deliver handles one delivery, or what a test makes of it.
+func (c *Client) deliver(ctx context.Context, m jetstream.Msg, what consumption) {
+	if c.onDeliver == nil {
+		c.handle(ctx, m, what)
+		return
+	}
+	for _, m := range c.onDeliver(what.durable, m) {
+		c.handle(ctx, m, what)
 	}
 }
 
 // handle deals with one delivery, from its span to its settlement.
-func (c *Client) handle(ctx context.Context, m jetstream.Msg, h Handler) {
+func (c *Client) handle(ctx context.Context, m jetstream.Msg, what consumption) {
 	ctx, cancel := context.WithTimeout(ctx, handlerTimeout)
 	defer cancel()
 	// The error is on the span and in the log; nobody is left to return it to.
 	_ = c.tracing.Process(ctx, m, func(ctx context.Context, m jetstream.Msg) error {
-		e, err := EventOf(m)
-		if err == nil {
-			err = h(ctx, e)
+		e, err := c.delivered(ctx, m)
+		switch {
+		case err != nil:
+		case e.Delivery > maxDeliveries:
+			err = errUnfinished
+		default:
+			err = what.handle(ctx, e)
 		}
-		c.settle(ctx, m, e, err)
+		c.settle(ctx, m, e, err, what)
 		return err
 	}, tracing.LinkAttributes(OrderID))
 }
 
+// delivered makes an Event of a delivery; of one that an operator has sent again
+// it makes the event as it is stored, so that nothing in the copy needs to be
+// believed.
+func (c *Client) delivered(ctx context.Context, m jetstream.Msg) (event.Event, error) {
+	_, subject, redriven := event.CutRedrive(m.Subject())
+	if !redriven {
+		return EventOf(m)
+	}
+	if _, _, err := event.ParseSubject(subject); err != nil {
+		return event.Event{}, fmt.Errorf("%w: %w", event.ErrForeign, err)
+	}
+	meta, err := m.Metadata()
+	if err != nil {
+		return event.Event{}, fmt.Errorf("read the metadata of %s: %w", m.Subject(), err)
+	}
+	trace.SpanFromContext(ctx).AddLink(c.failure(m))
+	// With the copy's own subject in it the read has a sequence to wait for, and
+	// ends also if there is no such event.
+	events, err := c.last(ctx, meta.Sequence.Stream, subject, m.Subject())
+	if err != nil {
+		return event.Event{}, err
+	}
+	if len(events) == 0 {
+		return event.Event{}, fmt.Errorf("%w: %s was sent again, but never stored", event.ErrForeign, subject)
+	}
+	e := events[0]
+	e.Delivery, e.Redriven = meta.NumDelivered, true
+	return e, nil
+}
+
 // settle tells the server what became of a delivery.
-func (c *Client) settle(ctx context.Context, m jetstream.Msg, e event.Event, outcome error) {
+func (c *Client) settle(ctx context.Context, m jetstream.Msg, e event.Event, outcome error, what consumption) {
+	log := c.log.With("subject", m.Subject(), "sequence", e.Sequence, "delivery", e.Delivery)
 	var err error
 	switch {
 	case outcome == nil:
 		err = m.Ack()
-	case isPermanent(outcome):
-		c.log.ErrorContext(ctx, "gave up an event", "subject", m.Subject(), "sequence", e.Sequence, "delivery", e.Delivery, "error", outcome)
+	case errors.Is(outcome, event.ErrForeign) && e.Sequence == 0:
+		// Nobody here published it: there is nothing to do again.
+		log.ErrorContext(ctx, "refused a message", "error", outcome)
 		err = m.TermWithReason(reason(outcome))
+	case isPermanent(outcome) || e.Delivery >= maxDeliveries:
+		if err = c.giveUp(ctx, m, e, outcome, what); err == nil {
+			log.ErrorContext(ctx, "made an event a dead letter", "error", outcome)
+			err = m.TermWithReason(reason(outcome))
+			break
+		}
+		log.ErrorContext(ctx, "cannot make an event a dead letter yet", "error", err, "because", outcome)
+		err = m.NakWithDelay(backoff[len(backoff)-1])
 	default:
 		delay := backoff[min(max(int(e.Delivery), 1), len(backoff))-1]
-		c.log.WarnContext(ctx, "will retry an event", "subject", m.Subject(), "sequence", e.Sequence, "delivery", e.Delivery, "in", delay, "error", outcome)
+		log.WarnContext(ctx, "will retry an event", "in", delay, "error", outcome)
 		err = m.NakWithDelay(delay)
 	}
 	if err != nil {
 		// The server will deliver it again after AckWait.
-		c.log.WarnContext(ctx, "settle", "subject", m.Subject(), "error", err)
+		log.WarnContext(ctx, "settle", "error", err)
 	}
 }
 

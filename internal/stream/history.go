@@ -94,6 +94,9 @@ func (c *Client) readLast(ctx context.Context, filters []string) (events []event
 			if len(events) == maxAnswer {
 				return nil, 0, fmt.Errorf("more than %d messages match", maxAnswer)
 			}
+			if _, _, again := event.CutRedrive(lastValue(m.Header, jetstream.SubjectHeader)); again {
+				continue // a copy
+			}
 			e, err := storedEvent(m.Header, m.Data)
 			if errors.Is(err, event.ErrForeign) {
 				c.log.WarnContext(ctx, "ignored a stored message", "error", err)

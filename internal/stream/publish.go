@@ -95,7 +95,10 @@ func (c *Client) PublishOnce(ctx context.Context, d event.Draft, g Guard) (Store
 		return Stored{}, Permanent(err)
 	}
 	ctx, send := c.tracing.StartSend(ctx, m)
-	ack, err := c.publish(ctx, send.Msg, g)
+	ack, err := c.publish(ctx, send.Msg, g.options()...)
+	if refusal := lostGuard(err); refusal != nil {
+		ack, err = c.lost(ctx, m.Subject, g, refusal)
+	}
 	send.End(ack, err)
 	if err != nil {
 		return Stored{}, fmt.Errorf("publish %s: %w", d.Type, err)
@@ -159,15 +162,18 @@ func (c *Client) Restock(ctx context.Context, sku string, units int) error {
 	return nil
 }
 
-// publish tries until the outcome is known.
-func (c *Client) publish(ctx context.Context, m *nats.Msg, g Guard) (*jetstream.PubAck, error) {
-	opts := []jetstream.PublishOpt{
-		jetstream.WithExpectLastSequenceForSubject(g.Last, g.Filter),
-		jetstream.WithRetryAttempts(0), // this loop retries
-	}
+func (g Guard) options() []jetstream.PublishOpt {
+	opts := []jetstream.PublishOpt{jetstream.WithExpectLastSequenceForSubject(g.Last, g.Filter)}
 	if g.MsgID != "" {
 		opts = append(opts, jetstream.WithMsgID(g.MsgID))
 	}
+	return opts
+}
+
+// publish tries until the outcome is known. A guard that does not hold is an
+// outcome, see lostGuard.
+func (c *Client) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	opts = append(opts, jetstream.WithRetryAttempts(0)) // this loop retries
 	for {
 		attempt, cancel := context.WithTimeout(ctx, publishTimeout)
 		ack, err := c.js.PublishMsg(attempt, m, opts...)
@@ -180,7 +186,7 @@ func (c *Client) publish(ctx context.Context, m *nats.Msg, g Guard) (*jetstream.
 		if errors.As(err, &api) {
 			switch api.ErrorCode {
 			case jetstream.JSErrCodeStreamWrongLastSequence:
-				return c.lost(ctx, m.Subject, g, api)
+				return nil, err
 			case jetstream.JSErrCodeStreamWrongLastSequenceConstant, errCodeMsgIDInFlight:
 				wait = inFlightWait
 			case jetstream.JSErrCodeStreamMessageExceedsMaximum, errCodeHeaderTooLarge, errCodeStreamMismatch:
@@ -195,6 +201,15 @@ func (c *Client) publish(ctx context.Context, m *nats.Msg, g Guard) (*jetstream.
 			return nil, fmt.Errorf("outcome unknown: %w", err)
 		}
 	}
+}
+
+// lostGuard returns the server's refusal if err is that a guard does not hold.
+func lostGuard(err error) *jetstream.APIError {
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+		return api
+	}
+	return nil
 }
 
 // Answers that the client library has no name for.

@@ -4,6 +4,8 @@
 //   - [Client.PublishOnce]: an event is stored once, for ever, whatever is retried
 //   - [Client.Order]: an order's events read back from the stream, as the state
 //   - [Client.Consume]: competing consumers on a durable, with explicit acks
+//   - [Client.Redrive]: what they could not handle, sent to them again
+//   - [Client.Schedule]: a deadline that outlives every process
 //   - [Client.Follow]: folding the log in stream order
 //   - [Client.Lead]: one active writer by lease
 //   - [Provision]: the streams, consumers and buckets all of it needs
@@ -33,6 +35,8 @@ type Client struct {
 	log     *slog.Logger
 	onStore func(event.Type, string)
 
+	onDeliver func(durable string, m jetstream.Msg) []jetstream.Msg
+
 	// One subscription takes the answers of all history reads: subscribing for
 	// each would cost several times the read itself.
 	answers struct {
@@ -51,6 +55,12 @@ type Option func(*Client)
 // returns. A test that must stop a service between its publish and its ack does
 // it there.
 func OnStore(f func(t event.Type, key string)) Option { return func(c *Client) { c.onStore = f } }
+
+// OnDeliver has f called with each delivery of a durable, and what f returns
+// handled in its place. A test delays, repeats and loses messages there.
+func OnDeliver(f func(durable string, m jetstream.Msg) []jetstream.Msg) Option {
+	return func(c *Client) { c.onDeliver = f }
+}
 
 // New makes a Client on a connection, which stays the caller's to close.
 func New(nc *nats.Conn, tracer *tracing.Tracer, log *slog.Logger, opts ...Option) (*Client, error) {
@@ -103,7 +113,8 @@ func isPermanent(err error) bool {
 // OrderID is the attribute that names the order of a message, on links as on
 // spans: what is searched for when one wants all of an order.
 func OrderID(m jetstream.Msg) []attribute.KeyValue {
-	t, key, err := event.ParseSubject(m.Subject())
+	_, subject, _ := event.CutRedrive(m.Subject())
+	t, key, err := event.ParseSubject(subject)
 	if err != nil || t.Domain() == "stock" {
 		return nil
 	}

@@ -46,7 +46,7 @@ func newBench(t *testing.T) bench {
 	b.Client, b.conn = MustClient(t, server)
 	if err := stream.Provision(ctx, b.JetStream(), stream.Topology{
 		AckWait: 500 * time.Millisecond, LeaseTTL: time.Second,
-		Durables: []stream.Durable{{Name: durable, Filters: []string{"orders.*.*"}}},
+		Durables: []stream.Durable{{Name: durable, Stream: stream.OrdersStream, Filters: []string{"orders.*.*"}}},
 	}); err != nil {
 		t.Fatal(err)
 	}

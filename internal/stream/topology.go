@@ -3,22 +3,28 @@ package stream
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"ordertrail/internal/event"
 )
 
 // Names of what Provision makes.
 const (
-	OrdersStream    = "ORDERS"
-	LeasesBucket    = "LEASES"
-	AnalyticsBucket = "ANALYTICS"
+	OrdersStream      = "ORDERS"
+	DeadlinesStream   = "DEADLINES"
+	DeadLettersStream = "DEADLETTERS"
+	LeasesBucket      = "LEASES"
+	AnalyticsBucket   = "ANALYTICS"
 )
 
-// Durable is a durable consumer of ORDERS, shared by all replicas of a service.
+// Durable is a durable consumer, shared by all replicas of a service.
 type Durable struct {
 	Name    string   // the service's
-	Filters []string // subjects that it consumes
+	Stream  string   // that it is on
+	Filters []string // subjects that it consumes; from ORDERS also what is sent to it again
 }
 
 // Topology is how streams, consumers and buckets are made.
@@ -34,7 +40,8 @@ const (
 	defaultLeaseTTL = 3 * time.Second
 
 	duplicateWindow = time.Hour // how long an Idempotency-Key is remembered
-	maxAckPending   = 1000      // messages of one durable under way, over all replicas
+	deadlinesMaxAge = 24 * time.Hour
+	maxAckPending   = 1000 // messages of one durable under way, over all replicas
 )
 
 // Provision makes what is missing and brings what is there in line. It needs an
@@ -64,10 +71,38 @@ func Provision(ctx context.Context, js jetstream.JetStream, t Topology) error {
 	}); err != nil {
 		return fmt.Errorf("provision stream %s: %w", OrdersStream, err)
 	}
+	// Schedules have a stream of their own. Where they are allowed, so are rollups
+	// and purges, and a publisher can have the server write on any of the stream's
+	// subjects.
+	if _, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:              DeadlinesStream,
+		Description:       "When each order has to be concluded",
+		Subjects:          []string{event.DeadlineAt.Every(), event.DeadlineDue.Every()},
+		Storage:           jetstream.FileStorage,
+		Replicas:          t.Replicas,
+		MaxAge:            deadlinesMaxAge,
+		AllowMsgSchedules: true,
+	}); err != nil {
+		return fmt.Errorf("provision stream %s: %w", DeadlinesStream, err)
+	}
+	if _, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:        DeadLettersStream,
+		Description: "What could not be handled, until it is sent again",
+		Subjects:    []string{event.DeadLetter("*", "*")},
+		Storage:     jetstream.FileStorage,
+		Replicas:    t.Replicas,
+		AllowDirect: true,
+	}); err != nil {
+		return fmt.Errorf("provision stream %s: %w", DeadLettersStream, err)
+	}
 	for _, d := range t.Durables {
-		if _, err := js.CreateOrUpdateConsumer(ctx, OrdersStream, jetstream.ConsumerConfig{
+		filters := slices.Clone(d.Filters)
+		if d.Stream == OrdersStream {
+			filters = append(filters, event.Redrive(d.Name, ">"))
+		}
+		if _, err := js.CreateOrUpdateConsumer(ctx, d.Stream, jetstream.ConsumerConfig{
 			Durable:        d.Name,
-			FilterSubjects: d.Filters,
+			FilterSubjects: filters,
 			AckPolicy:      jetstream.AckExplicitPolicy,
 			AckWait:        t.AckWait,
 			MaxDeliver:     -1, // the consume loop counts: what the server gives up is silently stuck

@@ -41,7 +41,7 @@ func TestStressFanInCluster(t *testing.T) {
 // All six services and every scenario, on three servers.
 func TestScenariosCluster(t *testing.T) {
 	world := systemtest.NewWorld()
-	sys := systemtest.StartOn(t, cluster(t).Connect, world.Use, replicated)
+	sys := systemtest.StartOn(t, cluster(t).Connect, world.Use, replicated, systemtest.Deadline(soon))
 	for _, sc := range demo.Scenarios() {
 		if _, err := demo.Play(context.Background(), sys.Shop, sc); err != nil {
 			t.Errorf("%s: %v", sc.Name, err)

@@ -3,14 +3,18 @@ package system_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"ordertrail/internal/demo"
 	"ordertrail/internal/system/systemtest"
 )
 
+// soon is time enough for an order, and a test can wait for it.
+const soon = 5 * time.Second
+
 // Each scenario ends as it should, through the API, and all at once.
 func TestScenarios(t *testing.T) {
-	sys := systemtest.Start(t)
+	sys := systemtest.Start(t, systemtest.Deadline(soon))
 	for _, sc := range demo.Scenarios() {
 		t.Run(sc.Name, func(t *testing.T) {
 			t.Parallel()

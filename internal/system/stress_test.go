@@ -54,7 +54,7 @@ func fanInAlone(world *systemtest.World, replicas int) func(*system.Config) {
 // settleFanIn waits for the end of all orders. Nobody closes the cancelled ones.
 func settleFanIn(t *testing.T, sys *systemtest.System, orders int) systemtest.Ledger {
 	t.Helper()
-	return systemtest.SettleWhen(t, sys.JetStream(), []string{fulfillment.Name}, orders, systemtest.Concluded)
+	return systemtest.SettleWhen(t, sys.JetStream(), []stream.Durable{{Name: fulfillment.Name, Stream: stream.OrdersStream}}, orders, systemtest.Concluded)
 }
 
 // racers is how many orders are under way at once.

@@ -33,9 +33,10 @@ import (
 // Durables are the consumers that the services need, for whoever provisions.
 func Durables() []stream.Durable {
 	return []stream.Durable{
-		{Name: payments.Name, Filters: payments.Consumes},
-		{Name: fulfillment.Name, Filters: fulfillment.Consumes},
-		{Name: notify.Name, Filters: notify.Consumes},
+		{Name: orders.Name, Stream: stream.DeadlinesStream, Filters: orders.Consumes},
+		{Name: payments.Name, Stream: stream.OrdersStream, Filters: payments.Consumes},
+		{Name: fulfillment.Name, Stream: stream.OrdersStream, Filters: fulfillment.Consumes},
+		{Name: notify.Name, Stream: stream.OrdersStream, Filters: notify.Consumes},
 	}
 }
 

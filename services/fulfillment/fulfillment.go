@@ -4,6 +4,9 @@
 //	payments.confirmed, .declined      the second outcome decides:      fulfillment.shipped
 //	inventory.reserved, .rejected      are payment and stock there?     or fulfillment.cancelled
 //	orders.cancelled                   it decides if it came before     fulfillment.cancelled
+//
+// A deciding event that cannot be handled still ends its order: cancelled, with no
+// parcel on its way.
 package fulfillment
 
 import (
@@ -30,11 +33,12 @@ var Consumes = []string{
 	event.OrderCancelled.Every(), // the customer (or the deadline) was first
 }
 
-// reads lists what the verdict about an order depends on.
+// reads lists what the verdict about an order depends on, and what comes of it.
 var reads = []event.Type{
 	event.OrderCreated, event.OrderCancelled,
 	event.PaymentConfirmed, event.PaymentDeclined,
 	event.InventoryReserved, event.InventoryRejected,
+	event.FulfillmentShipped, event.FulfillmentCancelled,
 }
 
 type fulfillment struct {
@@ -49,7 +53,7 @@ func Wire(rt *service.Runtime) (service.Part, error) { return New(rt, SimulatedC
 func New(rt *service.Runtime, carrier Carrier) service.Part {
 	f := &fulfillment{rt, carrier}
 	return service.Part{Run: func(ctx context.Context) error {
-		return rt.Stream.Consume(ctx, Name, f.handle)
+		return rt.Stream.Consume(ctx, Name, f.handle, stream.BeforeDeadLetter(f.giveUp))
 	}}
 }
 
@@ -57,6 +61,24 @@ func New(rt *service.Runtime, carrier Carrier) service.Part {
 // if e is the one that decides it. It remembers nothing between events: any
 // replica can take any of them, in any order, again and again.
 func (f *fulfillment) handle(ctx context.Context, e event.Event) error {
+	return f.decide(ctx, e, f.fulfil)
+}
+
+// giveUp concludes the order that e decides without the carrier: after e nothing
+// else would.
+func (f *fulfillment) giveUp(ctx context.Context, e event.Event) error {
+	return f.decide(ctx, e, f.abandon)
+}
+
+// ending is how an order ends: which event says so, and what it says beside the
+// order.
+type ending struct {
+	event  event.Type
+	reason string
+	parcel string
+}
+
+func (f *fulfillment) decide(ctx context.Context, e event.Event, end func(context.Context, event.Created, verdict) (ending, error)) error {
 	events, err := f.Stream.Order(ctx, e.Key, e.Sequence, reads...)
 	if err != nil {
 		return err
@@ -65,16 +87,22 @@ func (f *fulfillment) handle(ctx context.Context, e event.Event) error {
 	if !decided {
 		return nil // another event decides, or has decided
 	}
+	if _, shipped := event.Find(events, event.FulfillmentShipped); shipped {
+		return nil // by an earlier delivery of e
+	}
+	if _, cancelled := event.Find(events, event.FulfillmentCancelled); cancelled {
+		return f.unbook(ctx, e.Key) // an earlier delivery may have booked, and not come to an end
+	}
 	order, err := event.Decode[event.Created](verdict.created)
 	if err != nil {
 		return err
 	}
-	return f.conclude(ctx, order, verdict)
+	return f.conclude(ctx, order, verdict, end)
 }
 
 // conclude ships or cancels, and says so. Only the deciding event's handler gets
 // here, so at most one parcel is booked, whoever else handles what.
-func (f *fulfillment) conclude(ctx context.Context, order event.Created, v verdict) (err error) {
+func (f *fulfillment) conclude(ctx context.Context, order event.Created, v verdict, end func(context.Context, event.Created, verdict) (ending, error)) (err error) {
 	var links []trace.Link
 	if v.payment.Sequence > 0 {
 		links = append(links, f.link(v.payment, "payment_confirmation"))
@@ -92,27 +120,20 @@ func (f *fulfillment) conclude(ctx context.Context, order event.Created, v verdi
 		span.End()
 	}()
 
-	conclusion := event.Conclusion{OrderKey: order.OrderKey, Customer: order.Customer, Items: order.Items, Total: order.Total}
-	outcome := event.FulfillmentCancelled
-	conclusion.Reason = v.reason
-	if v.ship {
-		conclusion.ParcelID, err = f.book(ctx, order)
-		switch {
-		case err == nil:
-			outcome = event.FulfillmentShipped
-		case errors.Is(err, ErrRefused):
-			conclusion.Reason = event.ReasonUndeliverable
-		default:
-			return err
-		}
+	how, err := end(ctx, order, v)
+	if err != nil {
+		return err
 	}
-	span.SetAttributes(attribute.String("fulfillment.status", status(outcome)))
-	_, err = f.Stream.PublishOnce(ctx, event.Draft{Type: outcome, Payload: conclusion}, stream.First(outcome, order.OrderID))
+	span.SetAttributes(attribute.String("fulfillment.status", status(how.event)))
+	_, err = f.Stream.PublishOnce(ctx, event.Draft{Type: how.event, Payload: event.Conclusion{
+		OrderKey: order.OrderKey, Reason: how.reason, ParcelID: how.parcel,
+		Customer: order.Customer, Items: order.Items, Total: order.Total,
+	}}, stream.First(how.event, order.OrderID))
 	conflict := new(stream.Conflict)
 	if !errors.As(err, &conflict) {
 		return err
 	}
-	if outcome == event.FulfillmentShipped {
+	if how.event == event.FulfillmentShipped {
 		if err := f.unbook(ctx, order.OrderID); err != nil { // it ended otherwise: no parcel may leave
 			return err
 		}
@@ -121,6 +142,27 @@ func (f *fulfillment) conclude(ctx context.Context, order event.Created, v verdi
 		return stream.Permanent(err)
 	}
 	return nil
+}
+
+// fulfil ends an order as the verdict says, if the carrier agrees.
+func (f *fulfillment) fulfil(ctx context.Context, order event.Created, v verdict) (ending, error) {
+	if !v.ship {
+		return ending{event: event.FulfillmentCancelled, reason: v.reason}, nil
+	}
+	parcel, err := f.book(ctx, order)
+	if errors.Is(err, ErrRefused) {
+		return ending{event: event.FulfillmentCancelled, reason: event.ReasonUndeliverable}, nil
+	}
+	return ending{event: event.FulfillmentShipped, parcel: parcel}, err
+}
+
+// abandon ends an order that could not be ended as the verdict says.
+func (f *fulfillment) abandon(ctx context.Context, order event.Created, v verdict) (ending, error) {
+	if !v.ship {
+		return ending{event: event.FulfillmentCancelled, reason: v.reason}, nil
+	}
+	// Whether it was booked is unknown.
+	return ending{event: event.FulfillmentCancelled, reason: event.ReasonUndeliverable}, f.unbook(ctx, order.OrderID)
 }
 
 // link points at the span that published a stored outcome.

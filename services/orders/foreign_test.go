@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/attribute"
@@ -63,7 +64,7 @@ func settled(tb testing.TB, sys *systemtest.System) {
 			}
 		}()
 		systemtest.Until(tb, "consumer "+d.Name+" has nothing left", func() bool {
-			c, err := sys.JetStream().Consumer(context.Background(), stream.OrdersStream, d.Name)
+			c, err := sys.JetStream().Consumer(context.Background(), d.Stream, d.Name)
 			if err != nil {
 				tb.Fatal(err)
 			}
@@ -78,7 +79,7 @@ func settled(tb testing.TB, sys *systemtest.System) {
 // one by one; all services go on with those that are real.
 func TestForeignMessages(t *testing.T) {
 	t.Parallel()
-	sys := systemtest.Start(t)
+	sys := systemtest.Start(t, systemtest.Deadline(5*time.Second))
 	ctx := context.Background()
 	publish := func(m *nats.Msg) {
 		t.Helper()
@@ -141,7 +142,7 @@ func hasAttribute(span tracetest.SpanStub, key attribute.Key, want string) bool 
 // other; what was done for it is undone once, and not again and again.
 func TestForeignOutcome(t *testing.T) {
 	t.Parallel()
-	sys := systemtest.Start(t)
+	sys := systemtest.Start(t, systemtest.Deadline(5*time.Second))
 	ctx := context.Background()
 	slow := demo.Scenarios()[0]
 	slow.Token = "tok_slow" // time for the message to be there first

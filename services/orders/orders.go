@@ -2,12 +2,14 @@
 //
 //	POST /orders         publishes orders.created, from which all else follows
 //	DELETE /orders/{id}  publishes orders.cancelled; fulfillment decides
+//	deadlines.due        likewise, for an order that is not concluded in time
 //	GET /orders/{id}     reads the order's events from the stream, and adds them up
 //	GET /orders          the newest orders, folded from the stream as they come
 //	GET /catalog         what there is to order
 package orders
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/errgroup"
 
 	"ordertrail/internal/catalog"
 	"ordertrail/internal/event"
@@ -33,13 +36,22 @@ const DefaultHTTPAddr = "127.0.0.1:8080"
 
 type orders struct {
 	*service.Runtime
-	recent *recent
+	recent   *recent
+	deadline time.Duration // from an order's creation to its conclusion
 }
 
 // Wire makes the service.
 func Wire(rt *service.Runtime) (service.Part, error) {
-	o := &orders{Runtime: rt, recent: newRecent()}
-	return service.Part{Run: o.follow, HTTP: o.routes()}, nil
+	o := &orders{Runtime: rt, recent: newRecent(), deadline: cmp.Or(rt.Settings.OrderDeadline, service.DefaultOrderDeadline)}
+	return service.Part{Run: o.run, HTTP: o.routes()}, nil
+}
+
+// run keeps the list of recent orders, and the deadlines.
+func (o *orders) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return o.follow(ctx) })
+	group.Go(func() error { return o.Stream.Consume(ctx, Name, o.overdue, stream.From(stream.DeadlinesStream)) })
+	return group.Wait()
 }
 
 var (
@@ -57,6 +69,13 @@ func (o *orders) place(ctx context.Context, r request, key string) (Order, error
 		guard.MsgID = "key/" + hash([]byte(key))
 	}
 	ctx = ofOrder(ctx, created.OrderID)
+	// Before the order: who crashes in between leaves a deadline without an order,
+	// which is harmless, and never an order without a deadline.
+	if err := o.Stream.Schedule(ctx, event.Deadline{
+		OrderKey: created.OrderKey, Due: created.CreatedAt.Add(o.deadline), Try: 1,
+	}); err != nil {
+		return Order{}, err
+	}
 	stored, err := o.Stream.PublishOnce(ctx, event.Draft{Type: event.OrderCreated, Payload: created}, guard)
 	if err != nil {
 		return Order{}, err
@@ -106,19 +125,31 @@ func (o *orders) cancel(ctx context.Context, id string) (Order, error) {
 	if !ok || now.ID == "" {
 		return Order{}, errNotFound
 	}
-	trace.SpanFromContext(ctx).AddLink(o.Tracing.Link(created.Header,
-		tracing.RelationshipKey.String("cancels"), event.OrderIDKey.String(id)))
+	o.linkCreation(ctx, created)
 	if now.concluded() {
 		return now, errOver
 	}
-	stored, err := o.Stream.PublishOnce(ctx, event.Draft{
-		Type:    event.OrderCancelled,
-		Payload: event.CancelRequested{OrderKey: event.OrderKey{OrderID: id}, Reason: event.ReasonCustomer},
-	}, stream.After(event.OrderCancelled, id, created.Sequence))
+	sequence, err := o.askForEnd(ctx, created, event.ReasonCustomer)
 	if err != nil {
 		return Order{}, err
 	}
-	return o.get(ctx, id, stored.Sequence)
+	return o.get(ctx, id, sequence)
+}
+
+// askForEnd publishes orders.cancelled, and returns its sequence. Whoever asked
+// first is the one who did.
+func (o *orders) askForEnd(ctx context.Context, created event.Event, reason string) (sequence uint64, err error) {
+	stored, err := o.Stream.PublishOnce(ctx, event.Draft{
+		Type:    event.OrderCancelled,
+		Payload: event.CancelRequested{OrderKey: event.OrderKey{OrderID: created.Key}, Reason: reason},
+	}, stream.After(event.OrderCancelled, created.Key, created.Sequence))
+	return stored.Sequence, err
+}
+
+// linkCreation links the span that published the order, whose end is asked for.
+func (o *orders) linkCreation(ctx context.Context, created event.Event) {
+	trace.SpanFromContext(ctx).AddLink(o.Tracing.Link(created.Header,
+		tracing.RelationshipKey.String("cancels"), event.OrderIDKey.String(created.Key)))
 }
 
 // get returns the order as its events tell it, up to sequence at least.

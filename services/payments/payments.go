@@ -57,6 +57,12 @@ func (p *payments) pay(ctx context.Context, e event.Event) error {
 	if err != nil {
 		return err
 	}
+	if e.Redriven {
+		// Long after: the order may have ended, and nobody's card is charged for that.
+		if decided, err := p.decided(ctx, e); decided || err != nil {
+			return err
+		}
+	}
 	outcome := event.Draft{Type: event.PaymentConfirmed}
 	chargeID, err := p.charge(ctx, Charge{
 		Key: order.OrderID, Token: order.Payment.Token, Amount: order.Total, Attempt: e.Delivery,
@@ -77,6 +83,20 @@ func (p *payments) pay(ctx context.Context, e event.Event) error {
 		return nil
 	}
 	return err
+}
+
+// decided tells whether there is an outcome of the order's payment. If that is no
+// charge, what earlier deliveries may have charged goes back.
+func (p *payments) decided(ctx context.Context, e event.Event) (bool, error) {
+	events, err := p.Stream.Order(ctx, e.Key, e.Sequence, e.Type, event.PaymentConfirmed, event.PaymentDeclined)
+	if err != nil {
+		return false, err
+	}
+	if _, declined := event.Find(events, event.PaymentDeclined); declined {
+		return true, p.refund(ctx, e.Key)
+	}
+	_, confirmed := event.Find(events, event.PaymentConfirmed)
+	return confirmed, nil
 }
 
 // close ends payment's side of a cancelled order, whatever stage it is at.

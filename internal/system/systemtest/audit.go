@@ -69,21 +69,17 @@ func Read(t testing.TB, js jetstream.JetStream) Ledger {
 // and every consumer has acknowledged everything.
 func Settle(t testing.TB, js jetstream.JetStream, orders int) Ledger {
 	t.Helper()
-	var durables []string
-	for _, d := range system.Durables() {
-		durables = append(durables, d.Name)
-	}
-	return SettleWhen(t, js, durables, orders, Closed)
+	return SettleWhen(t, js, system.Durables(), orders, Closed)
 }
 
 // SettleWhen waits until each of so many orders is done, and these consumers are.
-func SettleWhen(t testing.TB, js jetstream.JetStream, durables []string, orders int, done func([]event.Event) error) Ledger {
+func SettleWhen(t testing.TB, js jetstream.JetStream, durables []stream.Durable, orders int, done func([]event.Event) error) Ledger {
 	t.Helper()
 	var ledger Ledger
 	Until(t, fmt.Sprintf("%d orders are done, and every consumer is", orders), func() bool {
-		for _, name := range durables {
+		for _, d := range durables {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-			c, err := js.Consumer(ctx, stream.OrdersStream, name)
+			c, err := js.Consumer(ctx, d.Stream, d.Name)
 			cancel()
 			if err != nil {
 				return false // a leader is being elected

@@ -63,16 +63,26 @@ func StartOn(t testing.TB, connect func(...nats.Option) (*nats.Conn, error), cha
 	if err != nil {
 		t.Fatalf("start the system: %v", err)
 	}
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
+	shop := Shop(sys)
 	t.Cleanup(func() {
-		client.CloseIdleConnections()
+		shop.Client.CloseIdleConnections()
 		ctx, cancel := system.StopTimeout(context.Background())
 		defer cancel()
 		if err := sys.Stop(ctx); err != nil {
 			t.Errorf("stop the system: %v", err)
 		}
 	})
-	return &System{System: sys, Shop: demo.Shop{URL: sys.URL, Client: client}, Spans: spans}
+	return &System{System: sys, Shop: shop, Spans: spans}
+}
+
+// Shop is a system's API, for many customers at once.
+func Shop(sys *system.System) demo.Shop {
+	return demo.Shop{URL: sys.URL, Client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
+}
+
+// Deadline has orders cancelled that are not concluded by then.
+func Deadline(d time.Duration) func(*system.Config) {
+	return func(cfg *system.Config) { cfg.Settings.OrderDeadline = d }
 }
 
 // Server runs an embedded server until the test ends.
