@@ -10,7 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"math"
 	"net/http"
 	"sync"
 	"time"
@@ -39,6 +39,7 @@ const (
 	batchSize    = 500
 	batchWait    = 100 * time.Millisecond
 	storeTimeout = 5 * time.Second
+	showTimeout  = 500 * time.Millisecond
 	retryWait    = time.Second
 	lagWait      = 10 * time.Millisecond
 )
@@ -53,7 +54,7 @@ type analytics struct {
 
 // Wire makes the service.
 func Wire(rt *service.Runtime) (service.Part, error) {
-	a := &analytics{Runtime: rt}
+	a := &analytics{Runtime: rt, current: newAggregate()}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /analytics", a.serve)
 	return service.Part{Run: a.run, HTTP: mux}, nil
@@ -78,37 +79,64 @@ func (a *analytics) run(ctx context.Context) error {
 
 // fold reads events in stream order and records them in batches.
 func (a *analytics) fold(ctx context.Context) error {
-	kv, err := a.Stream.JetStream().KeyValue(ctx, stream.AnalyticsBucket)
+	kv, err := a.bucket(ctx)
 	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", stream.AnalyticsBucket, err)
+		return err
 	}
 	if err := a.load(ctx, kv); err != nil {
 		return err
 	}
+	return a.batches(ctx, math.MaxUint64, func(batch []jetstream.Msg) error {
+		return a.record(ctx, kv, batch)
+	})
+}
+
+// errReached ends a Follow at the event that was to be the last.
+var errReached = errors.New("reached the last event")
+
+// batches has take work on the events that the current aggregate lacks, up to the
+// sequence upTo, in stream order and in batches. It returns when that is reached,
+// ctx has ended, or take has failed.
+func (a *analytics) batches(ctx context.Context, upTo uint64, take func([]jetstream.Msg) error) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	from := a.current.AsOf + 1
 	messages := make(chan jetstream.Msg, batchSize)
 	followed := make(chan error, 1)
 	go func() {
 		defer close(messages)
-		followed <- a.Stream.Follow(ctx, Consumes, a.current.AsOf+1, func(m jetstream.Msg) error {
+		followed <- a.Stream.Follow(ctx, Consumes, from, func(m jetstream.Msg) error {
+			sequence := uint64(0)
+			if meta, err := m.Metadata(); err == nil {
+				sequence = meta.Sequence.Stream
+			}
+			if sequence > upTo {
+				return errReached
+			}
 			select {
 			case messages <- m:
 			case <-ctx.Done():
 			}
+			if sequence == upTo {
+				return errReached
+			}
 			return nil
 		})
 	}()
-	for err == nil {
+	for {
 		batch := collect(messages)
 		if batch == nil {
-			return <-followed
+			if err := <-followed; !errors.Is(err, errReached) {
+				return err
+			}
+			return nil
 		}
-		err = a.record(ctx, kv, batch)
+		if err := take(batch); err != nil {
+			stop()
+			<-followed
+			return err
+		}
 	}
-	stop()
-	<-followed
-	return err
 }
 
 // collect waits for a message and takes those that follow it soon. It returns nil
@@ -143,39 +171,31 @@ func (a *analytics) record(ctx context.Context, kv jetstream.KeyValue, batch []j
 	return a.Tracing.ProcessBatch(ctx, batch, func(ctx context.Context, batch []jetstream.Msg) error {
 		for {
 			next, recorded := a.with(ctx, batch)
-			trace.SpanFromContext(ctx).SetAttributes(
-				attribute.Int("analytics.recorded", recorded),
-				attribute.Int("batch.link_count", len(batch)))
-			if recorded == 0 {
-				return nil // another instance has recorded them all
-			}
-			err := a.store(ctx, kv, next)
-			if !errors.Is(err, errOvertaken) {
-				return err
-			}
-			// Another instance was faster: go on from what it stored. If that is less
-			// than we had, the value was deleted, and all before this batch is missing.
-			had, revision := a.current.AsOf, a.revision
-			if err := a.load(ctx, kv); err != nil {
-				return err
-			}
-			if a.revision == revision { // a replica answered that lags
-				select {
-				case <-time.After(lagWait):
-					continue
-				case <-ctx.Done():
-					return ctx.Err()
+			if recorded > 0 {
+				if err := a.store(ctx, kv, next); !errors.Is(err, errOvertaken) {
+					return err
 				}
 			}
-			if a.current.AsOf < had {
-				return fmt.Errorf("the stored aggregate went back from sequence %d to %d", had, a.current.AsOf)
+			// Another instance was faster, or has recorded them all: go on from what it
+			// stored.
+			newer, err := a.reload(ctx, kv)
+			if err != nil || recorded == 0 {
+				return err
+			}
+			if newer {
+				continue
+			}
+			select { // a replica answered that lags
+			case <-time.After(lagWait):
+			case <-ctx.Done():
+				return ctx.Err()
 			}
 		}
 	}, tracing.Ephemeral(), tracing.LinkAttributes(stream.OrderID))
 }
 
 // with returns the current aggregate with the batch's events added, and how many
-// of these were new to it.
+// of these were new to it, which it notes on the batch's span.
 func (a *analytics) with(ctx context.Context, batch []jetstream.Msg) (next Aggregate, recorded int) {
 	a.mu.Lock()
 	next = a.current.clone()
@@ -201,17 +221,40 @@ func (a *analytics) with(ctx context.Context, batch []jetstream.Msg) (next Aggre
 		next.AsOf = meta.Sequence.Stream
 		recorded++
 	}
+	trace.SpanFromContext(ctx).SetAttributes(
+		attribute.Int("analytics.recorded", recorded),
+		attribute.Int("batch.link_count", len(batch)))
 	return next, recorded
 }
 
 // serve answers GET /analytics.
-func (a *analytics) serve(w http.ResponseWriter, _ *http.Request) {
-	a.mu.Lock()
-	current := a.current.clone()
-	a.mu.Unlock()
+func (a *analytics) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	if err := json.NewEncoder(w).Encode(current.report()); err != nil {
+	if err := json.NewEncoder(w).Encode(a.newest(r.Context()).report()); err != nil {
 		a.Log.Debug("answer GET /analytics", "error", err)
 	}
+}
+
+// newest returns what is stored, which may be another instance's, or what this one
+// has in memory if that is newer or NATS is away. It leaves current and revision
+// alone: the next compare-and-set is based on them.
+func (a *analytics) newest(ctx context.Context) Aggregate {
+	ctx, cancel := context.WithTimeout(ctx, showTimeout)
+	defer cancel()
+	var shown Aggregate
+	revision := uint64(0)
+	kv, err := a.bucket(ctx)
+	if err == nil {
+		shown, revision, err = read(ctx, kv)
+	}
+	if err != nil {
+		a.Log.DebugContext(ctx, "showing the aggregate in memory", "error", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil || a.revision >= revision {
+		return a.current.clone()
+	}
+	return shown
 }

@@ -67,13 +67,16 @@ func start(tb testing.TB, change ...func(*system.Config)) *counting {
 	tb.Helper()
 	c := &counting{}
 	c.System = systemtest.Start(tb, append(change, func(cfg *system.Config) {
-		cfg.Wire = map[string]service.Wire{analytics.Name: func(rt *service.Runtime) (service.Part, error) {
+		if cfg.Wire == nil {
+			cfg.Wire = map[string]service.Wire{}
+		}
+		cfg.Wire[analytics.Name] = func(rt *service.Runtime) (service.Part, error) {
 			part, err := analytics.Wire(rt)
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.apis = append(c.apis, part.HTTP)
 			return part, err
-		}}
+		}
 	})...)
 	c.running = c.Replica(analytics.Name, 0)
 	return c

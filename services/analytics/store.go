@@ -12,6 +12,7 @@ import (
 
 	"ordertrail/internal/catalog"
 	"ordertrail/internal/event"
+	"ordertrail/internal/stream"
 )
 
 // stored is the form in which an aggregate is kept: with its histograms whole.
@@ -55,28 +56,69 @@ func (a Aggregate) clone() Aggregate {
 	return a
 }
 
-// load takes what is stored as the current aggregate; nothing stored is an empty
-// one, from the stream's beginning.
-func (a *analytics) load(ctx context.Context, kv jetstream.KeyValue) error {
-	entry, err := kv.Get(ctx, Name)
-	var s stored
-	revision := uint64(0)
-	switch {
-	case errors.Is(err, jetstream.ErrKeyNotFound):
-		s.Aggregate = newAggregate()
-	case err != nil:
-		return fmt.Errorf("load the aggregate: %w", err)
-	default:
-		revision = entry.Revision()
-		if err := json.Unmarshal(entry.Value(), &s); err != nil {
-			return fmt.Errorf("load the aggregate (deleting key %s of bucket %s rebuilds it): %w", Name, kv.Bucket(), err)
-		}
-		s.Aggregate.ToParcel, s.Aggregate.ToConclusion = s.ToParcel, s.ToConclusion
+// bucket opens where the aggregate is stored.
+func (a *analytics) bucket(ctx context.Context) (jetstream.KeyValue, error) {
+	kv, err := a.Stream.JetStream().KeyValue(ctx, stream.AnalyticsBucket)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s (was `ordertrail provision` run?): %w", stream.AnalyticsBucket, err)
 	}
+	return kv, nil
+}
+
+// errUnreadable is returned by read when what is stored is no aggregate.
+var errUnreadable = errors.New("the stored aggregate cannot be read")
+
+// read returns what is stored, and its revision also if it is unreadable. Nothing
+// stored is an empty aggregate, from the stream's beginning, with revision 0.
+func read(ctx context.Context, kv jetstream.KeyValue) (Aggregate, uint64, error) {
+	entry, err := kv.Get(ctx, Name)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return newAggregate(), 0, nil
+	}
+	if err != nil {
+		return Aggregate{}, 0, fmt.Errorf("load the aggregate: %w", err)
+	}
+	var s stored
+	if err := json.Unmarshal(entry.Value(), &s); err != nil {
+		return Aggregate{}, entry.Revision(), fmt.Errorf("%w (`ordertrail replay analytics` rebuilds it): %w", errUnreadable, err)
+	}
+	s.Aggregate.ToParcel, s.Aggregate.ToConclusion = s.ToParcel, s.ToConclusion
+	return s.Aggregate, entry.Revision(), nil
+}
+
+// load takes what is stored as the current aggregate, whatever was before.
+func (a *analytics) load(ctx context.Context, kv jetstream.KeyValue) error {
+	loaded, revision, err := read(ctx, kv)
+	if err != nil {
+		return err
+	}
+	a.take(loaded, revision)
+	return nil
+}
+
+// reload takes what is stored as the current aggregate if it is newer, and fails
+// if that knows fewer events than before: the value was deleted or put right, and
+// what it lacks has to be read again.
+func (a *analytics) reload(ctx context.Context, kv jetstream.KeyValue) (newer bool, err error) {
+	loaded, revision, err := read(ctx, kv)
+	if err != nil {
+		return false, err
+	}
+	if revision == a.revision || 0 < revision && revision < a.revision { // a replica that lags has older ones
+		return false, nil
+	}
+	if loaded.AsOf < a.current.AsOf {
+		return false, fmt.Errorf("the stored aggregate went back from sequence %d to %d", a.current.AsOf, loaded.AsOf)
+	}
+	a.take(loaded, revision)
+	return true, nil
+}
+
+// take makes an aggregate that is stored the current one.
+func (a *analytics) take(stored Aggregate, revision uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.current, a.revision = s.Aggregate, revision
-	return nil
+	a.current, a.revision = stored, revision
 }
 
 // errOvertaken is returned by store when another instance has stored meanwhile.
@@ -89,9 +131,7 @@ func (a *analytics) store(ctx context.Context, kv jetstream.KeyValue, next Aggre
 	if err != nil {
 		return fmt.Errorf("encode the aggregate: %w", err)
 	}
-	a.mu.Lock()
 	revision := a.revision
-	a.mu.Unlock()
 	if revision == 0 {
 		revision, err = kv.Create(ctx, Name, value)
 	} else {
@@ -103,8 +143,6 @@ func (a *analytics) store(ctx context.Context, kv jetstream.KeyValue, next Aggre
 	if err != nil {
 		return fmt.Errorf("store the aggregate: %w", err)
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.current, a.revision = next, revision
+	a.take(next, revision)
 	return nil
 }
