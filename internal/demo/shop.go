@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"ordertrail/services/orders"
@@ -23,11 +24,17 @@ type Shop struct {
 
 // Place orders what the scenario says.
 func (s Shop) Place(ctx context.Context, sc Scenario) (orders.Order, error) {
+	return s.PlaceWithKey(ctx, sc, "")
+}
+
+// PlaceWithKey does so under an Idempotency-Key: asking again leads to the same
+// order.
+func (s Shop) PlaceWithKey(ctx context.Context, sc Scenario, key string) (orders.Order, error) {
 	items := make([]map[string]any, len(sc.SKUs))
 	for i, sku := range sc.SKUs {
 		items[i] = map[string]any{"sku": sku, "quantity": 1}
 	}
-	return s.call(ctx, http.MethodPost, "/orders", map[string]any{
+	return s.call(ctx, http.MethodPost, "/orders", key, map[string]any{
 		"customer": map[string]string{"name": "Robin Example", "email": "robin@example.com"},
 		"items":    items,
 		"payment":  map[string]string{"token": sc.Token},
@@ -37,12 +44,12 @@ func (s Shop) Place(ctx context.Context, sc Scenario) (orders.Order, error) {
 
 // Cancel asks for the order's end.
 func (s Shop) Cancel(ctx context.Context, id string) (orders.Order, error) {
-	return s.call(ctx, http.MethodDelete, "/orders/"+id, nil)
+	return s.call(ctx, http.MethodDelete, "/orders/"+id, "", nil)
 }
 
 // Get returns the order as it is now.
 func (s Shop) Get(ctx context.Context, id string) (orders.Order, error) {
-	return s.call(ctx, http.MethodGet, "/orders/"+id, nil)
+	return s.call(ctx, http.MethodGet, "/orders/"+id, "", nil)
 }
 
 const pollEvery = 10 * time.Millisecond
@@ -63,7 +70,16 @@ func (s Shop) Await(ctx context.Context, id string, until func(orders.Order) boo
 	}
 }
 
-func (s Shop) call(ctx context.Context, method, path string, body any) (o orders.Order, err error) {
+// StatusError is an answer that is not a success.
+type StatusError struct {
+	Code       int           // the HTTP status
+	RetryAfter time.Duration // what the answer asks for; 0 if nothing
+	text       string
+}
+
+func (e *StatusError) Error() string { return e.text }
+
+func (s Shop) call(ctx context.Context, method, path, key string, body any) (o orders.Order, err error) {
 	var send io.Reader
 	if body != nil {
 		encoded, err := json.Marshal(body)
@@ -79,6 +95,9 @@ func (s Shop) call(ctx context.Context, method, path string, body any) (o orders
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
+	if key != "" {
+		r.Header.Set("Idempotency-Key", key)
+	}
 	answer, err := s.Client.Do(r)
 	if err != nil {
 		return o, err
@@ -89,7 +108,9 @@ func (s Shop) call(ctx context.Context, method, path string, body any) (o orders
 		return o, err
 	}
 	if answer.StatusCode >= 300 {
-		return o, fmt.Errorf("%s %s: %s: %s", method, path, answer.Status, bytes.TrimSpace(got))
+		seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After")) // none is 0
+		return o, &StatusError{answer.StatusCode, time.Duration(seconds) * time.Second,
+			fmt.Sprintf("%s %s: %s: %s", method, path, answer.Status, bytes.TrimSpace(got))}
 	}
 	return o, json.Unmarshal(got, &o)
 }

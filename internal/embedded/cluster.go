@@ -3,10 +3,14 @@ package embedded
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -14,101 +18,169 @@ import (
 )
 
 // Cluster is several servers that replicate each other's streams, on loopback.
-type Cluster struct{ servers []*server.Server }
+type Cluster struct {
+	dir     string
+	routes  []string // addresses, by node
+	clients []string
 
-// StartCluster runs size servers with stores below dir and waits until they have
-// elected a leader.
+	mu    sync.Mutex
+	nodes []*server.Server // nil while stopped
+}
+
+// StartCluster runs size servers with stores below dir and waits until the cluster
+// is whole.
 func StartCluster(dir string, size int) (*Cluster, error) {
-	routes, err := freeAddresses(size)
+	addrs, err := freeAddresses(2 * size)
 	if err != nil {
 		return nil, err
 	}
-	var urls []*url.URL
-	for _, addr := range routes {
-		urls = append(urls, &url.URL{Scheme: "nats-route", Host: addr})
-	}
-	c := &Cluster{}
-	for i, addr := range routes {
-		host, port, err := net.SplitHostPort(addr)
-		if err != nil {
-			return nil, err
-		}
-		routePort, err := strconv.Atoi(port)
-		if err != nil {
-			return nil, err
-		}
-		s, err := server.NewServer(&server.Options{
-			ServerName: fmt.Sprintf("n%d", i+1),
-			Host:       host, Port: server.RANDOM_PORT,
-			JetStream: true, StoreDir: filepath.Join(dir, fmt.Sprintf("n%d", i+1)),
-			Cluster: server.ClusterOpts{Name: "ordertrail", Host: host, Port: routePort},
-			Routes:  urls,
-			NoSigs:  true, NoLog: true,
-			SyncInterval: time.Second,
-		})
-		if err != nil {
+	c := &Cluster{dir: dir, routes: addrs[:size], clients: addrs[size:], nodes: make([]*server.Server, size)}
+	for i := range size {
+		if err := c.Start(i); err != nil {
 			c.Close()
-			return nil, fmt.Errorf("start server %d: %w", i+1, err)
+			return nil, err
 		}
-		c.servers = append(c.servers, s)
-		s.Start()
 	}
 	deadline := time.Now().Add(startTimeout)
-	for !c.ready() {
+	for !c.Whole() {
 		if time.Now().After(deadline) {
 			c.Close()
-			return nil, fmt.Errorf("the cluster has no leader after %v", startTimeout)
+			return nil, fmt.Errorf("the cluster is not whole after %v", startTimeout)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	return c, nil
 }
 
-// ready tells whether every server is up, and one leads and knows the others.
-func (c *Cluster) ready() bool {
+// Size is how many nodes the cluster has, stopped ones included.
+func (c *Cluster) Size() int { return len(c.nodes) }
+
+// Stop ends the i-th node, from 0, and waits until its store is closed. The end is
+// orderly: what the node leads it hands over first. Stopping a node that is
+// stopped does nothing.
+func (c *Cluster) Stop(i int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.nodes[i]; s != nil {
+		stop(s)
+		c.nodes[i] = nil
+	}
+}
+
+// Start brings a node that was stopped back, with its store and its addresses. It
+// does not wait until the node has caught up: Whole tells.
+func (c *Cluster) Start(i int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.nodes[i] != nil {
+		return fmt.Errorf("start node %d: it is running", i)
+	}
+	o, err := c.options(i)
+	if err != nil {
+		return err
+	}
+	if c.nodes[i], err = run(o); err != nil {
+		return fmt.Errorf("node %d: %w", i, err)
+	}
+	return nil
+}
+
+func (c *Cluster) options(i int) (*server.Options, error) {
+	host, port, err := split(c.clients[i])
+	if err != nil {
+		return nil, err
+	}
+	_, routePort, err := split(c.routes[i])
+	if err != nil {
+		return nil, err
+	}
+	var routes []*url.URL
+	for _, addr := range c.routes {
+		routes = append(routes, &url.URL{Scheme: "nats-route", Host: addr})
+	}
+	name := fmt.Sprintf("n%d", i+1)
+	return &server.Options{
+		ServerName: name,
+		Host:       host, Port: port,
+		JetStream: true, StoreDir: filepath.Join(c.dir, name),
+		Cluster: server.ClusterOpts{Name: "ordertrail", Host: host, Port: routePort},
+		Routes:  routes,
+		NoSigs:  true, NoLog: true,
+		SyncInterval: time.Second,
+	}, nil
+}
+
+// Whole tells whether every node is up, one leads and knows the others, and each
+// has caught up with what was stored while it was away.
+func (c *Cluster) Whole() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	leaders := 0
-	for _, s := range c.servers {
-		if !s.ReadyForConnections(time.Millisecond) || !s.JetStreamIsCurrent() {
+	for _, s := range c.nodes {
+		if s == nil || s.Healthz(nil).StatusCode != http.StatusOK || !led(s) {
 			return false
 		}
-		if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == len(c.servers) {
+		if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == len(c.nodes) {
 			leaders++
 		}
 	}
 	return leaders == 1
 }
 
-// Connect opens a connection to one of the servers, picked at random; it moves to
+// led tells whether the node knows the leader of each stream and consumer that it
+// holds. A node that just came back does not at first, and takes itself for
+// healthy, however much it missed.
+func led(s *server.Server) bool {
+	info, err := s.Jsz(&server.JSzOptions{Consumer: true})
+	if err != nil {
+		return false
+	}
+	for _, account := range info.AccountDetails {
+		for _, stream := range account.Streams {
+			if stream.Cluster == nil || stream.Cluster.Leader == "" {
+				return false
+			}
+			for _, consumer := range stream.Consumer {
+				if consumer.Cluster == nil || consumer.Cluster.Leader == "" {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+// Connect opens a connection to one of the nodes, picked at random; it moves to
 // another when that one stops.
 func (c *Cluster) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	urls := ""
-	for i, s := range c.servers {
-		if i > 0 {
-			urls += ","
-		}
-		urls += s.ClientURL()
-	}
-	return nats.Connect(urls, opts...)
+	return nats.Connect(strings.Join(c.clients, ","), opts...)
 }
 
-// Close stops all servers.
+// Close stops all nodes.
 func (c *Cluster) Close() {
-	for _, s := range c.servers {
-		s.Shutdown()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.nodes {
+		s.Shutdown() // of nil too
 	}
-	for _, s := range c.servers {
-		s.WaitForShutdown()
+	for i, s := range c.nodes {
+		if s != nil {
+			s.WaitForShutdown()
+			c.nodes[i] = nil
+		}
 	}
 }
 
-// freeAddresses finds n loopback addresses that nobody listens on.
+// freeAddresses finds n loopback addresses that nobody listens on. Their ports are
+// below those that systems hand out by themselves, so that a node that is stopped
+// finds its own free when it comes back.
 func freeAddresses(n int) (addrs []string, err error) {
+	const first, last = 20_000, 32_000
 	var listeners []net.Listener
-	for range n {
-		l, listenErr := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(addrs) < n && tries < 100*n; tries++ {
+		l, listenErr := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first)))
 		if listenErr != nil {
-			err = errors.Join(err, listenErr)
-			break
+			continue // taken
 		}
 		listeners = append(listeners, l)
 		addrs = append(addrs, l.Addr().String())
@@ -116,5 +188,17 @@ func freeAddresses(n int) (addrs []string, err error) {
 	for _, l := range listeners {
 		err = errors.Join(err, l.Close())
 	}
+	if len(addrs) < n {
+		err = errors.Join(err, fmt.Errorf("found no free port between %d and %d", first, last))
+	}
 	return addrs, err
+}
+
+func split(addr string) (host string, port int, err error) {
+	host, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, err
+	}
+	port, err = strconv.Atoi(p)
+	return host, port, err
 }

@@ -6,8 +6,10 @@ package embedded
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -20,7 +22,8 @@ const startTimeout = 30 * time.Second
 
 // Server is a running server.
 type Server struct {
-	server *server.Server
+	dir    string
+	server atomic.Pointer[server.Server] // clients dial while it restarts
 	lock   *flock.Flock
 	temp   string // removed at the end; "" for a store that stays
 }
@@ -31,68 +34,98 @@ var ErrInUse = errors.New("the store is in use by another process")
 // Start runs a server without a network on a store directory, which is made if it
 // is missing. With dir "" the store is a temporary one, removed by Close.
 func Start(dir string) (*Server, error) {
-	s := &Server{}
+	s := &Server{dir: dir}
 	if dir == "" {
 		temp, err := os.MkdirTemp("", "ordertrail-")
 		if err != nil {
 			return nil, fmt.Errorf("make a temporary store: %w", err)
 		}
-		s.temp, dir = temp, temp
+		s.temp, s.dir = temp, temp
 	}
-	if err := s.open(dir); err != nil {
+	if err := s.open(); err != nil {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *Server) open(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func (s *Server) open() error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("make the store: %w", err)
 	}
 	// The server itself does not notice a second one on its store: both would hand
 	// out the same sequences.
-	s.lock = flock.New(filepath.Join(dir, "ordertrail.lock"))
+	s.lock = flock.New(filepath.Join(s.dir, "ordertrail.lock"))
 	locked, err := s.lock.TryLock()
 	if err != nil {
-		return fmt.Errorf("lock the store %s: %w", dir, err)
+		return fmt.Errorf("lock the store %s: %w", s.dir, err)
 	}
 	if !locked {
-		return fmt.Errorf("%w: %s: stop that process, or use another directory", ErrInUse, dir)
+		return fmt.Errorf("%w: %s: stop that process, or use another directory", ErrInUse, s.dir)
 	}
-	return s.run(&server.Options{
+	return s.start()
+}
+
+func (s *Server) start() error {
+	running, err := run(&server.Options{
 		ServerName: "ordertrail",
 		DontListen: true,
 		JetStream:  true,
-		StoreDir:   dir,
+		StoreDir:   s.dir,
 		NoSigs:     true,
 		NoLog:      true,
 		// Acks come before the data is on disk for sure; a demo can afford a second.
 		SyncInterval: time.Second,
 	})
-}
-
-func (s *Server) run(o *server.Options) (err error) {
-	if s.server, err = server.NewServer(o); err != nil {
-		return fmt.Errorf("start NATS: %w", err)
+	if err != nil {
+		return err
 	}
-	s.server.Start()
-	if !s.server.ReadyForConnections(startTimeout) {
-		return fmt.Errorf("start NATS: not ready within %v", startTimeout)
-	}
+	s.server.Store(running)
 	return nil
 }
 
-// Connect opens a connection within the process.
+// run starts a server and waits until clients can connect.
+func run(o *server.Options) (*server.Server, error) {
+	s, err := server.NewServer(o)
+	if err != nil {
+		return nil, fmt.Errorf("start NATS: %w", err)
+	}
+	s.Start()
+	if !s.ReadyForConnections(startTimeout) {
+		stop(s)
+		return nil, fmt.Errorf("start NATS: not ready within %v", startTimeout)
+	}
+	return s, nil
+}
+
+// stop ends a server and waits until its store is closed.
+func stop(s *server.Server) {
+	s.Shutdown()
+	s.WaitForShutdown()
+}
+
+// Connect opens a connection within the process. It outlives Restart if its
+// options let it reconnect often enough.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	return nats.Connect("", append(opts, nats.InProcessServer(s.server))...)
+	return nats.Connect("", append([]nats.Option{nats.InProcessServer(s)}, opts...)...)
+}
+
+// InProcessConn is what nats.InProcessServer dials. It fails while the server
+// restarts.
+func (s *Server) InProcessConn() (net.Conn, error) { return s.server.Load().InProcessConn() }
+
+// Restart stops the server and starts it again on the same store. The stop is an
+// orderly one, which loses nothing: less than a crash, after which acks that were
+// not written yet are forgotten.
+func (s *Server) Restart() error {
+	stop(s.server.Load())
+	return s.start()
 }
 
 // Close stops the server and waits until its store is closed.
 func (s *Server) Close() {
-	if s.server != nil {
-		s.server.Shutdown()
-		s.server.WaitForShutdown()
+	if running := s.server.Load(); running != nil {
+		stop(running)
 	}
 	if s.lock != nil {
 		_ = s.lock.Close() // the file stays, so that the lock is always on the same one

@@ -144,7 +144,7 @@ func (c *Client) DeadLetters(ctx context.Context) ([]DeadLetter, error) {
 	defer cancel()
 	var letters []DeadLetter
 	last := s.CachedInfo().State.LastSeq
-	consumer, err := c.js.OrderedConsumer(ctx, DeadLettersStream, jetstream.OrderedConsumerConfig{})
+	consumer, err := c.js.OrderedConsumer(ctx, DeadLettersStream, jetstream.OrderedConsumerConfig{InactiveThreshold: readTimeout})
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", DeadLettersStream, err)
 	}

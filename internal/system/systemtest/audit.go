@@ -34,7 +34,7 @@ func Read(t testing.TB, js jetstream.JetStream) Ledger {
 		t.Fatalf("read the stream: %v", err)
 	}
 	l := Ledger{Orders: map[string][]event.Event{}, Last: s.CachedInfo().State.LastSeq, done: Closed}
-	consumer, err := js.OrderedConsumer(ctx, stream.OrdersStream, jetstream.OrderedConsumerConfig{})
+	consumer, err := js.OrderedConsumer(ctx, stream.OrdersStream, jetstream.OrderedConsumerConfig{InactiveThreshold: 2 * time.Second})
 	if err != nil {
 		t.Fatalf("read the stream: %v", err)
 	}
