@@ -1,0 +1,143 @@
+package processtest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"syscall"
+	"time"
+
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"ordertrail/internal/event"
+	"ordertrail/internal/stream"
+	"ordertrail/internal/system"
+	"ordertrail/internal/system/systemtest"
+	"ordertrail/pkg/tracing"
+	"ordertrail/services/analytics"
+)
+
+// settle waits until nothing is left to do: every order is closed, every consumer
+// is done, and there are no dead letters.
+func (c *chaos) settle() systemtest.Ledger {
+	c.t.Helper()
+	untraced := tracing.New(tracing.WithTracerProvider(noop.NewTracerProvider()))
+	operator, err := stream.New(c.js.Conn(), untraced, slog.New(slog.DiscardHandler))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for until := time.Now().Add(patience); ; c.wait(50 * time.Millisecond) {
+		err := c.settled(operator)
+		if err == nil {
+			break
+		}
+		if time.Now().After(until) {
+			c.t.Errorf("waited %v in vain for the end: %v", patience, err) // the audit tells more
+			break
+		}
+	}
+	return systemtest.Read(c.t, c.js)
+}
+
+// settled says what is left to do. A process that is killed often enough makes dead
+// letters, which the operator sends again, for as long as it takes.
+func (c *chaos) settled(operator *stream.Client) error {
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	letters, err := operator.DeadLetters(ctx)
+	if err != nil {
+		return err
+	}
+	for _, letter := range letters {
+		if err := operator.Redrive(ctx, letter.ID); err != nil {
+			return err
+		}
+		c.hits.redriven++
+	}
+	if len(letters) > 0 {
+		return fmt.Errorf("dead letter: %s", letters[0].Subject)
+	}
+	for _, d := range system.Durables() {
+		consumer, err := c.js.Consumer(ctx, d.Stream, d.Name)
+		if err != nil {
+			return err
+		}
+		if info := consumer.CachedInfo(); info.NumPending > 0 || info.NumAckPending > 0 {
+			return fmt.Errorf("%s has %d messages to come and %d in hand", d.Name, info.NumPending, info.NumAckPending)
+		}
+	}
+	for id, events := range systemtest.Read(c.t, c.js).Orders {
+		if err := systemtest.Closed(events); err != nil {
+			return fmt.Errorf("order %s %w", id, err)
+		}
+	}
+	return nil
+}
+
+// audit checks what must hold, from the stream and the world outside.
+func (c *chaos) audit(l systemtest.Ledger) {
+	c.t.Helper()
+	c.auditAnalytics(l)
+	c.look(l)
+	// Who was frozen may be at work still, in vain. It finishes that.
+	for _, r := range c.alive() {
+		r.signal(c.t, syscall.SIGTERM)
+	}
+	for _, r := range c.alive() {
+		if code := r.wait(c.t, 10*time.Second); code != 0 {
+			c.t.Errorf("%s: exit code %d on SIGTERM", r.service, code)
+		}
+	}
+	last := l.Last
+	if l = systemtest.Read(c.t, c.js); l.Last != last {
+		c.t.Errorf("%d messages came when nothing was left to do", l.Last-last)
+	}
+	if c.plan.binaries {
+		l.Audit(c.t, nil)
+	} else {
+		l.Audit(c.t, c.world)
+	}
+	c.auditMails(l)
+
+	if got, want := len(l.Orders), len(c.plan.purchases); got != want {
+		c.t.Errorf("%d orders are in the stream, want %d: one of each key", got, want)
+	}
+	for i, id := range c.taken {
+		if len(l.Orders[id]) == 0 {
+			c.t.Errorf("%s: order %s was taken, and is not in the stream", key(i), id)
+		}
+	}
+	shipped := 0
+	for id, events := range l.Orders {
+		if _, ok := event.Find(events, event.OrderCancelled); c.cancelled[id] && !ok {
+			c.t.Errorf("the cancellation of order %s was taken, and is not in the stream", id)
+		}
+		if _, ok := event.Find(events, event.FulfillmentShipped); ok {
+			shipped++
+		}
+	}
+	c.t.Logf("%d orders, %d of them shipped; %d processes; %s", len(l.Orders), shipped, len(c.fleet), c.hits)
+}
+
+// auditAnalytics wants every replica of analytics to count what a recount does.
+func (c *chaos) auditAnalytics(l systemtest.Ledger) {
+	c.t.Helper()
+	want := l.Recount()
+	want.AsOf = 0
+	for _, events := range l.Orders {
+		for _, e := range events {
+			want.AsOf = max(want.AsOf, e.Sequence)
+		}
+	}
+	for _, r := range c.alive(analytics.Name) {
+		var got systemtest.Analytics
+		systemtest.Until(c.t, "analytics has counted everything", func() bool {
+			got = systemtest.GetAnalytics(c.t, r.url(c.t))
+			return got.AsOf >= want.AsOf
+		})
+		if !reflect.DeepEqual(got, want) {
+			c.t.Errorf("analytics counts %+v, a recount %+v", got, want)
+		}
+	}
+}
