@@ -45,6 +45,12 @@ func open(tb testing.TB) *shop {
 // openOn runs the service on a server of the test's own.
 func openOn(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error)) *shop {
 	tb.Helper()
+	return openWired(tb, connect, orders.Wire)
+}
+
+// openWired runs the service as the test wires it.
+func openWired(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error), wire service.Wire) *shop {
+	tb.Helper()
 	ctx := context.Background()
 	admin, err := connect(nats.MaxReconnects(-1), nats.ReconnectWait(reconnectSoon))
 	if err != nil {
@@ -68,7 +74,7 @@ func openOn(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error)) *sh
 	if err != nil {
 		tb.Fatal(err)
 	}
-	part, err := orders.Wire(s.rt)
+	part, err := wire(s.rt)
 	if err != nil {
 		tb.Fatal(err)
 	}

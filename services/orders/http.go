@@ -20,12 +20,13 @@ import (
 // requestTimeout bounds what one request may wait for NATS.
 const requestTimeout = 3 * time.Second
 
-// routes is the API. Requests that change something are traced; those that only
-// look are no part of an order's story.
+// routes is the API. Requests that change something are bounded and traced; those
+// that only look are no part of an order's story.
 func (o *orders) routes() http.Handler {
+	bounded := o.atMost(o.bounds.underWay)
 	mux := http.NewServeMux()
-	mux.Handle("POST /orders", o.traced("POST /orders", o.post))
-	mux.Handle("DELETE /orders/{id}", o.traced("DELETE /orders/{id}", o.delete))
+	mux.Handle("POST /orders", o.unlessFull(bounded(o.traced("POST /orders", o.post))))
+	mux.Handle("DELETE /orders/{id}", bounded(o.traced("DELETE /orders/{id}", o.delete)))
 	mux.HandleFunc("GET /orders/{id}", o.show)
 	mux.HandleFunc("GET /orders", o.list)
 	mux.HandleFunc("GET /catalog", o.products)
@@ -130,7 +131,7 @@ func (o *orders) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case r.Context().Err() != nil: // the customer has gone
 	default:
 		o.Log.ErrorContext(r.Context(), "request failed", "method", r.Method, "error", err)
-		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Retry-After", retryAfter)
 		refuse(w, http.StatusServiceUnavailable, "orders can not be stored or read right now: try again, with the same Idempotency-Key if you use one")
 	}
 }

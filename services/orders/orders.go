@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -36,17 +37,23 @@ const DefaultHTTPAddr = "127.0.0.1:8080"
 
 type orders struct {
 	*service.Runtime
-	recent   *recent
-	deadline time.Duration // from an order's creation to its conclusion
+	recent     *recent
+	deadline   time.Duration // from an order's creation to its conclusion
+	bounds     bounds
+	backlog    *backlog
+	turnedAway atomic.Int64 // requests
 }
 
 // Wire makes the service.
-func Wire(rt *service.Runtime) (service.Part, error) {
-	o := &orders{Runtime: rt, recent: newRecent(), deadline: cmp.Or(rt.Settings.OrderDeadline, service.DefaultOrderDeadline)}
-	return service.Part{Run: o.run, HTTP: o.routes()}, nil
+func Wire(rt *service.Runtime) (service.Part, error) { return wire(rt, defaultBounds), nil }
+
+func wire(rt *service.Runtime, b bounds) service.Part {
+	o := &orders{Runtime: rt, recent: newRecent(), deadline: cmp.Or(rt.Settings.OrderDeadline, service.DefaultOrderDeadline), bounds: b}
+	o.backlog = newBacklog(b.open, func() time.Time { return b.now().Add(-o.deadline - b.forgetAfter) })
+	return service.Part{Run: o.run, HTTP: o.routes()}
 }
 
-// run keeps the list of recent orders, and the deadlines.
+// run keeps the list of recent orders and the backlog, and the deadlines.
 func (o *orders) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return o.follow(ctx) })

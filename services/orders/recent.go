@@ -14,10 +14,10 @@ import (
 
 const (
 	recentKept = 100  // orders in the list
-	recentRead = 5000 // messages read back for it at a start
+	recentRead = 5000 // messages read back at a start, for it and for the backlog
 )
 
-// listed is what the list is folded from: what changes an order's state.
+// listed is what both are folded from: what changes an order's state.
 var listed = []string{"orders.*.*", "fulfillment.*.*", event.PaymentRefunded.Every()}
 
 // recent is the list of the newest orders, folded from the stream.
@@ -29,7 +29,7 @@ type recent struct {
 
 func newRecent() *recent { return &recent{orders: map[string]*Order{}} }
 
-// follow keeps the list up to date until ctx ends.
+// follow keeps the list and the backlog up to date until ctx ends.
 func (o *orders) follow(ctx context.Context) error {
 	from := uint64(1)
 	if s, err := o.Stream.JetStream().Stream(ctx, stream.OrdersStream); err == nil {
@@ -39,6 +39,7 @@ func (o *orders) follow(ctx context.Context) error {
 	}
 	return o.Stream.Follow(ctx, listed, from, func(m jetstream.Msg) error {
 		if e, err := stream.EventOf(m); err == nil {
+			o.backlog.apply(e)
 			o.recent.apply(e)
 		}
 		return nil

@@ -1,0 +1,16 @@
+package orders
+
+import (
+	"time"
+
+	"ordertrail/internal/service"
+)
+
+// Bounded is Wire with bounds that a test can reach, and the test's clock.
+func Bounded(underWay, open int, now func() time.Time) service.Wire {
+	return func(rt *service.Runtime) (service.Part, error) {
+		b := defaultBounds
+		b.underWay, b.open, b.now = underWay, open, now
+		return wire(rt, b), nil
+	}
+}

@@ -1,0 +1,168 @@
+package orders_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"ordertrail/internal/event"
+	"ordertrail/internal/service"
+	"ordertrail/internal/system/systemtest"
+	"ordertrail/services/orders"
+)
+
+const many = 100 // more than a test has
+
+// awaitListed waits until the service has folded an order into its list, and so
+// into the backlog.
+func (s *shop) awaitListed(tb testing.TB, id string) {
+	tb.Helper()
+	systemtest.Until(tb, "the order is listed", func() bool {
+		var list struct{ Orders []orders.Order }
+		if err := json.Unmarshal(s.MustDo(tb, http.MethodGet, "/orders", "", nil).body, &list); err != nil {
+			tb.Fatal(err)
+		}
+		return slices.ContainsFunc(list.Orders, func(o orders.Order) bool { return o.ID == id })
+	})
+}
+
+// wantTurnedAway checks that a request is refused, and told when to come back.
+func wantTurnedAway(tb testing.TB, a answer, status int, says string) {
+	tb.Helper()
+	wantProblem(tb, a, status, says, "Retry-After")
+	if got, want := a.Header.Get("Retry-After"), "1"; got != want {
+		tb.Errorf("Retry-After = %q, want %q", got, want)
+	}
+}
+
+// When as many orders are open as may be, all replicas refuse more; with those
+// that are concluded they take as many again.
+func TestBacklog(t *testing.T) {
+	t.Parallel()
+	connect := systemtest.Server(t).Connect
+	wire := orders.Bounded(many, 3, time.Now)
+	s, replica := openWired(t, connect, wire), openWired(t, connect, wire)
+	wantFull := func() {
+		t.Helper()
+		for _, s := range []*shop{s, replica} {
+			wantTurnedAway(t, s.MustPost(t, body(nil)), http.StatusTooManyRequests, "too many orders")
+			wantTurnedAway(t, s.MustPost(t, "not looked at", "Idempotency-Key", ""), http.StatusTooManyRequests, "too many orders")
+		}
+	}
+	s.MustForge(t, "null") // no order
+	s.MustPublish(t, event.FulfillmentShipped, conclusion(event.NewOrderID(), ""))
+	var placed []orders.Order
+	for range 3 {
+		placed = append(placed, s.MustPlace(t))
+	}
+	for _, s := range []*shop{s, replica} {
+		s.awaitListed(t, placed[2].ID)
+	}
+	last := s.MustLast(t)
+	wantFull()
+	if got := s.MustLast(t); got != last {
+		t.Errorf("the stream ends at %d, want %d: something was stored", got, last)
+	}
+	wantStatus(t, s.MustDo(t, http.MethodGet, "/orders/"+placed[0].ID, "", nil), http.StatusOK)
+	wantStatus(t, s.MustDo(t, http.MethodDelete, "/orders/"+placed[0].ID, "", nil), http.StatusAccepted)
+	wantFull() // it is asked for, and not concluded
+
+	s.MustPublish(t, event.FulfillmentCancelled, conclusion(placed[0].ID, event.ReasonCustomer))
+	s.MustPublish(t, event.FulfillmentShipped, conclusion(placed[1].ID, ""))
+	var again answer
+	systemtest.Until(t, "an order is taken again", func() bool {
+		again = replica.MustPost(t, body(nil))
+		return again.StatusCode == http.StatusAccepted
+	})
+	s.awaitListed(t, MustOrder(t, again).ID)
+	again = s.MustPost(t, body(nil))
+	wantStatus(t, again, http.StatusAccepted)
+	for _, s := range []*shop{s, replica} {
+		s.awaitListed(t, MustOrder(t, again).ID)
+	}
+	wantFull()
+}
+
+// An order that nobody concludes does not keep the shop closed for ever.
+func TestBacklogForgets(t *testing.T) {
+	t.Parallel()
+	var later atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	s := openWired(t, systemtest.Server(t).Connect, orders.Bounded(many, 1, now))
+	s.awaitListed(t, s.MustPlace(t).ID)
+	for _, wait := range []time.Duration{0, service.DefaultOrderDeadline, 5 * time.Minute} {
+		later.Add(int64(wait))
+		wantStatus(t, s.MustPost(t, body(nil)), http.StatusTooManyRequests)
+	}
+	later.Add(int64(5 * time.Minute))
+	s.awaitListed(t, s.MustPlace(t).ID)
+	wantStatus(t, s.MustPost(t, body(nil)), http.StatusAccepted) // by this clock both are old
+}
+
+// When as many requests that change something are under way as may be, more are
+// refused at once; those that only look are not.
+func TestRequestsUnderWay(t *testing.T) {
+	t.Parallel()
+	const bound = 2
+	s := openWired(t, systemtest.Server(t).Connect, orders.Bounded(bound, many, time.Now))
+	// These send their bodies when they are told to go on, which the service does
+	// when it reads them.
+	polite := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: systemtest.Patience}}
+	defer polite.CloseIdleConnections()
+	var under sync.WaitGroup
+	statuses, errs, bodies := make([]int, bound), make([]error, bound), make([]*io.PipeWriter, bound)
+	first, rest := body(nil)[:1], body(nil)[1:]
+	for i := range bound {
+		r, err := http.NewRequest(http.MethodPost, s.url+"/orders", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = jsonHeader("Expect", "100-continue")
+		r.Body, bodies[i] = io.Pipe()
+		r.ContentLength = int64(len(first + rest))
+		under.Go(func() {
+			answer, err := polite.Do(r)
+			if errs[i] = err; err == nil {
+				statuses[i] = answer.StatusCode
+				_ = answer.Body.Close()
+			}
+		})
+		if _, err := io.WriteString(bodies[i], first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const path = "/orders/" + unknown
+	wantTurnedAway(t, s.MustDo(t, http.MethodDelete, path, "", nil), http.StatusServiceUnavailable, "too many requests")
+	wantTurnedAway(t, s.MustPost(t, body(nil)), http.StatusServiceUnavailable, "too many requests")
+	wantTurnedAway(t, s.MustPost(t, "not looked at"), http.StatusServiceUnavailable, "too many requests")
+	wantStatus(t, s.MustDo(t, http.MethodGet, path, "", nil), http.StatusNotFound)
+	wantStatus(t, s.MustDo(t, http.MethodGet, "/orders", "", nil), http.StatusOK)
+	if got := s.MustLast(t); got != 0 {
+		t.Errorf("the stream ends at %d: something was stored", got)
+	}
+
+	for _, b := range bodies {
+		if _, err := io.WriteString(b, rest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	under.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range statuses {
+		if got != http.StatusAccepted {
+			t.Errorf("who was there before is answered with %d, want %d", got, http.StatusAccepted)
+		}
+	}
+	systemtest.Until(t, "there is room again", func() bool {
+		return s.MustDo(t, http.MethodDelete, path, "", nil).StatusCode == http.StatusNotFound
+	})
+	s.MustPlace(t)
+}
