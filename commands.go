@@ -135,7 +135,8 @@ func runLoad(ctx context.Context, args []string) error {
 	o := load.Options{Out: os.Stdout}
 	f.StringVar(&o.URL, "url", "http://127.0.0.1:8080", "the shop's API")
 	f.IntVar(&o.Orders, "orders", 1000, "how many orders to place")
-	f.IntVar(&o.Concurrency, "concurrency", 16, "how many customers at once")
+	f.IntVar(&o.Concurrency, "concurrency", 16, "how many customers at once: each places an order and waits for its end")
+	f.BoolVar(&o.Burst, "burst", false, "place all orders first, as fast as the shop takes them, and then wait for their ends")
 	if err := parse(f, args); err != nil {
 		return err
 	}

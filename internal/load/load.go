@@ -4,6 +4,7 @@ package load
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -22,75 +23,148 @@ import (
 type Options struct {
 	URL         string
 	Orders      int
-	Concurrency int // customers at once: each places an order and waits for its end
+	Concurrency int  // customers at once: each places an order and waits for its end
+	Burst       bool // all orders are placed first, and then waited for
 	Out         io.Writer
 }
 
-// orderTimeout is how long one order may take until it is concluded.
+// orderTimeout is how long a customer tries to place an order, and as long again
+// they wait until it is concluded.
 const orderTimeout = time.Minute
 
 // Run places the orders and waits for the end of each. It fails if an order was
-// not taken, or did not end as it should.
+// not taken, or did not end as it should. A shop that asks to come back later is
+// asked again.
 func Run(ctx context.Context, o Options) error {
 	if o.Orders < 1 || o.Concurrency < 1 {
 		return errors.New("load: -orders and -concurrency must be 1 or more")
 	}
-	scenario := demo.Scenarios()[0]
-	shop := demo.Shop{URL: o.URL, Client: &http.Client{Transport: &http.Transport{
-		MaxIdleConnsPerHost: o.Concurrency,
-	}}}
-	var next, failed atomic.Int64
-	var firstErr atomic.Pointer[error]
-	took := make([]time.Duration, o.Orders)
+	l := load{
+		scenario: demo.Scenarios()[0],
+		shop: demo.Shop{URL: o.URL, Client: &http.Client{Transport: &http.Transport{
+			MaxIdleConnsPerHost: o.Concurrency,
+		}}},
+		orders: make([]order, o.Orders),
+	}
+	defer l.shop.Client.CloseIdleConnections()
 	start := time.Now()
-	var customers sync.WaitGroup
-	for range o.Concurrency {
-		customers.Go(func() {
-			for n := next.Add(1); n <= int64(o.Orders) && ctx.Err() == nil; n = next.Add(1) {
-				d, err := place(ctx, shop, scenario)
-				if err != nil {
-					failed.Add(1)
-					firstErr.CompareAndSwap(nil, &err)
-				}
-				took[n-1] = d
+	if o.Burst {
+		l.each(ctx, o.Concurrency, l.place)
+		l.each(ctx, o.Concurrency, l.await)
+	} else {
+		l.each(ctx, o.Concurrency, func(ctx context.Context, one *order) error {
+			if err := l.place(ctx, one); err != nil {
+				return err
 			}
+			return l.await(ctx, one)
 		})
 	}
-	customers.Wait()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	all := time.Since(start)
+	return l.report(o.Out, time.Since(start))
+}
+
+// load is one run. Of each order it keeps no more than this, however many there
+// are.
+type load struct {
+	scenario  demo.Scenario
+	shop      demo.Shop
+	orders    []order
+	comeBacks atomic.Int64 // how often the shop asked a customer to come back later
+}
+
+type order struct {
+	id    string
+	start time.Time     // of the first request
+	took  time.Duration // from there to the parcel
+	err   error
+}
+
+// each has so many customers do something about the orders, one after the other,
+// except about those that failed.
+func (l *load) each(ctx context.Context, customers int, do func(context.Context, *order) error) {
+	var next atomic.Int64
+	var busy sync.WaitGroup
+	for range customers {
+		busy.Go(func() {
+			for n := int(next.Add(1)); n <= len(l.orders) && ctx.Err() == nil; n = int(next.Add(1)) {
+				if one := &l.orders[n-1]; one.err == nil {
+					one.err = do(ctx, one)
+				}
+			}
+		})
+	}
+	busy.Wait()
+}
+
+// place places the order under one Idempotency-Key: however often the shop is
+// asked, there is one order in the end.
+func (l *load) place(ctx context.Context, one *order) error {
+	one.start = time.Now()
+	key := rand.Text()
+	placed, err := l.patiently(ctx, func(ctx context.Context) (orders.Order, error) {
+		return l.shop.PlaceWithKey(ctx, l.scenario, key)
+	})
+	one.id = placed.ID
+	return err
+}
+
+// await waits until the order is concluded.
+func (l *load) await(ctx context.Context, one *order) error {
+	end, err := l.patiently(ctx, func(ctx context.Context) (orders.Order, error) {
+		return l.shop.Await(ctx, one.id, func(o orders.Order) bool {
+			return o.State == orders.StateShipped || o.State == orders.StateCancelled
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("order %s: %w", one.id, err)
+	}
+	if end.State != l.scenario.Want.State {
+		return fmt.Errorf("order %s is %s %s", end.ID, end.State, end.Reason)
+	}
+	shipped := slices.IndexFunc(end.Events, func(e orders.Event) bool { return e.Type == event.FulfillmentShipped })
+	one.took = end.Events[shipped].Time.Sub(one.start)
+	return nil
+}
+
+// patiently asks the shop again for as long as it says when to come back, until
+// orderTimeout is over.
+func (l *load) patiently(ctx context.Context, ask func(context.Context) (orders.Order, error)) (orders.Order, error) {
+	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
+	defer cancel()
+	for {
+		answer, err := ask(ctx)
+		busy := new(demo.StatusError)
+		if !errors.As(err, &busy) || busy.RetryAfter == 0 {
+			return answer, err
+		}
+		l.comeBacks.Add(1)
+		select {
+		case <-time.After(busy.RetryAfter):
+		case <-ctx.Done():
+			return answer, err
+		}
+	}
+}
+
+func (l *load) report(out io.Writer, all time.Duration) error {
+	var took []time.Duration
+	var failed []error
+	for _, one := range l.orders {
+		if one.err != nil {
+			failed = append(failed, one.err)
+		}
+		took = append(took, one.took)
+	}
 	slices.Sort(took)
-	fmt.Fprintf(o.Out, "%d orders in %.1f s: %.0f orders/s; request to parcel p50 %.1f ms, p99 %.1f ms; %d failed\n",
-		o.Orders, all.Seconds(), float64(o.Orders)/all.Seconds(),
-		ms(took[len(took)/2]), ms(took[len(took)*99/100]), failed.Load())
-	if err := firstErr.Load(); err != nil {
-		return fmt.Errorf("load: %d of %d orders failed, the first: %w", failed.Load(), o.Orders, *err)
+	fmt.Fprintf(out, "%d orders in %.1f s: %.0f orders/s; request to parcel p50 %.1f ms, p99 %.1f ms; %d failed; told to come back later %d times\n",
+		len(l.orders), all.Seconds(), float64(len(l.orders))/all.Seconds(),
+		ms(took[len(took)/2]), ms(took[len(took)*99/100]), len(failed), l.comeBacks.Load())
+	if len(failed) > 0 {
+		return fmt.Errorf("load: %d of %d orders failed, the first: %w", len(failed), len(l.orders), failed[0])
 	}
 	return nil
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-// place returns the time from the request to the parcel.
-func place(ctx context.Context, shop demo.Shop, sc demo.Scenario) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
-	defer cancel()
-	start := time.Now()
-	order, err := shop.Place(ctx, sc)
-	if err != nil {
-		return 0, err
-	}
-	order, err = shop.Await(ctx, order.ID, func(o orders.Order) bool {
-		return o.State == orders.StateShipped || o.State == orders.StateCancelled
-	})
-	if err != nil {
-		return 0, err
-	}
-	if order.State != sc.Want.State {
-		return 0, fmt.Errorf("order %s is %s", order.ID, order.State)
-	}
-	shipped := slices.IndexFunc(order.Events, func(e orders.Event) bool { return e.Type == event.FulfillmentShipped })
-	return order.Events[shipped].Time.Sub(start), nil
-}
