@@ -50,6 +50,13 @@ func (c *chaos) buy(ctx context.Context, i int, p purchase) {
 		return
 	}
 	pause(p.cancel)
+	c.cancel(id)
+}
+
+// cancel asks for an order's end, for as long as it takes.
+func (c *chaos) cancel(id string) {
+	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
+	defer cancel()
 	for {
 		_, err := c.shop.Cancel(ctx, id)
 		var status *demo.StatusError
@@ -57,10 +64,10 @@ func (c *chaos) buy(ctx context.Context, i int, p purchase) {
 			return // asked for, or over
 		}
 		if !again(err) || ctx.Err() != nil {
-			c.t.Errorf("cancel purchase %d: %v", i, err)
+			c.t.Errorf("cancel order %s: %v", id, err)
 			return
 		}
-		pause(20 * time.Millisecond)
+		<-time.After(20 * time.Millisecond)
 	}
 }
 
@@ -70,7 +77,8 @@ func again(err error) bool {
 	if !errors.As(err, &status) {
 		return true // no answer
 	}
-	return status.Code == http.StatusServiceUnavailable || status.Code == http.StatusTooManyRequests
+	// 404: the replica that was asked lags behind the one that took the order.
+	return status.Code == http.StatusServiceUnavailable || status.Code == http.StatusTooManyRequests || status.Code == http.StatusNotFound
 }
 
 // heal ends all trouble, and waits until nothing is left to do. An operator sends
@@ -83,9 +91,9 @@ func (c *chaos) heal() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), *patience)
 	defer cancel()
-	systemtest.Until(c.t, "no dead letters, and every consumer is done", func() bool {
+	if !until(func() bool {
 		letters, err := client.DeadLetters(ctx)
 		if err != nil {
 			return false
@@ -102,7 +110,9 @@ func (c *chaos) heal() {
 			}
 		}
 		return len(letters) == 0 && len(ledger.Orders) >= len(c.plan.purchases) && c.idle(ctx)
-	})
+	}) {
+		c.t.Fatalf("after %v something is still left to do", *patience)
+	}
 }
 
 // idle tells whether no consumer has anything left.

@@ -7,7 +7,9 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"testing"
@@ -16,12 +18,16 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ordertrail/internal/embedded"
+	"ordertrail/internal/stream"
+	"ordertrail/internal/system"
 	"ordertrail/internal/system/systemtest"
 )
 
 var (
-	stress  = flag.Bool("stress", false, "run many seeds")
-	oneSeed = flag.Uint64("seed", 0, "run this seed alone")
+	stress   = flag.Bool("stress", false, "run many seeds")
+	oneSeed  = flag.Uint64("seed", 0, "run this seed alone")
+	seedsRun = flag.Uint64("seeds", 0, "run so many seeds; default: by test")
+	patience = flag.Duration("patience", systemtest.Patience, "how long to wait for quiet after the trouble")
 )
 
 // How long things take when they go wrong. Short, so that much goes wrong.
@@ -29,10 +35,16 @@ const (
 	ackWait  = time.Second
 	leaseTTL = time.Second
 	deadline = 3 * time.Second
+
+	nodeAway      = time.Second
+	stepDownEvery = 200 * time.Millisecond
 )
 
 func TestChaos(t *testing.T)       { seeds(t, 3, oneServer) }
 func TestStressChaos(t *testing.T) { stressOnly(t); seeds(t, 100, oneServer) }
+
+func TestChaosCluster(t *testing.T)       { seeds(t, 1, threeNodes) }
+func TestStressChaosCluster(t *testing.T) { stressOnly(t); seeds(t, 20, threeNodes) }
 
 func stressOnly(t *testing.T) {
 	t.Helper()
@@ -49,6 +61,9 @@ func seeds(t *testing.T, n uint64, run func(*testing.T, plan)) {
 	t.Helper()
 	t.Parallel()
 	first, last := uint64(1), n
+	if *seedsRun > 0 {
+		last = *seedsRun
+	}
 	if *oneSeed > 0 {
 		first, last = *oneSeed, *oneSeed
 	}
@@ -84,6 +99,80 @@ func oneServer(t *testing.T, p plan) {
 	c.heal()
 	c.audit()
 	c.liveAgain()
+}
+
+// threeNodes runs a plan on a cluster, in which what would restart the server
+// stops one node for a while, and leaders keep stepping down.
+func threeNodes(t *testing.T, p plan) {
+	cluster, err := embedded.StartCluster(t.TempDir(), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	c := start(t, p, cluster.Connect, 3)
+	node := 0
+	c.restartNATS = func() error {
+		node = (node + 1) % cluster.Size()
+		cluster.Stop(node)
+		select {
+		case <-time.After(nodeAway):
+		case <-c.calm.Done():
+		}
+		if err := cluster.Start(node); err != nil {
+			return err
+		}
+		if !until(cluster.Whole) {
+			return errors.New("the cluster does not become whole again")
+		}
+		return nil
+	}
+	stepDowns := c.stepDown()
+	c.live()
+	c.heal()
+	if n := stepDowns(); n == 0 {
+		t.Error("no leader stepped down")
+	}
+	c.audit()
+	c.liveAgain()
+}
+
+// stepDown has the leaders of the streams and consumers resign in turn until the
+// trouble ends. It returns a function that says how often one did.
+func (c *chaos) stepDown() func() int {
+	subjects := []string{
+		"STREAM.LEADER.STEPDOWN." + stream.OrdersStream, "STREAM.LEADER.STEPDOWN." + stream.DeadlinesStream,
+		"STREAM.LEADER.STEPDOWN." + stream.DeadLettersStream, "STREAM.LEADER.STEPDOWN.KV_" + stream.LeasesBucket,
+	}
+	for _, d := range system.Durables() {
+		subjects = append(subjects, "CONSUMER.LEADER.STEPDOWN."+d.Stream+"."+d.Name)
+	}
+	n := 0
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for turn := 0; c.calm.Err() == nil; turn++ {
+			answer, err := c.sys.JetStream().Conn().Request("$JS.API."+subjects[turn%len(subjects)], nil, time.Second)
+			if err == nil && bytes.Contains(answer.Data, []byte(`"success":true`)) {
+				n++
+			}
+			select {
+			case <-time.After(stepDownEvery):
+			case <-c.calm.Done():
+			}
+		}
+	}()
+	return func() int { <-done; return n }
+}
+
+// until polls until ok, or until patience is over.
+func until(ok func() bool) bool {
+	for deadline := time.Now().Add(*patience); !ok(); {
+		if time.Now().After(deadline) {
+			return false
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	return true
 }
 
 // live has the customers place their orders, while the faults strike.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -18,7 +19,7 @@ import (
 
 // pass has a replica pass a point, where the plan may have a fault for it. It is
 // called by the service's own code, which goes no further until it returns.
-func (c *chaos) pass(point string, r *replica) {
+func (c *chaos) pass(point string, r *replica, sent ...byte) {
 	if c.calm.Err() != nil {
 		return
 	}
@@ -38,12 +39,12 @@ func (c *chaos) pass(point string, r *replica) {
 	c.mu.Lock()
 	c.struck = append(c.struck, fmt.Sprintf("%s of %s at %s, %v", f.kind, r.service, point, f.hold))
 	c.mu.Unlock()
-	c.strike(f, r, sending)
+	c.strike(f, r, sending, sent)
 }
 
 // strike lets a fault happen. In the middle of sending the link itself calls: it
 // can be paused, and what else is to happen comes right after.
-func (c *chaos) strike(f fault, r *replica, sending bool) {
+func (c *chaos) strike(f fault, r *replica, sending bool, sent []byte) {
 	<-r.up
 	if sending {
 		r.client.Pause()
@@ -63,6 +64,14 @@ func (c *chaos) strike(f fault, r *replica, sending bool) {
 	case stall:
 		r.client.Pause()
 		c.after(f.hold, r.client.Resume)
+	case stale:
+		id := string(orderID.Find(sent))
+		c.later.Go(func() {
+			resume := time.After(f.hold) // however soon the rest of the trouble ends
+			c.cancel(id)
+			<-resume
+			r.client.Resume()
+		})
 	case restart:
 		if sending {
 			c.after(0, r.client.Resume)
@@ -78,6 +87,8 @@ func (c *chaos) strike(f fault, r *replica, sending bool) {
 		})
 	}
 }
+
+var orderID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`)
 
 // kill ends a replica as SIGKILL would: nothing that it does from now on has any
 // effect. Its successor starts after a while.
@@ -152,7 +163,13 @@ type repeated struct {
 // Metadata is what its handling begins with.
 func (r *repeated) Metadata() (*jetstream.MsgMetadata, error) {
 	r.once.Do(r.begin)
-	return r.Msg.Metadata()
+	meta, err := r.Msg.Metadata()
+	if err != nil {
+		return nil, err
+	}
+	again := *meta
+	again.NumDelivered++
+	return &again, nil
 }
 
 // face is the world outside as one replica sees it: the dead can't touch it.

@@ -17,6 +17,7 @@ type plan struct {
 	seed      uint64
 	purchases []purchase
 	faults    map[trigger]fault
+	lagging   bool // some reads are answered by a replica that lags behind
 }
 
 // purchase is one order to be placed.
@@ -49,6 +50,8 @@ const (
 	cut     kind = "cut"          // its connection breaks; it connects again
 	stall   kind = "pause"        // nothing gets through to it or from it for a while
 	restart kind = "restart NATS" // the server stops, and starts on the same store
+	stale   kind = "stale writer" // inventory is paused with a reservation on its way, until long after it
+	// was replaced; meanwhile the customer cancels
 )
 
 // points are where faults strike, with how often a plan of average size passes
@@ -76,7 +79,8 @@ var usual = size{orders: 40, faults: 16, within: 2500 * time.Millisecond}
 
 func newPlan(seed uint64, s size) plan {
 	random := rand.New(rand.NewPCG(seed, 0))
-	p := plan{seed: seed, faults: map[trigger]fault{}}
+	p := plan{seed: seed, faults: map[trigger]fault{}, lagging: seed%2 == 1}
+	p.faults[trigger{"send inventory", 1 + random.IntN(s.orders/2)}] = fault{kind: stale, hold: 3 * leaseTTL}
 	scenarios := demo.Scenarios()
 	for range s.orders {
 		sc := scenarios[0]

@@ -106,6 +106,14 @@ func start(t *testing.T, p plan, connect func(...nats.Option) (*nats.Conn, error
 	if c.sys, err = system.Start(ctx, cfg); err != nil {
 		t.Fatal(err)
 	}
+	if p.lagging {
+		// A mirror answers reads in place of its origin, and is always a bit behind.
+		if _, err := c.sys.JetStream().CreateStream(ctx, jetstream.StreamConfig{
+			Name: "LAGGING", Mirror: &jetstream.StreamSource{Name: stream.OrdersStream}, MirrorDirect: true,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for name, all := range c.replicas {
 		for i, r := range all {
 			r.running, r.client = c.sys.Replica(name, i), c.net.Client(name, i)
@@ -253,7 +261,7 @@ func (c *chaos) sending(client *systemtest.Client, data []byte) {
 		}
 		c.mu.Unlock()
 		if r != nil {
-			c.pass(point, r)
+			c.pass(point, r, data...)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +46,43 @@ func (c *Client) Order(ctx context.Context, id string, upTo uint64, types ...eve
 		subjects[i] = t.Subject(id)
 	}
 	return c.last(ctx, upTo, subjects...)
+}
+
+// History returns what a handler of e must know of e's order: e itself and its
+// events of the types given, with all that came before e and, when e is delivered
+// once more, all that its earlier deliveries have left behind.
+//
+// It fails only when ctx ends or the connection was closed for good.
+func (c *Client) History(ctx context.Context, e event.Event, types ...event.Type) ([]event.Event, error) {
+	upTo := e.Sequence
+	if e.Delivery > 1 || e.Redriven {
+		// A replica that knows e may not know yet what an earlier handler of e
+		// published last: whose mail would be sent again. Its leader knows.
+		last, err := c.lastSequence(ctx)
+		if err != nil {
+			return nil, err
+		}
+		upTo = max(upTo, last)
+	}
+	if !slices.Contains(types, e.Type) {
+		types = append(slices.Clip(types), e.Type) // one match at least: see endOfAnswer
+	}
+	return c.Order(ctx, e.Key, upTo, types...)
+}
+
+// lastSequence asks the stream's leader how far the stream is.
+func (c *Client) lastSequence(ctx context.Context) (uint64, error) {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, readTimeout)
+		s, err := c.js.Stream(attempt, OrdersStream)
+		cancel()
+		if err == nil {
+			return s.CachedInfo().State.LastSeq, nil
+		}
+		if errors.Is(err, nats.ErrConnectionClosed) || pause(ctx, staleMax) != nil {
+			return 0, fmt.Errorf("ask for the last sequence of %s: %w", OrdersStream, err)
+		}
+	}
 }
 
 // last returns the last event on each subject that matches a filter; see Order.

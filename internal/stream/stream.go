@@ -2,7 +2,8 @@
 // is its rules alone:
 //
 //   - [Client.PublishOnce]: an event is stored once, for ever, whatever is retried
-//   - [Client.Order]: an order's events read back from the stream, as the state
+//   - [Client.Order], [Client.History]: an order's events read back from the
+//     stream, as the state
 //   - [Client.Consume]: competing consumers on a durable, with explicit acks
 //   - [Client.Redrive]: what they could not handle, sent to them again
 //   - [Client.Schedule]: a deadline that outlives every process

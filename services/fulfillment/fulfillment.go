@@ -79,7 +79,7 @@ type ending struct {
 }
 
 func (f *fulfillment) decide(ctx context.Context, e event.Event, end func(context.Context, event.Created, verdict) (ending, error)) error {
-	events, err := f.Stream.Order(ctx, e.Key, e.Sequence, reads...)
+	events, err := f.Stream.History(ctx, e, reads...)
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func (p *payments) pay(ctx context.Context, e event.Event) error {
 // decided tells whether there is an outcome of the order's payment. If that is no
 // charge, what earlier deliveries may have charged goes back.
 func (p *payments) decided(ctx context.Context, e event.Event) (bool, error) {
-	events, err := p.Stream.Order(ctx, e.Key, e.Sequence, e.Type, event.PaymentConfirmed, event.PaymentDeclined)
+	events, err := p.Stream.History(ctx, e, event.PaymentConfirmed, event.PaymentDeclined)
 	if err != nil {
 		return false, err
 	}
@@ -105,7 +105,7 @@ func (p *payments) close(ctx context.Context, e event.Event) error {
 	if err != nil {
 		return err
 	}
-	events, err := p.Stream.Order(ctx, e.Key, e.Sequence, e.Type, event.PaymentConfirmed, event.PaymentDeclined)
+	events, err := p.Stream.History(ctx, e, event.PaymentConfirmed, event.PaymentDeclined)
 	if err != nil {
 		return err
 	}
