@@ -51,6 +51,7 @@ func runDemo(ctx context.Context, args []string) error {
 	f := flags("demo")
 	store := f.String("store", "", "keep the streams in this directory")
 	once := f.Bool("once", false, "stop after the scenarios")
+	nats := f.String("nats", "", "where NATS clients can connect, such as 127.0.0.1:4222; none: nowhere")
 	if err := parse(f, args); err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func runDemo(ctx context.Context, args []string) error {
 		settings.OrderDeadline = demo.OrderDeadline
 	}
 	return demo.Run(ctx, demo.Options{
-		Store: *store, Once: *once, HTTPAddr: settings.HTTPAddr, Settings: settings,
+		Store: *store, Once: *once, NATSAddr: *nats, HTTPAddr: settings.HTTPAddr, Settings: settings,
 		Out: os.Stdout, Log: slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}),
 	})
 }

@@ -116,6 +116,9 @@ func printDeadLetter(out io.Writer, l stream.DeadLetter) error {
 	}
 	fmt.Fprintln(out, "\nheaders")
 	for _, name := range slices.Sorted(maps.Keys(l.Header)) {
+		if strings.HasPrefix(name, "Nats-") || strings.HasPrefix(name, "deadletter-") {
+			continue // not the event's own; above is what they say
+		}
 		for _, value := range l.Header[name] {
 			fmt.Fprintf(out, "  %s: %s\n", name, strings.Map(printable, value))
 		}

@@ -18,13 +18,16 @@ const usage = `ordertrail: an order's way through six services over NATS JetStre
   go run .                    the demo: everything in one process, one order per scenario
       --once                  stop after the scenarios; exit 0 only if each ended as it should
       --store DIR             keep the streams in DIR instead of a temporary directory
+      --nats ADDR             where NATS clients can connect, default 127.0.0.1:4222; none: nowhere
   go run . provision          make streams, consumers and buckets
   go run . restock SKU N      add N units to the stock
   go run . deadletters        what could not be handled: list, show ID, redrive ID… or redrive --all
+  go run . replay analytics   count everything anew from the stream, beside the running service
   go run . load               place many orders with the shop's API; -h tells how
   go run . healthcheck URL    exit 0 if a GET of the URL is answered with 200, such as a service's /readyz
 
-provision, restock and deadletters work on the NATS server at NATS_URL, by default the demo's.
+provision, restock, deadletters and replay work on the NATS server at NATS_URL,
+by default nats://127.0.0.1:4222, where the demo lets them in while it serves.
 Settings are read from the environment: see the README.
 `
 
@@ -54,6 +57,8 @@ func run(ctx context.Context, args []string) error {
 		return restock(ctx, args)
 	case "deadletters":
 		return deadLetters(ctx, args)
+	case "replay":
+		return replay(ctx, args)
 	case "load":
 		return runLoad(ctx, args)
 	case "healthcheck":
@@ -62,5 +67,5 @@ func run(ctx context.Context, args []string) error {
 		fmt.Print(usage)
 		return nil
 	}
-	return fmt.Errorf("there is no command %q: demo, provision, restock, deadletters, load, healthcheck and help are", command)
+	return fmt.Errorf("there is no command %q: demo, provision, restock, deadletters, replay, load, healthcheck and help are", command)
 }

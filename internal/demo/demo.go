@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"ordertrail/internal/embedded"
 	"ordertrail/internal/event"
 	"ordertrail/internal/service"
 	"ordertrail/internal/stream"
@@ -28,6 +27,7 @@ type Options struct {
 	Store    string // directory to keep the streams in; "" for a temporary one
 	Once     bool   // stop after the scenarios
 	HTTPAddr string // of the shop's API
+	NATSAddr string // where NATS clients can connect: "" for DefaultNATSAddr if that is free, NoNATS for nowhere
 	Settings service.Settings
 	Out      io.Writer
 	Log      slog.Handler
@@ -47,7 +47,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if o.HTTPAddr == "" {
 		o.HTTPAddr = orders.DefaultHTTPAddr
 	}
-	server, err := embedded.Start(o.Store)
+	server, natsURL, err := startNATS(o)
 	if err != nil {
 		return err
 	}
@@ -90,6 +90,12 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	tell.printf("\nServing until Ctrl-C. Try:\n  curl %[1]s/orders\n  curl %[1]s/catalog\n  curl %[1]s/analytics\n", sys.URL)
+	switch natsURL {
+	case "":
+		tell.printf("No NATS client can connect: %s\n", why(o))
+	default:
+		tell.printf("NATS clients can connect at %s. Try:\n  %sgo run . deadletters\n  %[2]sgo run . replay analytics\n", natsURL, setting(natsURL))
+	}
 	<-ctx.Done()
 	return err
 }

@@ -23,6 +23,7 @@ const startTimeout = 30 * time.Second
 // Server is a running server.
 type Server struct {
 	dir    string
+	listen *net.TCPAddr                  // nil: within the process only
 	server atomic.Pointer[server.Server] // clients dial while it restarts
 	lock   *flock.Flock
 	temp   string // removed at the end; "" for a store that stays
@@ -31,10 +32,20 @@ type Server struct {
 // ErrInUse is returned by Start for a store that another server has open.
 var ErrInUse = errors.New("the store is in use by another process")
 
-// Start runs a server without a network on a store directory, which is made if it
-// is missing. With dir "" the store is a temporary one, removed by Close.
-func Start(dir string) (*Server, error) {
+// Option changes a Server.
+type Option func(*Server)
+
+// Listen lets clients of other processes connect at a TCP address, too. Nobody
+// asks them who they are: let it be one of loopback.
+func Listen(addr *net.TCPAddr) Option { return func(s *Server) { s.listen = addr } }
+
+// Start runs a server on a store directory, which is made if it is missing. With
+// dir "" the store is a temporary one, removed by Close.
+func Start(dir string, opts ...Option) (*Server, error) {
 	s := &Server{dir: dir}
+	for _, o := range opts {
+		o(s)
+	}
 	if dir == "" {
 		temp, err := os.MkdirTemp("", "ordertrail-")
 		if err != nil {
@@ -67,16 +78,31 @@ func (s *Server) open() error {
 }
 
 func (s *Server) start() error {
-	running, err := run(&server.Options{
+	o := &server.Options{
 		ServerName: "ordertrail",
-		DontListen: true,
+		DontListen: s.listen == nil,
 		JetStream:  true,
 		StoreDir:   s.dir,
 		NoSigs:     true,
 		NoLog:      true,
 		// Acks come before the data is on disk for sure; a demo can afford a second.
 		SyncInterval: time.Second,
-	})
+	}
+	if s.listen != nil {
+		o.Host, o.Port = s.listen.IP.String(), s.listen.Port
+		// The server itself would wait in vain.
+		l, err := net.ListenTCP("tcp", s.listen)
+		if err != nil {
+			return fmt.Errorf("listen for NATS clients: %w", err)
+		}
+		if err := l.Close(); err != nil {
+			return err
+		}
+		if o.Port == 0 {
+			o.Port = server.RANDOM_PORT
+		}
+	}
+	running, err := run(o)
 	if err != nil {
 		return err
 	}
@@ -109,6 +135,9 @@ func stop(s *server.Server) {
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	return nats.Connect("", append([]nats.Option{nats.InProcessServer(s)}, opts...)...)
 }
+
+// URL is where clients of other processes connect; see Listen.
+func (s *Server) URL() string { return s.server.Load().ClientURL() }
 
 // InProcessConn is what nats.InProcessServer dials. It fails while the server
 // restarts.

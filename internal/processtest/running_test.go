@@ -22,6 +22,9 @@ import (
 
 var services = []string{orders.Name, payments.Name, inventory.Name, fulfillment.Name, notify.Name, analytics.Name}
 
+// soon is a deadline that a test can wait for, and time enough for other orders.
+const soon = "ORDER_DEADLINE=6s"
+
 // play plays scenarios, all at once, taking the shops in turn.
 func play(t *testing.T, scenarios []demo.Scenario, shops ...string) {
 	t.Helper()
@@ -61,7 +64,7 @@ func testReplicas(t *testing.T, rounds int, replicas map[string]int) {
 	var all []*process
 	for _, name := range services {
 		for range max(replicas[name], 2) {
-			all = append(all, server.service(t, name))
+			all = append(all, server.service(t, name, soon))
 		}
 	}
 	for _, p := range all {
@@ -110,7 +113,7 @@ func TestStartsBeforeNATS(t *testing.T) {
 	var addrs []string
 	for _, name := range services {
 		addr := "127.0.0.1:" + freePort(t)
-		all = append(all, server.service(t, name, "HTTP_ADDR="+addr, "HEALTH_ADDR="+addr))
+		all = append(all, server.service(t, name, "HTTP_ADDR="+addr, "HEALTH_ADDR="+addr, soon))
 		addrs = append(addrs, addr)
 	}
 	for i, p := range all {
