@@ -236,6 +236,9 @@ func count(ctx context.Context, t testing.TB, s jetstream.Stream, filter string)
 	return n
 }
 
+// errFull is the shop's answer while too many orders are open.
+var errFull = errors.New("too many orders are open")
+
 // customers place orders at the shop, which may move.
 type customers struct {
 	sync.WaitGroup
@@ -268,9 +271,12 @@ func place(t *testing.T, shop string, allowed int64) *customers {
 				for err := c.order(client, i); err != nil; err = c.order(client, i) {
 					// The shop closes its door before its last request is answered: who
 					// comes then finds nobody. All else would be its fault.
-					if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) || time.Now().After(deadline) {
+					if !errors.Is(err, errFull) && !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) || time.Now().After(deadline) {
 						t.Errorf("order %d: %v", i, err)
 						break
+					}
+					if errors.Is(err, errFull) {
+						<-time.After(time.Second) // what Retry-After says
 					}
 					<-time.After(time.Millisecond)
 				}
@@ -318,6 +324,9 @@ func (c *customers) order(client *http.Client, i int64) error {
 	}
 	defer func() { _ = answer.Body.Close() }()
 	got, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode == http.StatusTooManyRequests {
+		return errFull
+	}
 	if err == nil && answer.StatusCode != http.StatusAccepted {
 		err = fmt.Errorf("%s: %s", answer.Status, got)
 	}
