@@ -27,18 +27,25 @@ import (
 // elsewhere says which test, or which section of .ci/run, runs a command that is
 // not run here.
 var elsewhere = map[string]string{
-	"go run .":                                       "internal/processtest: TestInterrupt",
-	"go run . --once":                                ".ci/run: demo",
-	"go test ./...":                                  ".ci/run: tests",
-	"go test -race ./...":                            ".ci/run: tests with the race detector",
-	".ci/run":                                        ".ci/run: tests",
-	"docker compose up --build":                      ".ci/run: docker-compose.yml",
-	"docker compose up jaeger":                       ".ci/run: docker-compose.yml",
-	"go build -o bin/ . ./cmd/...":                   ".ci/run: binaries",
-	"bin/ordertrail provision":                       "internal/processtest: TestReplicas",
-	"go run . restock LAST-ONE 5":                    "internal/processtest: TestCommands",
-	"go run . load -orders 1000":                     "internal/processtest: TestCommands",
-	"go test -run='^$' -bench=. -benchtime=1x ./...": ".ci/run: benchmarks, once each",
+	"go run .":                                               "internal/processtest: TestInterrupt",
+	"go run . --once":                                        ".ci/run: demo",
+	"go test ./...":                                          ".ci/run: tests",
+	"go test -race ./...":                                    ".ci/run: tests with the race detector",
+	".ci/run":                                                ".ci/run: tests",
+	"docker compose up --build":                              ".ci/run: docker-compose.yml",
+	"docker compose up jaeger":                               ".ci/run: docker-compose.yml",
+	"go build -o bin/ . ./cmd/...":                           ".ci/run: binaries",
+	"bin/ordertrail provision":                               "internal/processtest: TestReplicas",
+	"go run . restock LAST-ONE 5":                            "internal/processtest: TestCommands",
+	"go run . deadletters":                                   "internal/processtest: TestOperator",
+	"go run . deadletters show payments.58":                  "internal/processtest: TestOperator",
+	"go run . deadletters redrive payments.58":               "internal/processtest: TestOperator",
+	"go run . deadletters redrive --all":                     "internal/processtest: TestOperator",
+	"go run . replay analytics":                              "internal/processtest: TestOperator",
+	"go run . load -burst -orders 20000 -concurrency 256":    "internal/load: TestComesBack",
+	"go test ./internal/chaos -run TestStressChaos -seed 41": "internal/chaos: TestStressChaos",
+	"go run . load -orders 1000":                             "internal/processtest: TestCommands",
+	"go test -run='^$' -bench=. -benchtime=1x ./...":         ".ci/run: benchmarks, once each",
 	"bin/orders & bin/payments & bin/inventory & bin/fulfillment & bin/notify & bin/analytics &": "internal/processtest: TestReplicas",
 	"go install github.com/nats-io/nats-server/v2@v2.15.2":                                       "internal/processtest: build",
 	"nats-server -c nats/nats.conf -a 127.0.0.1 -sd /tmp/ordertrail":                             "internal/processtest: startNATS",
@@ -158,7 +165,7 @@ func (tr *transcript) demo(t *testing.T) *systemtest.Output {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- demo.Run(ctx, demo.Options{Out: &tr.story, HTTPAddr: "127.0.0.1:0", Log: slog.DiscardHandler, Settings: service.Settings{}})
+		done <- demo.Run(ctx, demo.Options{Out: &tr.story, HTTPAddr: "127.0.0.1:0", Log: slog.DiscardHandler, Settings: service.Settings{OrderDeadline: demo.OrderDeadline}})
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -226,6 +233,7 @@ var changing = []struct {
 	{regexp.MustCompile(`\b([0-9a-f]{32}|[0-9a-f]{16})\b`), "SPAN"},
 	{regexp.MustCompile(`order …[0-9a-f]{6}|trace [0-9a-f]{8}…`), "ID"},
 	{regexp.MustCompile(`\+\d+ ms`), "+N ms"},
+	{regexp.MustCompile(`payments\.\d+`), "payments.N"},
 	{regexp.MustCompile(`"sequence":\d+`), `"sequence":N`},
 	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "URL"},
 	{regexp.MustCompile(`[ \t\r]+`), " "},
