@@ -3,6 +3,7 @@ package system_test
 import (
 	"bytes"
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 // The same race on three servers with three replicas of everything, while the
 // leaders of the stream and of the consumer keep stepping down.
 func TestStressFanInCluster(t *testing.T) {
+	t.Parallel()
 	orders := 100
 	if *stress {
 		orders = 2000
@@ -40,13 +42,18 @@ func TestStressFanInCluster(t *testing.T) {
 
 // All six services and every scenario, on three servers.
 func TestScenariosCluster(t *testing.T) {
+	t.Parallel()
 	world := systemtest.NewWorld()
 	sys := systemtest.StartOn(t, cluster(t).Connect, world.Use, replicated, systemtest.Deadline(soon))
+	var playing sync.WaitGroup
 	for _, sc := range demo.Scenarios() {
-		if _, err := demo.Play(context.Background(), sys.Shop, sc); err != nil {
-			t.Errorf("%s: %v", sc.Name, err)
-		}
+		playing.Go(func() {
+			if _, err := demo.Play(context.Background(), sys.Shop, sc); err != nil {
+				t.Errorf("%s: %v", sc.Name, err)
+			}
+		})
 	}
+	playing.Wait()
 	systemtest.Settle(t, sys.JetStream(), len(demo.Scenarios())).Audit(t, world)
 }
 

@@ -26,6 +26,7 @@ import (
 // redelivery to its successor changes nothing: the order ends as it always does,
 // with one of each event, the money and the parcel where they belong.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		service  string
 		after    string // the effect, or the event that was stored

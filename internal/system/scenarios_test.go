@@ -14,6 +14,7 @@ const soon = 5 * time.Second
 
 // Each scenario ends as it should, through the API, and all at once.
 func TestScenarios(t *testing.T) {
+	t.Parallel()
 	sys := systemtest.Start(t, systemtest.Deadline(soon))
 	for _, sc := range demo.Scenarios() {
 		t.Run(sc.Name, func(t *testing.T) {

@@ -31,6 +31,7 @@ var update = flag.Bool("update", false, "write the golden topologies anew")
 // is a root, which is whose child, which links which. A link that turns into a
 // parent, or gets lost, changes the file.
 func TestTopology(t *testing.T) {
+	t.Parallel()
 	for _, sc := range demo.Scenarios() {
 		t.Run(sc.Name, func(t *testing.T) {
 			t.Parallel()
