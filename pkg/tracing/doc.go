@@ -7,7 +7,7 @@
 //
 // # Spans
 //
-//	Publish, StartSend  publish <destination>        PRODUCER
+//	Publish, StartSend  publish <destination>        PRODUCER; CLIENT for a Forward
 //	Process             process <destination>        CONSUMER, links the producer
 //	ProcessBatch        process <destination>        CONSUMER, links every producer
 //	Ack, Nak, Term, …   ack|nak|term <destination>   CLIENT, child of the process span

@@ -117,6 +117,31 @@ func ExampleTracer_Link() {
 	// fulfill order: root, 2 links
 }
 
+func ExampleTracer_Forward() {
+	js, stop := exampleStream()
+	defer stop()
+	tracer := tracing.New(tracing.WithTracerProvider(examplePrinter()), tracing.WithPropagator(propagation.TraceContext{}))
+	ctx := context.Background()
+	failed := &nats.Msg{Subject: "orders.created.1", Header: nats.Header{"Nats-Msg-Id": {"1"}}}
+	if _, err := tracer.Publish(ctx, js, failed); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	// The copy is no duplicate, and leads back to the first producer.
+	msg := exampleMessages(js, 1)[0]
+	ack, err := tracer.Publish(ctx, js, tracer.Forward(msg, "orders.dead.1"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("duplicate:", ack.Duplicate)
+	// Output:
+	// publish: root, 0 links
+	// publish: root, 1 links
+	// duplicate: false
+}
+
 func exampleTemplate(subject string) string {
 	if tokens := strings.Split(subject, "."); len(tokens) == 3 {
 		return tokens[0] + "." + tokens[1] + ".{order_id}"
