@@ -3,32 +3,54 @@ package processtest
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"reflect"
 	"syscall"
 	"time"
 
-	"go.opentelemetry.io/otel/trace/noop"
-
 	"ordertrail/internal/event"
-	"ordertrail/internal/stream"
 	"ordertrail/internal/system"
 	"ordertrail/internal/system/systemtest"
-	"ordertrail/pkg/tracing"
 	"ordertrail/services/analytics"
 )
+
+// operate sends dead letters again as soon as they are there, until it is calm.
+func (c *chaos) operate(calm <-chan struct{}) {
+	for {
+		select {
+		case <-calm:
+			return
+		case <-time.After(250 * time.Millisecond):
+			_, _ = c.redrive() // NATS may be away
+		}
+	}
+}
+
+// redrive sends all dead letters again, and tells how many there were.
+func (c *chaos) redrive() (int, error) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
+	defer cancel()
+	letters, err := c.operator.DeadLetters(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, l := range letters {
+		if err := c.operator.Redrive(ctx, l.ID); err != nil {
+			return 0, err
+		}
+		c.note("sent again, because %s: %s, %s", l.Reason, l.ID, l.Subject)
+		c.mu.Lock()
+		c.hits.redriven++
+		c.mu.Unlock()
+	}
+	return len(letters), nil
+}
 
 // settle waits until nothing is left to do: every order is closed, every consumer
 // is done, and there are no dead letters.
 func (c *chaos) settle() systemtest.Ledger {
 	c.t.Helper()
-	untraced := tracing.New(tracing.WithTracerProvider(noop.NewTracerProvider()))
-	operator, err := stream.New(c.js.Conn(), untraced, slog.New(slog.DiscardHandler))
-	if err != nil {
-		c.t.Fatal(err)
-	}
 	for until := time.Now().Add(patience); ; c.wait(50 * time.Millisecond) {
-		err := c.settled(operator)
+		err := c.settled()
 		if err == nil {
 			break
 		}
@@ -40,24 +62,17 @@ func (c *chaos) settle() systemtest.Ledger {
 	return systemtest.Read(c.t, c.js)
 }
 
-// settled says what is left to do. A process that is killed often enough makes dead
-// letters, which the operator sends again, for as long as it takes.
-func (c *chaos) settled(operator *stream.Client) error {
-	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
-	defer cancel()
-	letters, err := operator.DeadLetters(ctx)
+// settled says what is left to do.
+func (c *chaos) settled() error {
+	n, err := c.redrive()
+	if err == nil && n > 0 {
+		err = fmt.Errorf("%d dead letters", n)
+	}
 	if err != nil {
 		return err
 	}
-	for _, letter := range letters {
-		if err := operator.Redrive(ctx, letter.ID); err != nil {
-			return err
-		}
-		c.hits.redriven++
-	}
-	if len(letters) > 0 {
-		return fmt.Errorf("dead letter: %s", letters[0].Subject)
-	}
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
 	for _, d := range system.Durables() {
 		consumer, err := c.js.Consumer(ctx, d.Stream, d.Name)
 		if err != nil {

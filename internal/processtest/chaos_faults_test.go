@@ -34,13 +34,29 @@ func (c *chaos) pass(point string) (fault, bool) {
 	defer c.mu.Unlock()
 	c.passed[point]++
 	f, ok := c.plan.faults[trigger{point, c.passed[point]}]
-	return f, ok && !c.calm
+	return f, ok
+}
+
+// tried returns the fault that strikes who tries an effect for an order: by its
+// number, or once more.
+func (c *chaos) tried(effect, order string) (fault, bool) {
+	f, ok := c.pass(effect)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ok {
+		c.doomed[effect+order] = f
+		return f, true
+	}
+	f = c.doomed[effect+order]
+	f.again--
+	c.doomed[effect+order] = f
+	return f, f.again >= 0
 }
 
 // effect has an effect on the world outside happen, as a replica asked for, and
 // what the plan has for it. It returns false if the caller is not to be told.
-func (c *chaos) effect(r *replica, name string, do func()) bool {
-	f, ok := c.pass(name)
+func (c *chaos) effect(r *replica, name, order string, do func()) bool {
+	f, ok := c.tried(name, order)
 	if !ok {
 		do()
 		return true
@@ -55,8 +71,7 @@ func (c *chaos) effect(r *replica, name string, do func()) bool {
 	}
 	do()
 	if f.moment == answered {
-		// It takes the answer a while to get there, and the caller to go on.
-		time.AfterFunc(f.hold/100, func() { c.strike(f, r, point) })
+		time.AfterFunc(f.delay, func() { c.strike(f, r, point) })
 		return true
 	}
 	if !c.strike(f, r, point) {
@@ -110,24 +125,28 @@ func (c *chaos) published(m *nats.Msg) {
 		}
 	}
 	c.countStale(m)
-	f, ok := c.pass(string(t))
-	if !ok {
-		return
+	if f, ok := c.pass(string(t)); ok {
+		time.AfterFunc(f.delay, func() { c.strikePublisher(f, t.Domain(), "at "+m.Subject) })
 	}
-	point := "at " + m.Subject
-	all := c.alive(t.Domain())
+}
+
+// strikePublisher lets a fault happen to a service because of what it published.
+func (c *chaos) strikePublisher(f fault, service, point string) {
+	all := c.alive(service)
 	writer := c.writer()
 	switch {
 	case f.harm == restart:
 		c.strike(f, nil, point)
 	case len(all) == 0:
-	case writer != nil && t.Domain() == inventory.Name:
+	case writer != nil && service == inventory.Name:
 		c.strike(f, writer, point)
 	case f.harm == kill: // who of them has sent it is not known
-		for _, r := range all {
-			c.strike(f, r, fmt.Sprint(point, " ", r.service, " ", r.number))
+		struck := slices.DeleteFunc(all, func(r *replica) bool {
+			return !c.strike(f, r, fmt.Sprint(point, " ", r.service, " ", r.number))
+		})
+		if len(struck) > 0 {
+			c.later(0, func() { c.countInHand(service, struck) })
 		}
-		c.later(0, func() { c.countInHand(t.Domain(), all) })
 	default:
 		c.strike(f, all[f.which%len(all)], point)
 	}
@@ -154,7 +173,7 @@ func (c *chaos) countStale(m *nats.Msg) {
 // countInHand looks what the dead had in hand: who is dead acknowledges no more.
 func (c *chaos) countInHand(service string, dead []*replica) {
 	i := slices.IndexFunc(system.Durables(), func(d stream.Durable) bool { return d.Name == service })
-	if i < 0 || c.down {
+	if i < 0 {
 		return
 	}
 	for _, r := range dead {

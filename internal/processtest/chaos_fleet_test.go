@@ -137,7 +137,7 @@ func (c *chaos) terminate(r *replica, hold time.Duration) bool {
 func (c *chaos) end(r *replica, s os.Signal, hold time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r.gone || r.frozen && s == syscall.SIGTERM {
+	if c.calm || r.gone || r.frozen && s == syscall.SIGTERM {
 		return false
 	}
 	r.gone = true
@@ -156,7 +156,7 @@ func (c *chaos) end(r *replica, s os.Signal, hold time.Duration) bool {
 func (c *chaos) freeze(r *replica, hold time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r.gone || r.frozen {
+	if c.calm || r.gone || r.frozen {
 		return false
 	}
 	r.frozen = true
@@ -183,7 +183,7 @@ func (c *chaos) freeze(r *replica, hold time.Duration) bool {
 func (c *chaos) killNATS(hold time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.down {
+	if c.calm || c.down {
 		return false
 	}
 	c.down = true

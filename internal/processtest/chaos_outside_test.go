@@ -148,7 +148,7 @@ func (c *chaos) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	effect := r.URL.Path[1:]
 	var id string
 	var err error
-	if !c.effect(c.replica(r.Header.Get(replicaHeader)), effect, func() {
+	if !c.effect(c.replica(r.Header.Get(replicaHeader)), effect, d.Key, func() {
 		switch effect {
 		case "charge":
 			id, err = c.world.Charge(r.Context(), d.Charge)

@@ -28,15 +28,19 @@ type plan struct {
 
 // size is how much happens in a plan.
 type size struct {
-	orders, faults, timed int
-	within                time.Duration // in which the orders are placed
-	mostReplicas          int
-	binaries              bool // all six services are the real binaries
+	orders       int
+	within       time.Duration // in which they are placed
+	faults       int           // that wait for their trigger
+	timed        int           // that do not
+	doomed       int           // orders for which an effect kills who has it, again and again
+	writers      int           // of inventory, that are replaced while frozen
+	mostReplicas int           // of a service, from 2
+	binaries     bool          // all six services are the real binaries
 }
 
 var (
-	moderate = size{orders: 100, faults: 10, timed: 5, within: 3 * time.Second, mostReplicas: 2}
-	heavy    = size{orders: 500, faults: 40, timed: 16, within: 10 * time.Second, mostReplicas: 3}
+	moderate = size{orders: 100, within: 3 * time.Second, faults: 10, timed: 5, doomed: 1, writers: 2, mostReplicas: 2}
+	heavy    = size{orders: 400, within: 14 * time.Second, faults: 30, timed: 10, doomed: 4, writers: 3, mostReplicas: 3}
 )
 
 // purchase is one order to be placed.
@@ -57,8 +61,10 @@ type trigger struct {
 type fault struct {
 	harm   harm
 	moment moment        // of an effect
+	delay  time.Duration // from an answer or an event to the harm
 	hold   time.Duration // until it goes on, or its successor starts
 	which  int           // draws one of several replicas
+	again  int           // how often it strikes whoever tries the same effect for the same order again
 }
 
 // timedFault is one that waits for nothing.
@@ -108,17 +114,23 @@ func newPlan(seed uint64, s size) plan {
 		point := points[random.IntN(len(points))]
 		p.faults[p.draw(random, point)] = drawFault(random, point)
 	}
-	// In every plan somebody dies between an effect and what is said of it.
-	for _, point := range points {
-		if !strings.Contains(point, ".") {
-			p.faults[p.draw(random, point)] = fault{harm: kill, moment: done, hold: drawHold(random, kill)}
-		}
+	// In every plan somebody dies between each effect and what is said of it, and for
+	// some orders all do who try again, until the event is given up.
+	effects := slices.DeleteFunc(points, func(point string) bool { return strings.Contains(point, ".") })
+	for _, effect := range effects {
+		p.faults[p.draw(random, effect)] = fault{harm: kill, moment: done, hold: drawHold(random, kill)}
 	}
-	for i := range s.faults / 5 {
-		p.replaceWriter(random, time.Duration(i)*s.within/time.Duration(s.faults/5))
+	for range s.doomed {
+		at := trigger{effects[random.IntN(len(effects))], 1 + random.IntN(4)}
+		p.faults[at] = fault{harm: kill, moment: done, hold: drawHold(random, kill), again: 4}
 	}
+	for i := range s.writers {
+		p.replaceWriter(random, time.Duration(i)*s.within/time.Duration(s.writers))
+	}
+	// Those leave inventory alone: its writers have enough to go through.
+	others := slices.DeleteFunc(slices.Clone(services), func(name string) bool { return name == inventory.Name })
 	for range s.timed {
-		f := timedFault{service: services[random.IntN(len(services))], at: upTo(random, s.within)}
+		f := timedFault{service: others[random.IntN(len(others))], at: upTo(random, s.within)}
 		f.harm = [...]harm{kill, kill, freeze, terminate}[random.IntN(4)]
 		f.hold, f.which = drawHold(random, f.harm), random.IntN(s.mostReplicas)
 		p.timed = append(p.timed, f)
@@ -168,7 +180,7 @@ func (p *plan) order(random *rand.Rand) {
 // about the order when that has been told, and the writer that awakes would decide
 // otherwise.
 func (p *plan) replaceWriter(random *rand.Rand, at time.Duration) {
-	at += upTo(random, p.within/8)
+	at += upTo(random, leaseTTL/2)
 	p.timed = append(p.timed, timedFault{
 		fault: fault{harm: freeze, hold: 2*leaseTTL + upTo(random, leaseTTL)}, service: inventory.Name, at: at, writer: true,
 	})
@@ -193,7 +205,8 @@ func drawFault(random *rand.Rand, point string) fault {
 		f.harm = [...]harm{kill, kill, freeze}[random.IntN(3)]
 		f.moment = [...]moment{asked, done, done, done, answered}[random.IntN(5)]
 	}
-	f.hold = drawHold(random, f.harm)
+	// To store an event takes about as long, and to go on when it is stored.
+	f.delay, f.hold = upTo(random, 4*time.Millisecond), drawHold(random, f.harm)
 	return f
 }
 
