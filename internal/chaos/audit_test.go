@@ -103,13 +103,16 @@ func (c *chaos) heal() {
 				return false
 			}
 		}
+		if len(letters) > 0 || !c.idle(ctx) {
+			return false
+		}
 		ledger := systemtest.Read(c.t, c.sys.JetStream())
 		for _, events := range ledger.Orders {
 			if systemtest.Closed(events) != nil {
 				return false
 			}
 		}
-		return len(letters) == 0 && len(ledger.Orders) >= len(c.plan.purchases) && c.idle(ctx)
+		return len(ledger.Orders) >= len(c.plan.purchases) && c.idle(ctx)
 	}) {
 		c.t.Fatalf("after %v something is still left to do", *patience)
 	}

@@ -53,9 +53,16 @@ var mutants = []struct {
 	},
 }
 
-// Each mutant is caught: the very same tests fail when they are built with it.
+// Each mutant is caught: the very same tests fail when they are built with it, and
+// pass when they are built with the file as it is.
 func TestStressMutants(t *testing.T) {
 	stressOnly(t)
+	t.Run("none", func(t *testing.T) {
+		unchanged := mutants[0]
+		if out, err := runMutant(t, unchanged.file, unchanged.old, unchanged.old, unchanged.test); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
 			out, err := runMutant(t, m.file, m.old, m.new, m.test)
