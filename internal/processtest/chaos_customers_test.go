@@ -52,7 +52,7 @@ func key(i int) string { return fmt.Sprintf("purchase-%d", i) }
 // other. One that does not answer, is not able to, or has too much to do is not the
 // customer's fault; all else fails the test.
 func (c *chaos) ask(what string, request func(context.Context, demo.Shop) error) bool {
-	for until := time.Now().Add(patience); ; {
+	for until := time.Now().Add(systemtest.Patience); ; {
 		err := errNobody
 		if url := c.shop(); url != "" {
 			ctx, cancel := context.WithTimeout(c.t.Context(), customerPatience)

@@ -48,14 +48,13 @@ func (c *chaos) launch(service string) {
 	defer c.mu.Unlock()
 	r := &replica{service: service, number: len(c.fleet) + 1}
 	env := []string{"ORDER_DEADLINE=" + orderDeadline.String()}
-	switch {
-	case service == notify.Name:
+	if service == notify.Name {
 		env = append(env, "SMTP_URL=smtp://"+c.listenForMail(r))
-		fallthrough
-	default:
-		r.process = c.nats.service(c.t, service, env...)
-	case (service == payments.Name || service == fulfillment.Name) && !c.plan.binaries:
+	}
+	if outside := service == payments.Name || service == fulfillment.Name; outside && !c.plan.binaries {
 		r.process = c.startOutside(r)
+	} else {
+		r.process = c.nats.service(c.t, service, env...)
 	}
 	c.fleet = append(c.fleet, r)
 }

@@ -70,7 +70,7 @@ func TestStressChaosBinaries(t *testing.T) {
 }
 
 // A seed is enough to have the same plan again.
-func TestPlan(t *testing.T) {
+func TestChaosPlan(t *testing.T) {
 	for _, s := range []size{moderate, heavy} {
 		one, again, other := newPlan(1, s), newPlan(1, s), newPlan(2, s)
 		if !reflect.DeepEqual(one, again) {
@@ -143,7 +143,8 @@ func runChaos(t *testing.T, p plan) {
 	c := &chaos{
 		t: t, plan: p, world: systemtest.NewWorld(), tasks: make(chan func()), port: ownPort(),
 		client: http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}, began: time.Now(),
-		passed: map[string]int{}, doomed: map[string]fault{}, mails: map[string][]sent{}, taken: map[int]string{}, cancelled: map[string]bool{},
+		passed: map[string]int{}, doomed: map[string]fault{}, mails: map[string][]sent{},
+		taken: map[int]string{}, cancelled: map[string]bool{},
 	}
 	t.Cleanup(func() {
 		c.client.CloseIdleConnections()
