@@ -59,13 +59,15 @@ func deadLetters(ctx context.Context, args []string) error {
 				args = append(args, l.ID)
 			}
 		}
+		var failed []error
 		for _, id := range args {
 			err := rt.Stream.Redrive(ctx, id)
 			if all && errors.Is(err, stream.ErrNoDeadLetter) {
 				continue // somebody else was faster
 			}
 			if err != nil {
-				return err
+				failed = append(failed, err)
+				continue
 			}
 			consumer, _, _ := strings.Cut(id, ".")
 			fmt.Printf("ordertrail: %s was sent to %s again\n", id, consumer)
@@ -73,7 +75,7 @@ func deadLetters(ctx context.Context, args []string) error {
 		if len(args) == 0 {
 			fmt.Println("ordertrail: no dead letters")
 		}
-		return nil
+		return errors.Join(failed...)
 	})
 }
 
@@ -103,7 +105,7 @@ func printDeadLetter(out io.Writer, l stream.DeadLetter) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
 		{"dead letter", l.ID},
-		{"event", fmt.Sprintf("%s (sequence %d of %s)", l.Subject, l.Sequence, l.Stream)},
+		{"event", fmt.Sprintf("%s (delivered as sequence %d of %s)", l.Subject, l.Sequence, l.Stream)},
 		{"given up by", fmt.Sprintf("%s at %s, after %d deliveries", l.Consumer, l.Time.Format(time.RFC3339), l.Deliveries)},
 		{"reason", l.Reason},
 		{"error", l.Error},

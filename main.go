@@ -18,7 +18,7 @@ const usage = `ordertrail: an order's way through six services over NATS JetStre
   go run .                    the demo: everything in one process, one order per scenario
       --once                  stop after the scenarios; exit 0 only if each ended as it should
       --store DIR             keep the streams in DIR instead of a temporary directory
-      --nats ADDR             where NATS clients can connect, default 127.0.0.1:4222; none: nowhere
+      --nats ADDR             where NATS clients can connect, default 127.0.0.1:4222 while it serves; none: nowhere
   go run . provision          make streams, consumers and buckets
   go run . restock SKU N      add N units to the stock
   go run . deadletters        what could not be handled: list, show ID, redrive ID… or redrive --all

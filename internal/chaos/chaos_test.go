@@ -33,7 +33,7 @@ var (
 // How long things take when they go wrong. Short, so that much goes wrong.
 const (
 	ackWait  = time.Second
-	leaseTTL = time.Second
+	leaseTTL = 1500 * time.Millisecond
 	deadline = 3 * time.Second
 
 	nodeAway      = time.Second
@@ -54,7 +54,7 @@ func stressOnly(t *testing.T) {
 }
 
 // together is how many plans run at a time: they mostly wait.
-const together = 6
+const together = 4
 
 // seeds runs so many plans.
 func seeds(t *testing.T, n uint64, run func(*testing.T, plan)) {

@@ -89,7 +89,7 @@ func start(t *testing.T, p plan, connect func(...nats.Option) (*nats.Conn, error
 		Topology: stream.Topology{Replicas: streams, AckWait: ackWait, LeaseTTL: leaseTTL},
 		Settings: service.Settings{OrderDeadline: deadline},
 		Replicas: replicas,
-		Log:      slog.NewTextHandler(&c.log, &slog.HandlerOptions{Level: slog.LevelError}),
+		Log:      slog.NewTextHandler(&c.log, &slog.HandlerOptions{Level: slog.LevelWarn}),
 		Stream:   c.born,
 		Wire:     map[string]service.Wire{},
 	}
@@ -140,7 +140,7 @@ func start(t *testing.T, p plan, connect func(...nats.Option) (*nats.Conn, error
 		if t.Failed() {
 			t.Logf("left to do:\n%s", left)
 			t.Logf("%d faults struck:\n  %s", len(c.struck), strings.Join(c.struck, "\n  "))
-			t.Logf("log:\n%.6000s", c.log.String())
+			t.Logf("log:\n%.20000s", c.log.String())
 		}
 	})
 	return c

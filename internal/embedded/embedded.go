@@ -90,6 +90,9 @@ func (s *Server) start() error {
 	}
 	if s.listen != nil {
 		o.Host, o.Port = s.listen.IP.String(), s.listen.Port
+		if s.listen.IP == nil {
+			o.Host = "127.0.0.1"
+		}
 		// The server itself would wait in vain.
 		l, err := net.ListenTCP("tcp", s.listen)
 		if err != nil {

@@ -182,6 +182,9 @@ func (c *Client) handle(ctx context.Context, m jetstream.Msg, what consumption) 
 // it makes the event as it is stored, so that nothing in the copy needs to be
 // believed.
 func (c *Client) delivered(ctx context.Context, m jetstream.Msg) (event.Event, error) {
+	if len(m.Headers()[spanHeader]) > 0 {
+		trace.SpanFromContext(ctx).AddLink(c.failure(m))
+	}
 	_, subject, redriven := event.CutRedrive(m.Subject())
 	if !redriven {
 		return EventOf(m)
@@ -193,7 +196,6 @@ func (c *Client) delivered(ctx context.Context, m jetstream.Msg) (event.Event, e
 	if err != nil {
 		return event.Event{}, fmt.Errorf("read the metadata of %s: %w", m.Subject(), err)
 	}
-	trace.SpanFromContext(ctx).AddLink(c.failure(m))
 	// With the copy's own subject in it the read has a sequence to wait for, and
 	// ends also if there is no such event.
 	events, err := c.last(ctx, meta.Sequence.Stream, subject, m.Subject())

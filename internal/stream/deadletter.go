@@ -41,7 +41,7 @@ const (
 	ReasonDeliveries = "deliveries" // it failed too often
 )
 
-// giveUpTimeout bounds what is done about one event that is given up.
+// giveUpTimeout bounds the storing of a dead letter.
 const giveUpTimeout = 2 * time.Second
 
 // maxErrorText is how much of an error a dead letter tells.
@@ -66,13 +66,15 @@ type DeadLetter struct {
 // giveUp stores a dead letter, once for each delivery that is given up.
 func (c *Client) giveUp(ctx context.Context, m jetstream.Msg, e event.Event, cause error, what consumption) error {
 	// The handler may have used up its time, and AckWait with it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveUpTimeout)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	if err := m.InProgress(); err != nil {
 		return err
 	}
 	if what.beforeDeadLetter != nil {
-		if err := what.beforeDeadLetter(ctx, e); err != nil && !isPermanent(err) {
+		before, cancel := context.WithTimeout(ctx, handlerTimeout)
+		err := what.beforeDeadLetter(before, e)
+		cancel()
+		if err != nil && !isPermanent(err) {
 			return fmt.Errorf("before it becomes a dead letter: %w", err)
 		}
 	}
@@ -99,6 +101,8 @@ func (c *Client) giveUp(ctx context.Context, m jetstream.Msg, e event.Event, cau
 	for name, value := range about {
 		letter.Header[name] = []string{value}
 	}
+	ctx, cancel := context.WithTimeout(ctx, giveUpTimeout)
+	defer cancel()
 	err = c.store(ctx, letter)
 	if isPermanent(err) {
 		// Too large with what was added. The message itself is in its stream: its
@@ -137,35 +141,17 @@ func (c *Client) DeadLetters(ctx context.Context) ([]DeadLetter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", DeadLettersStream, err)
 	}
-	if s.CachedInfo().State.Msgs == 0 {
-		return nil, nil
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var letters []DeadLetter
-	last := s.CachedInfo().State.LastSeq
-	consumer, err := c.js.OrderedConsumer(ctx, DeadLettersStream, jetstream.OrderedConsumerConfig{InactiveThreshold: readTimeout})
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", DeadLettersStream, err)
-	}
-	messages, err := consumer.Messages()
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", DeadLettersStream, err)
-	}
-	defer messages.Stop()
-	for {
-		m, err := messages.Next(jetstream.NextContext(ctx))
+	for next := uint64(1); ; {
+		m, err := s.GetMsg(ctx, next, jetstream.WithGetMsgSubject(event.DeadLetter("*", "*")))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return letters, nil
+		}
 		if err != nil {
 			return letters, fmt.Errorf("read %s: %w", DeadLettersStream, err)
 		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return letters, err
-		}
-		letters = append(letters, deadLetter(m.Subject(), m.Headers(), m.Data()))
-		if meta.Sequence.Stream >= last || meta.NumPending == 0 {
-			return letters, nil
-		}
+		letters = append(letters, deadLetter(m.Subject, m.Header, m.Data))
+		next = m.Sequence + 1
 	}
 }
 

@@ -116,6 +116,7 @@ func (a *analytics) batches(ctx context.Context, upTo uint64, take func([]jetstr
 			select {
 			case messages <- m:
 			case <-ctx.Done():
+				return ctx.Err() // or the next one could still get in, and this one be missing
 			}
 			if sequence == upTo {
 				return errReached

@@ -76,6 +76,7 @@ type ending struct {
 	event  event.Type
 	reason string
 	parcel string
+	unbook bool // a parcel may be booked that must not leave
 }
 
 func (f *fulfillment) decide(ctx context.Context, e event.Event, end func(context.Context, event.Created, verdict) (ending, error)) error {
@@ -129,6 +130,11 @@ func (f *fulfillment) conclude(ctx context.Context, order event.Created, v verdi
 		OrderKey: order.OrderKey, Reason: how.reason, ParcelID: how.parcel,
 		Customer: order.Customer, Items: order.Items, Total: order.Total,
 	}}, stream.First(how.event, order.OrderID))
+	if err == nil && how.unbook {
+		// Not before it is said: an earlier delivery's handler may still be about to
+		// say that the parcel is on its way.
+		return f.unbook(ctx, order.OrderID)
+	}
 	conflict := new(stream.Conflict)
 	if !errors.As(err, &conflict) {
 		return err
@@ -156,13 +162,13 @@ func (f *fulfillment) fulfil(ctx context.Context, order event.Created, v verdict
 	return ending{event: event.FulfillmentShipped, parcel: parcel}, err
 }
 
-// abandon ends an order that could not be ended as the verdict says.
-func (f *fulfillment) abandon(ctx context.Context, order event.Created, v verdict) (ending, error) {
+// abandon ends an order that could not be ended as the verdict says. Whether its
+// parcel was booked is unknown.
+func (f *fulfillment) abandon(_ context.Context, _ event.Created, v verdict) (ending, error) {
 	if !v.ship {
 		return ending{event: event.FulfillmentCancelled, reason: v.reason}, nil
 	}
-	// Whether it was booked is unknown.
-	return ending{event: event.FulfillmentCancelled, reason: event.ReasonUndeliverable}, f.unbook(ctx, order.OrderID)
+	return ending{event: event.FulfillmentCancelled, reason: event.ReasonUndeliverable, unbook: true}, nil
 }
 
 // link points at the span that published a stored outcome.

@@ -17,9 +17,10 @@ type bounds struct {
 	// at a time, those included whose body is still on its way: at maxBody each,
 	// 32 MiB.
 	underWay int
-	// open is how many orders there may be that are not concluded: as many as can be
-	// worked off before the default deadline cancels them, at 32 per second: what one
-	// replica of payments does if each card takes a second (tok_slow).
+	// open is how many orders there may be that are not concluded: half of what can be
+	// worked off before the default deadline cancels them if each card takes a second
+	// (tok_slow), for one replica of payments then charges 32 per second. At the full
+	// number, steady demand would have every order wait for its deadline.
 	//
 	// It bounds the backlog, and is no exact limit. Every replica sees the orders of
 	// all, so it holds for all together, but sees them a little later than they are
@@ -33,7 +34,7 @@ type bounds struct {
 	now func() time.Time
 }
 
-var defaultBounds = bounds{underWay: 512, open: 1000, forgetAfter: 10 * time.Minute, now: time.Now}
+var defaultBounds = bounds{underWay: 512, open: 500, forgetAfter: 10 * time.Minute, now: time.Now}
 
 // backlogKept bounds the memory of a backlog, whoever writes to the stream.
 const backlogKept = 10_000
@@ -100,7 +101,7 @@ const retryAfter = "1"
 func (o *orders) unlessFull(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if o.backlog.full() {
-			o.turnAway(w, http.StatusTooManyRequests, "too many orders are waiting to be handled: this one was not taken, order again after the time that Retry-After says")
+			o.turnAway(w, http.StatusTooManyRequests, "too many orders are waiting to be handled: this request was not looked at, repeat it after the time that Retry-After says, with the same Idempotency-Key if you use one")
 			return
 		}
 		h.ServeHTTP(w, r)

@@ -85,18 +85,23 @@ func (p *payments) pay(ctx context.Context, e event.Event) error {
 	return err
 }
 
-// decided tells whether there is an outcome of the order's payment. If that is no
-// charge, what earlier deliveries may have charged goes back.
+// decided tells whether there is an outcome of the order's payment, or can be none
+// any more. If that is no charge, what earlier deliveries may have charged goes
+// back.
 func (p *payments) decided(ctx context.Context, e event.Event) (bool, error) {
-	events, err := p.Stream.History(ctx, e, event.PaymentConfirmed, event.PaymentDeclined)
+	events, err := p.Stream.History(ctx, e, event.PaymentConfirmed, event.PaymentDeclined, event.FulfillmentCancelled)
 	if err != nil {
 		return false, err
 	}
-	if _, declined := event.Find(events, event.PaymentDeclined); declined {
+	if _, confirmed := event.Find(events, event.PaymentConfirmed); confirmed {
+		return true, nil
+	}
+	_, declined := event.Find(events, event.PaymentDeclined)
+	_, cancelled := event.Find(events, event.FulfillmentCancelled)
+	if declined || cancelled {
 		return true, p.refund(ctx, e.Key)
 	}
-	_, confirmed := event.Find(events, event.PaymentConfirmed)
-	return confirmed, nil
+	return false, nil
 }
 
 // close ends payment's side of a cancelled order, whatever stage it is at.
