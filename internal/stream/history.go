@@ -54,16 +54,26 @@ func (c *Client) Order(ctx context.Context, id string, upTo uint64, types ...eve
 //
 // It fails only when ctx ends or the connection was closed for good.
 func (c *Client) History(ctx context.Context, e event.Event, types ...event.Type) ([]event.Event, error) {
-	upTo := e.Sequence
 	if e.Delivery > 1 || e.Redriven {
-		// A replica that knows e may not know yet what an earlier handler of e
-		// published last: whose mail would be sent again. Its leader knows.
-		last, err := c.lastSequence(ctx)
-		if err != nil {
-			return nil, err
-		}
-		upTo = max(upTo, last)
+		return c.Latest(ctx, e, types...)
 	}
+	return c.history(ctx, e, e.Sequence, types)
+}
+
+// Latest is History with all that was stored before the call, also if e was handled
+// before and the server has forgotten it, as it may in a crash. It costs one more
+// request, to the stream's leader: a replica that knows e may not know yet what an
+// earlier handler of e published last. It is for effects that are harmful the
+// second time.
+func (c *Client) Latest(ctx context.Context, e event.Event, types ...event.Type) ([]event.Event, error) {
+	last, err := c.lastSequence(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.history(ctx, e, max(e.Sequence, last), types)
+}
+
+func (c *Client) history(ctx context.Context, e event.Event, upTo uint64, types []event.Type) ([]event.Event, error) {
 	if !slices.Contains(types, e.Type) {
 		types = append(slices.Clip(types), e.Type) // one match at least: see endOfAnswer
 	}

@@ -65,7 +65,7 @@ func (n *notify) handle(ctx context.Context, e event.Event) error {
 	if err != nil {
 		return err
 	}
-	events, err := n.Stream.History(ctx, e, fact)
+	events, err := n.Stream.Latest(ctx, e, fact)
 	if err != nil {
 		return err
 	}
