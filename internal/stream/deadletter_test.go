@@ -304,6 +304,10 @@ func TestRedriveForged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	systemtest.Until(t, "all are settled", func() bool {
+		c, err := b.JetStream().Consumer(b.ctx, stream.OrdersStream, durable)
+		return err == nil && c.CachedInfo().AckFloor.Stream == 4
+	})
 	letters(t, b, 0)
 	if n := len(got.all()); n > 0 {
 		t.Errorf("handled %d", n)
