@@ -55,7 +55,7 @@ func (c *chaos) buy(ctx context.Context, i int, p purchase) {
 
 // cancel asks for an order's end, for as long as it takes.
 func (c *chaos) cancel(id string) {
-	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), *patience)
 	defer cancel()
 	for {
 		_, err := c.shop.Cancel(ctx, id)

@@ -27,7 +27,7 @@ var (
 	stress   = flag.Bool("stress", false, "run many seeds")
 	oneSeed  = flag.Uint64("seed", 0, "run this seed alone")
 	seedsRun = flag.Uint64("seeds", 0, "run so many seeds; default: by test")
-	patience = flag.Duration("patience", systemtest.Patience, "how long to wait for quiet after the trouble")
+	patience = flag.Duration("patience", 2*systemtest.Patience, "how long to wait for quiet after the trouble")
 )
 
 // How long things take when they go wrong. Short, so that much goes wrong.
@@ -178,7 +178,7 @@ func until(ok func() bool) bool {
 // live has the customers place their orders, while the faults strike.
 func (c *chaos) live() {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), *patience)
 	defer cancel()
 	for i, p := range c.plan.purchases {
 		c.customers.Go(func() { c.buy(ctx, i, p) })
