@@ -28,6 +28,9 @@ const (
 // OrderIDKey is the attribute, and the baggage member, that names the order.
 const OrderIDKey = attribute.Key("order.id")
 
+// CompensationKey is the attribute, true, of spans that undo something.
+const CompensationKey = attribute.Key("order.compensation")
+
 // ErrForeign is wrapped by every error about a message that none of the services
 // published as it stands: laundered, forged, or damaged. Trying again is useless.
 var ErrForeign = errors.New("not a message of ordertrail's")
@@ -124,22 +127,11 @@ func (d Draft) Message(now time.Time) (*nats.Msg, error) {
 	return &nats.Msg{Subject: subject, Data: data, Header: nats.Header{
 		HeaderSpecVersion: {"1.0"},
 		HeaderID:          {subject},
-		HeaderSource:      {"/ordertrail/" + publisher(d.Type)},
+		HeaderSource:      {"/ordertrail/" + d.Type.Publisher()},
 		HeaderType:        {string(d.Type)},
 		HeaderTime:        {now.UTC().Format(time.RFC3339Nano)},
 		HeaderContentType: {"application/json"},
 	}}, nil
-}
-
-// publisher is the service that publishes events of type t.
-func publisher(t Type) string {
-	switch t.Domain() {
-	case "stock":
-		return "inventory"
-	case "deadlines":
-		return "orders"
-	}
-	return t.Domain()
 }
 
 // Find returns the event of type t among events.

@@ -74,6 +74,18 @@ func (t Type) Domain() string {
 	return domain
 }
 
+// Publisher is the service that publishes events of this type.
+func (t Type) Publisher() string {
+	switch domain := t.Domain(); domain {
+	case "stock":
+		return "inventory"
+	case "deadlines":
+		return "orders"
+	default:
+		return domain
+	}
+}
+
 // ParseSubject splits a subject into type and key. It fails on a type that does
 // not exist and on an order event whose key is no order id.
 func ParseSubject(subject string) (Type, string, error) {

@@ -7,7 +7,17 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
+
+	"ordertrail/internal/event"
 )
+
+// Undo is Call for a call that takes something back, which its span says.
+func (rt *Runtime) Undo(ctx context.Context, name string, call func(context.Context) error) error {
+	return rt.Call(ctx, name, func(ctx context.Context) error {
+		trace.SpanFromContext(ctx).SetAttributes(event.CompensationKey.Bool(true))
+		return call(ctx)
+	})
+}
 
 // Call makes a call to the world outside (a gateway, a carrier, a mail server) in
 // a CLIENT span of its own. Errors that are refusals are the other side's

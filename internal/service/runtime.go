@@ -18,6 +18,7 @@ import (
 
 	"ordertrail/internal/event"
 	"ordertrail/internal/stream"
+	"ordertrail/internal/trail"
 	"ordertrail/pkg/tracing"
 	"ordertrail/pkg/tracing/setup"
 )
@@ -33,6 +34,7 @@ type Runtime struct {
 	Tracing  *tracing.Tracer      // for messages
 	Tracer   trace.Tracer         // for the service's own spans
 	Provider trace.TracerProvider // for instrumentation libraries
+	Traces   trail.Source         // where the traces of all services are; nil if nowhere
 
 	conn      *nats.Conn
 	providers *setup.Providers
@@ -57,12 +59,16 @@ type Config struct {
 	Log      slog.Handler                             // default: text on standard error
 	Tracing  []setup.Option
 	Stream   []stream.Option
+	Traces   trail.Source // default: Jaeger at Settings.JaegerURL, none if that is nil
 }
 
 // NewRuntime connects. It waits for a server that is away, for as long as ctx
 // lasts, but fails at once when the server refuses the credentials.
 func NewRuntime(ctx context.Context, cfg Config) (*Runtime, error) {
-	rt := &Runtime{Name: cfg.Name, Instance: cfg.Name + "-" + uuid.NewString()[:8], Settings: cfg.Settings}
+	rt := &Runtime{Name: cfg.Name, Instance: cfg.Name + "-" + uuid.NewString()[:8], Settings: cfg.Settings, Traces: cfg.Traces}
+	if rt.Traces == nil && cfg.Settings.JaegerURL != nil {
+		rt.Traces = trail.NewJaeger(cfg.Settings.JaegerURL)
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.Settings.LogLevel})
 	}

@@ -27,6 +27,8 @@ type Settings struct {
 	OrderDeadline time.Duration // ORDER_DEADLINE: how long an order may take before it is cancelled, default 30s
 	Replicas      int           // STREAM_REPLICAS, 1 (default), 3 or 5
 	ParentTraces  bool          // TRACE_TOPOLOGY=parent: consumers become children of their producers, to compare with links (default)
+	JaegerURL     *url.URL      // JAEGER_URL: Jaeger's query API, for trails; nil: the traces are looked for in the process, if they are there
+	JaegerUIURL   *url.URL      // JAEGER_UI_URL: where a browser finds Jaeger; nil: spans lead nowhere
 	LogLevel      slog.Level    // LOG_LEVEL: debug, info (default), warn, error
 }
 
@@ -78,6 +80,8 @@ func ReadSettings() (Settings, error) {
 		}
 		s.SMTPURL = u
 	}
+	s.JaegerURL = httpURL("JAEGER_URL", os.Getenv("JAEGER_URL"), wrong)
+	s.JaegerUIURL = httpURL("JAEGER_UI_URL", os.Getenv("JAEGER_UI_URL"), wrong)
 	if v := os.Getenv("ORDER_DEADLINE"); v != "" {
 		d, err := time.ParseDuration(v)
 		if err != nil || d <= 0 || d > maxOrderDeadline {
@@ -105,6 +109,20 @@ func ReadSettings() (Settings, error) {
 		}
 	}
 	return s, errors.Join(errs...)
+}
+
+// httpURL reads a variable that holds where something is served; nil if it is empty.
+func httpURL(name, value string, wrong func(name, want string, err error)) *url.URL {
+	if value == "" {
+		return nil
+	}
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
+		// The value may hold a password: it is not repeated.
+		wrong(name, "http://host:port, such as http://localhost:16686", nil)
+		return nil
+	}
+	return u
 }
 
 // DefaultOrderDeadline is what an order gets if ORDER_DEADLINE says nothing.

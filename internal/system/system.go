@@ -20,6 +20,7 @@ import (
 
 	"ordertrail/internal/service"
 	"ordertrail/internal/stream"
+	"ordertrail/internal/trail"
 	"ordertrail/pkg/tracing"
 	"ordertrail/pkg/tracing/setup"
 	"ordertrail/services/analytics"
@@ -51,6 +52,7 @@ type Config struct {
 	Log      slog.Handler            // default: nowhere
 	Tracing  func(service string) []setup.Option
 	Stream   func(service string) []stream.Option
+	Trails   trail.StoreOptions // of the store that keeps the services' spans
 }
 
 // services lists the six with the function that wires each.
@@ -68,7 +70,8 @@ var services = []struct {
 
 // System is the running whole.
 type System struct {
-	URL string // of the shop's API
+	URL    string       // of the shop's API
+	Trails *trail.Store // the spans of all services
 
 	cfg  Config
 	conn *nats.Conn // an administrator's
@@ -87,7 +90,7 @@ func Start(ctx context.Context, cfg Config) (*System, error) {
 	if cfg.HTTPAddr == "" {
 		cfg.HTTPAddr = "127.0.0.1:0"
 	}
-	s := &System{cfg: cfg}
+	s := &System{cfg: cfg, Trails: trail.NewStore(cfg.Trails)}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
 	}
@@ -155,9 +158,10 @@ func (s *System) Run(ctx context.Context, name string) (*Replica, error) {
 			wire = svc.wire
 		}
 	}
-	cfg := service.Config{Name: name, Settings: s.cfg.Settings, Connect: s.cfg.Connect, Log: s.cfg.Log}
+	cfg := service.Config{Name: name, Settings: s.cfg.Settings, Connect: s.cfg.Connect, Log: s.cfg.Log, Traces: s.Trails}
+	cfg.Tracing = []setup.Option{setup.WithSpanProcessor(s.Trails)}
 	if s.cfg.Tracing != nil {
-		cfg.Tracing = s.cfg.Tracing(name)
+		cfg.Tracing = append(cfg.Tracing, s.cfg.Tracing(name)...)
 	}
 	if s.cfg.Stream != nil {
 		cfg.Stream = s.cfg.Stream(name)

@@ -192,5 +192,5 @@ func (f *fulfillment) book(ctx context.Context, order event.Created) (parcel str
 }
 
 func (f *fulfillment) unbook(ctx context.Context, id string) error {
-	return f.Call(ctx, "cancel parcel", func(ctx context.Context) error { return f.carrier.Cancel(ctx, id) })
+	return f.Undo(ctx, "cancel parcel", func(ctx context.Context) error { return f.carrier.Cancel(ctx, id) })
 }

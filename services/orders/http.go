@@ -30,6 +30,9 @@ func (o *orders) routes() http.Handler {
 	mux.HandleFunc("GET /orders/{id}", o.show)
 	mux.HandleFunc("GET /orders", o.list)
 	mux.HandleFunc("GET /catalog", o.products)
+	mux.HandleFunc("GET /orders/{id}/trail", o.showTrail)
+	mux.HandleFunc("GET /trail", o.locate)
+	mux.HandleFunc("GET /services", o.serviceMap)
 	return problems(mux)
 }
 

@@ -1,6 +1,7 @@
 package orders
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,9 +40,28 @@ type Event struct {
 	Time     time.Time  `json:"time"`
 	TraceID  string     `json:"trace_id,omitempty"`
 	SpanID   string     `json:"span_id,omitempty"`
+
+	sampled bool // that span
 }
 
 func (o Order) concluded() bool { return o.State == StateShipped || o.State == StateCancelled }
+
+// over tells that no more events will come. After its conclusion an order's payment
+// and stock are closed, and the customer is told.
+func (o Order) over() bool {
+	has := func(types ...event.Type) bool {
+		return slices.ContainsFunc(o.Events, func(e Event) bool { return slices.Contains(types, e.Type) })
+	}
+	switch o.State {
+	case StateShipped:
+		return has(event.NotifyReceived) && has(event.NotifyShipped)
+	case StateCancelled:
+		return has(event.NotifyReceived) && has(event.NotifyCancelled) &&
+			has(event.PaymentDeclined, event.PaymentRefunded) && has(event.InventoryRejected, event.InventoryReleased) &&
+			(!o.Refunded || has(event.NotifyRefunded))
+	}
+	return false
+}
 
 // fold adds up the events of one order, in stream order. Without its
 // orders.created the order has no ID.
@@ -79,6 +99,7 @@ func (o *Order) apply(e event.Event) {
 	shown := Event{Type: e.Type, Sequence: e.Sequence, Time: e.Time.UTC()}
 	if span.IsValid() {
 		shown.TraceID, shown.SpanID = span.TraceID().String(), span.SpanID().String()
+		shown.sampled = span.IsSampled()
 	}
 	o.Events = append(o.Events, shown)
 }

@@ -5,6 +5,7 @@
 //	deadlines.due        likewise, for an order that is not concluded in time
 //	GET /orders/{id}     reads the order's events from the stream, and adds them up
 //	GET /orders          the newest orders, folded from the stream as they come
+//	GET …/trail          an order's trail, stitched from all its traces
 //	GET /catalog         what there is to order
 package orders
 
@@ -26,6 +27,7 @@ import (
 	"ordertrail/internal/event"
 	"ordertrail/internal/service"
 	"ordertrail/internal/stream"
+	"ordertrail/internal/trail"
 	"ordertrail/pkg/tracing"
 )
 
@@ -42,13 +44,14 @@ type orders struct {
 	bounds     bounds
 	backlog    *backlog
 	turnedAway atomic.Int64 // requests
+	traces     trail.Source // nil if there are none to look at
 }
 
 // Wire makes the service.
 func Wire(rt *service.Runtime) (service.Part, error) { return wire(rt, defaultBounds), nil }
 
 func wire(rt *service.Runtime, b bounds) service.Part {
-	o := &orders{Runtime: rt, recent: newRecent(), deadline: cmp.Or(rt.Settings.OrderDeadline, service.DefaultOrderDeadline), bounds: b}
+	o := &orders{Runtime: rt, recent: newRecent(), traces: rt.Traces, deadline: cmp.Or(rt.Settings.OrderDeadline, service.DefaultOrderDeadline), bounds: b}
 	o.backlog = newBacklog(b.open, func() time.Time { return b.now().Add(-o.deadline - b.forgetAfter) })
 	return service.Part{Run: o.run, HTTP: o.routes()}
 }

@@ -164,5 +164,5 @@ func (p *payments) charge(ctx context.Context, c Charge) (id string, err error) 
 }
 
 func (p *payments) refund(ctx context.Context, key string) error {
-	return p.Call(ctx, "refund card", func(ctx context.Context) error { return p.gateway.Refund(ctx, key) })
+	return p.Undo(ctx, "refund card", func(ctx context.Context) error { return p.gateway.Refund(ctx, key) })
 }

@@ -1,0 +1,144 @@
+package trail
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Bounds of what is asked of Jaeger. Callers bound the time with their context.
+const (
+	jaegerDepth   = 200      // traces of one search; an order has about ten
+	jaegerAnswer  = 64 << 20 // bytes
+	jaegerAtOnce  = 16       // searches at a time, so that a slow Jaeger holds no more
+	jaegerSkew    = 5 * time.Minute
+	jaegerHorizon = time.Hour // what is recent
+)
+
+// Jaeger is a [Source] that asks the query API of Jaeger, version 3 of the API, which
+// Jaeger has since 2.20. It finds no span by its id alone.
+type Jaeger struct {
+	base   *url.URL
+	client *http.Client
+	slots  chan struct{}
+}
+
+// NewJaeger makes a Source of the API at base, such as http://localhost:16686. It
+// does not connect yet.
+func NewJaeger(base *url.URL) *Jaeger {
+	return &Jaeger{
+		base: base,
+		client: &http.Client{
+			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: jaegerAtOnce, IdleConnTimeout: time.Minute},
+			// An API does not redirect, but a page to log in does.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		slots: make(chan struct{}, jaegerAtOnce),
+	}
+}
+
+// Order implements [Source].
+func (j *Jaeger) Order(ctx context.Context, id string) (Spans, error) {
+	attributes, err := json.Marshal(map[string]string{orderIDKey: id})
+	if err != nil {
+		return Spans{}, err
+	}
+	from := time.Now().Add(-jaegerHorizon)
+	if u, err := uuid.Parse(id); err == nil && u.Version() == 7 {
+		from = time.Unix(u.Time().UnixTime())
+	}
+	return j.search(ctx, from.Add(-jaegerSkew), jaegerDepth, url.Values{"query.attributes": {string(attributes)}})
+}
+
+// Trace implements [Source].
+func (j *Jaeger) Trace(ctx context.Context, id string) (Spans, error) {
+	return j.get(ctx, "/"+url.PathEscape(id), url.Values{"rawTraces": {"true"}, "raw_traces": {"true"}})
+}
+
+// TraceOf implements [Source]: it returns [ErrUnsupported].
+func (j *Jaeger) TraceOf(context.Context, string) (string, error) { return "", ErrUnsupported }
+
+// Recent implements [Source].
+func (j *Jaeger) Recent(ctx context.Context, traces int) (Spans, error) {
+	found, err := j.search(ctx, time.Now().Add(-jaegerHorizon), traces, url.Values{})
+	if errors.Is(err, ErrNotFound) {
+		err = nil
+	}
+	return found, err
+}
+
+func (j *Jaeger) search(ctx context.Context, from time.Time, depth int, query url.Values) (Spans, error) {
+	to := time.Now().Add(jaegerSkew)
+	if !from.Before(to) {
+		from = to.Add(-jaegerHorizon) // an id of a clock that is ahead
+	}
+	query.Set("query.startTimeMin", from.UTC().Format(time.RFC3339Nano))
+	query.Set("query.startTimeMax", to.UTC().Format(time.RFC3339Nano))
+	query.Set("query.searchDepth", strconv.Itoa(depth))
+	// As they were sent: Jaeger would move spans whose clocks disagree.
+	query.Set("query.rawTraces", "true")
+	query.Set("query.raw_traces", "true") // its older name
+	found, err := j.get(ctx, "", query)
+	traces := map[string]bool{}
+	for _, s := range found.Spans {
+		traces[s.TraceID] = true
+	}
+	found.Truncated = len(traces) >= depth
+	return found, err
+}
+
+// get asks, and reads the spans of the answer.
+func (j *Jaeger) get(ctx context.Context, path string, query url.Values) (found Spans, err error) {
+	select {
+	case j.slots <- struct{}{}:
+		defer func() { <-j.slots }()
+	case <-ctx.Done():
+		return found, fmt.Errorf("%w: too many wait for it already: %w", ErrUnavailable, ctx.Err())
+	}
+	at := j.base.JoinPath("/api/v3/traces" + path)
+	at.RawQuery = query.Encode()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
+	if err != nil {
+		return found, err
+	}
+	answer, err := j.client.Do(r)
+	if err != nil {
+		return found, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	switch answer.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		// Of the API's own making, or there is no API.
+		var refusal struct {
+			Error *struct{} `json:"error"`
+		}
+		if json.NewDecoder(io.LimitReader(answer.Body, 1<<16)).Decode(&refusal) != nil || refusal.Error == nil {
+			return found, fmt.Errorf("%w: there is no query API at %s", ErrUnavailable, j.base.Redacted())
+		}
+		return found, ErrNotFound
+	default:
+		return found, fmt.Errorf("%w: %s", ErrUnavailable, answer.Status)
+	}
+	body := &io.LimitedReader{R: answer.Body, N: jaegerAnswer}
+	var decoded otlpAnswer
+	if err := json.NewDecoder(body).Decode(&decoded); err != nil {
+		if body.N <= 0 {
+			return found, fmt.Errorf("%w: its answer is larger than %d MiB", ErrUnavailable, jaegerAnswer>>20)
+		}
+		return found, fmt.Errorf("%w: its answer is not understood: %w", ErrUnavailable, err)
+	}
+	found.Spans = decoded.spans()
+	if len(found.Spans) == 0 {
+		return found, ErrNotFound
+	}
+	return found, nil
+}

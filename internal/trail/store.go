@@ -1,0 +1,299 @@
+package trail
+
+import (
+	"bytes"
+	"cmp"
+	"container/heap"
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/sdk/trace"
+	oteltrace "go.opentelemetry.io/otel/trace"
+)
+
+// Defaults of a [Store].
+const (
+	DefaultMaxOrders = 12_000
+	DefaultMaxBytes  = 128 << 20
+)
+
+// StoreOptions are a [Store]'s bounds. The zero value means the defaults.
+type StoreOptions struct {
+	MaxOrders int // how many orders are kept
+	MaxBytes  int // how much memory they may take, roughly; at least 1 MiB
+}
+
+// Store keeps the spans of the newest orders in memory: it is a span processor, for
+// the tracer providers of any number of services in the process, and a [Source].
+//
+// When there are too many orders, or they take too much memory, the oldest leave
+// first, by the time in their ids. Spans come in any order, and late ones find their
+// order; one that comes after its order has left is not kept. A batch's span stays
+// until the last of its orders has left.
+//
+// Of spans that belong to no order (yet) it keeps a few, for they may be part of a
+// trace that turns out to be an order's. It keeps sampled spans only, as an exporter
+// would.
+type Store struct {
+	maxOrders, maxBytes int
+
+	mu     sync.Mutex
+	size   int // bytes
+	packer packer
+	traces map[oteltrace.TraceID]*tracked
+	orders map[uuid.UUID]*kept
+	oldest ages                                   // of orders
+	spans  map[oteltrace.SpanID]oteltrace.TraceID // where each is
+	strays []oteltrace.TraceID                    // traces that had no order when they began, oldest first
+}
+
+// tracked is one trace.
+type tracked struct {
+	spans [][]byte // packed
+	size  int
+	refs  int // orders that it belongs to
+}
+
+// kept is one order.
+type kept struct {
+	id     uuid.UUID
+	traces []oteltrace.TraceID
+}
+
+// What the bookkeeping of each takes in memory, beside the packed spans.
+const (
+	spanOverhead  = 120
+	traceOverhead = 190
+	orderOverhead = 190
+	refOverhead   = 24 // an order's reference to a trace
+)
+
+// maxStrays is how many traces without an order are kept.
+const maxStrays = 256
+
+// NewStore makes a Store.
+func NewStore(o StoreOptions) *Store {
+	return &Store{
+		maxOrders: cmp.Or(o.MaxOrders, DefaultMaxOrders),
+		maxBytes:  max(cmp.Or(o.MaxBytes, DefaultMaxBytes), 1<<20),
+		packer:    newPacker(),
+		traces:    map[oteltrace.TraceID]*tracked{},
+		orders:    map[uuid.UUID]*kept{},
+		spans:     map[oteltrace.SpanID]oteltrace.TraceID{},
+	}
+}
+
+// OnStart does nothing: a span is kept when it is over.
+func (s *Store) OnStart(context.Context, trace.ReadWriteSpan) {}
+
+// OnEnd keeps a span.
+func (s *Store) OnEnd(ended trace.ReadOnlySpan) {
+	if !ended.SpanContext().IsSampled() {
+		return
+	}
+	s.add(ended.SpanContext().TraceID(), ended.SpanContext().SpanID(), spanOf(ended))
+}
+
+// Shutdown does nothing: what is kept can still be read.
+func (s *Store) Shutdown(context.Context) error { return nil }
+
+// ForceFlush does nothing: a span is kept at once.
+func (s *Store) ForceFlush(context.Context) error { return nil }
+
+func (s *Store) add(traceID oteltrace.TraceID, spanID oteltrace.SpanID, span Span) {
+	ids := span.orders()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	packed := s.packer.pack(span)
+	if len(packed) > s.maxBytes/8 {
+		return
+	}
+	t := s.traces[traceID]
+	if t == nil {
+		t = &tracked{size: traceOverhead}
+		s.traces[traceID] = t
+		s.size += traceOverhead
+		if len(ids) == 0 {
+			s.stray(traceID)
+		}
+	}
+	t.spans = append(t.spans, packed)
+	t.size += len(packed) + spanOverhead
+	s.size += len(packed) + spanOverhead
+	s.spans[spanID] = traceID
+	for _, text := range ids {
+		if id, err := uuid.Parse(text); err == nil {
+			s.refer(id, traceID, t)
+		}
+	}
+	if t.refs == 0 && len(ids) > 0 {
+		s.stray(traceID) // not one of them is an order's id
+	}
+	for len(s.orders) > s.maxOrders || s.size > s.maxBytes && len(s.orders) > 0 {
+		s.forget()
+	}
+}
+
+// refer notes that a trace belongs to an order.
+func (s *Store) refer(id uuid.UUID, traceID oteltrace.TraceID, t *tracked) {
+	o := s.orders[id]
+	if o == nil {
+		o = &kept{id: id}
+		s.orders[id] = o
+		heap.Push(&s.oldest, o)
+		s.size += orderOverhead
+	}
+	if !slices.Contains(o.traces, traceID) {
+		o.traces = append(o.traces, traceID)
+		t.refs++
+		s.size += refOverhead
+	}
+}
+
+// forget lets the oldest order go, with the traces that are no other order's.
+func (s *Store) forget() {
+	o := heap.Pop(&s.oldest).(*kept)
+	delete(s.orders, o.id)
+	s.size -= orderOverhead + refOverhead*len(o.traces)
+	for _, id := range o.traces {
+		if t := s.traces[id]; t != nil {
+			if t.refs--; t.refs == 0 {
+				s.drop(id, t)
+			}
+		}
+	}
+}
+
+// stray keeps a trace that has no order for a while.
+func (s *Store) stray(id oteltrace.TraceID) {
+	s.strays = append(s.strays, id)
+	if len(s.strays) <= maxStrays {
+		return
+	}
+	if t := s.traces[s.strays[0]]; t != nil && t.refs == 0 {
+		s.drop(s.strays[0], t)
+	}
+	s.strays = s.strays[1:]
+}
+
+func (s *Store) drop(id oteltrace.TraceID, t *tracked) {
+	for _, packed := range t.spans {
+		delete(s.spans, packedID(packed))
+	}
+	s.size -= t.size
+	delete(s.traces, id)
+}
+
+// Size returns how many orders are kept, and how many bytes they take, roughly.
+func (s *Store) Size() (orders, bytes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.orders), s.size
+}
+
+// Order implements [Source].
+func (s *Store) Order(_ context.Context, id string) (Spans, error) {
+	key, err := uuid.Parse(id)
+	if err != nil {
+		return Spans{}, ErrNotFound
+	}
+	return s.collect(func() []oteltrace.TraceID {
+		if o := s.orders[key]; o != nil {
+			return o.traces
+		}
+		return nil
+	})
+}
+
+// Trace implements [Source].
+func (s *Store) Trace(_ context.Context, id string) (Spans, error) {
+	key, err := oteltrace.TraceIDFromHex(id)
+	if err != nil {
+		return Spans{}, ErrNotFound
+	}
+	return s.collect(func() []oteltrace.TraceID { return []oteltrace.TraceID{key} })
+}
+
+// TraceOf implements [Source].
+func (s *Store) TraceOf(_ context.Context, spanID string) (string, error) {
+	key, err := oteltrace.SpanIDFromHex(spanID)
+	if err != nil {
+		return "", ErrNotFound
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id, ok := s.spans[key]
+	if !ok {
+		return "", ErrNotFound
+	}
+	return id.String(), nil
+}
+
+// Recent implements [Source].
+func (s *Store) Recent(_ context.Context, traces int) (Spans, error) {
+	found, err := s.collect(func() (ids []oteltrace.TraceID) {
+		newest := slices.Clone(s.oldest)
+		slices.SortFunc(newest, func(a, b *kept) int { return bytes.Compare(b.id[:], a.id[:]) })
+		seen := map[oteltrace.TraceID]bool{}
+		for _, o := range newest {
+			for _, id := range o.traces {
+				if len(ids) == traces {
+					return ids
+				}
+				if !seen[id] {
+					seen[id] = true
+					ids = append(ids, id)
+				}
+			}
+		}
+		return ids
+	})
+	if err == ErrNotFound {
+		err = nil
+	}
+	return found, err
+}
+
+// collect unpacks the spans of traces, which choose chooses under the lock.
+func (s *Store) collect(choose func() []oteltrace.TraceID) (Spans, error) {
+	type part struct {
+		id    oteltrace.TraceID
+		spans [][]byte // what is packed never changes
+	}
+	var parts []part
+	s.mu.Lock()
+	for _, id := range choose() {
+		if t := s.traces[id]; t != nil {
+			parts = append(parts, part{id, slices.Clone(t.spans)})
+		}
+	}
+	words := s.packer.words()
+	s.mu.Unlock()
+	var found Spans
+	for _, p := range parts {
+		for _, packed := range p.spans {
+			found.Spans = append(found.Spans, unpack(packed, p.id, words))
+		}
+	}
+	if len(found.Spans) == 0 {
+		return found, ErrNotFound
+	}
+	return found, nil
+}
+
+// ages is a heap of orders, the oldest on top: their ids begin with their time.
+type ages []*kept
+
+func (a ages) Len() int           { return len(a) }
+func (a ages) Less(i, j int) bool { return bytes.Compare(a[i].id[:], a[j].id[:]) < 0 }
+func (a ages) Swap(i, j int)      { a[i], a[j] = a[j], a[i] }
+func (a *ages) Push(o any)        { *a = append(*a, o.(*kept)) }
+func (a *ages) Pop() any {
+	last := len(*a) - 1
+	o := (*a)[last]
+	(*a)[last] = nil
+	*a = (*a)[:last]
+	return o
+}
