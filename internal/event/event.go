@@ -45,6 +45,7 @@ type Event struct {
 	Header   nats.Header
 	Data     []byte // JSON
 	Delivery uint64 // 1 on the first delivery; 0 when it was read, not delivered
+	Retry    bool   // the same delivery was handled before, and NATS failed its handler
 	Redriven bool   // an operator has sent it again, after its consumer had given it up
 }
 

@@ -18,6 +18,8 @@ import (
 // Handler deals with one event, which may have been dealt with before: each of
 // its effects must be harmless the second time. An error has the event delivered
 // again; one marked Permanent, or the last of too many, makes it a dead letter.
+// For [ErrUnavailable] the handler is not to blame: it is called again until NATS
+// is back.
 type Handler func(ctx context.Context, e event.Event) error
 
 // ConsumeOption changes what Consume does.
@@ -48,6 +50,8 @@ const (
 	// before the server delivers it again elsewhere.
 	batch          = workers
 	handlerTimeout = 4 * time.Second // 2 × that < defaultAckWait
+
+	effectTimeout = 2 * time.Second // after that
 
 	// How long the server holds a request for events open, and so how long a
 	// replica that is told to stop still waits for it.
@@ -86,9 +90,6 @@ func (c *Client) Consume(ctx context.Context, durable string, h Handler, opts ..
 	if err != nil {
 		return err
 	}
-	// The handlers outlive ctx: it says when to stop taking events, not when to
-	// drop those in hand.
-	handling := context.WithoutCancel(ctx)
 	var busy sync.WaitGroup
 	defer busy.Wait()
 	slots := make(chan struct{}, workers)
@@ -97,7 +98,7 @@ func (c *Client) Consume(ctx context.Context, durable string, h Handler, opts ..
 			slots <- struct{}{}
 			busy.Go(func() {
 				defer func() { <-slots }()
-				c.deliver(handling, m, what)
+				c.deliver(ctx, m, what)
 			})
 		})
 		switch {
@@ -126,6 +127,14 @@ func fetch(consumer jetstream.Consumer, take func(jetstream.Msg)) error {
 	return messages.Error()
 }
 
+// AfterEffect returns a context for what has to follow an effect outside: to say
+// that it was had, or to undo it. It does not end with ctx, the handler's, but has a
+// little time of its own: an effect that comes late, when the event was given up
+// and the order cancelled, is known to nobody else.
+func AfterEffect(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), effectTimeout)
+}
+
 // lookup finds the durable, which someone with the permission to do so makes.
 func (c *Client) lookup(ctx context.Context, what consumption) (jetstream.Consumer, error) {
 	for warned := false; ; {
@@ -148,7 +157,8 @@ func (c *Client) lookup(ctx context.Context, what consumption) (jetstream.Consum
 	}
 }
 
-// deliver handles one delivery, or what a test makes of it.
+// deliver handles one delivery, or what a test makes of it. The handlers outlive
+// ctx: it says when to take no more events, not when to drop those in hand.
 func (c *Client) deliver(ctx context.Context, m jetstream.Msg, what consumption) {
 	if c.onDeliver == nil {
 		c.handle(ctx, m, what)
@@ -160,31 +170,47 @@ func (c *Client) deliver(ctx context.Context, m jetstream.Msg, what consumption)
 }
 
 // handle deals with one delivery, from its span to its settlement.
-func (c *Client) handle(ctx context.Context, m jetstream.Msg, what consumption) {
-	ctx, cancel := context.WithTimeout(ctx, handlerTimeout)
-	defer cancel()
+func (c *Client) handle(stopping context.Context, m jetstream.Msg, what consumption) {
 	// The error is on the span and in the log; nobody is left to return it to.
-	_ = c.tracing.Process(ctx, m, func(ctx context.Context, m jetstream.Msg) error {
-		e, err := c.delivered(ctx, m)
-		switch {
-		case err != nil:
-		case e.Delivery > maxDeliveries:
-			err = errUnfinished
-		default:
-			err = what.handle(ctx, e)
+	_ = c.tracing.Process(context.WithoutCancel(stopping), m, func(ctx context.Context, m jetstream.Msg) error {
+		if len(m.Headers()[spanHeader]) > 0 {
+			trace.SpanFromContext(ctx).AddLink(c.failure(m))
+		}
+		e, err := c.try(ctx, m, what, false)
+		// While NATS can't be asked or can't store, deliveries would be used up on
+		// nothing, and events that are as they should be become dead letters.
+		for tries := 1; errors.Is(err, ErrUnavailable); tries++ {
+			c.log.WarnContext(ctx, "cannot handle an event yet", "subject", m.Subject(), "tries", tries, "error", err)
+			if pause(stopping, backoff[min(tries, len(backoff))-1]) != nil {
+				break
+			}
+			_ = m.InProgress() // or it is delivered elsewhere too: that is harmless
+			e, err = c.try(ctx, m, what, true)
 		}
 		c.settle(ctx, m, e, err, what)
 		return err
 	}, tracing.LinkAttributes(OrderID))
 }
 
+// try has the event of a delivery handled.
+func (c *Client) try(ctx context.Context, m jetstream.Msg, what consumption, again bool) (event.Event, error) {
+	ctx, cancel := context.WithTimeout(ctx, handlerTimeout)
+	defer cancel()
+	e, err := c.delivered(ctx, m)
+	if err != nil {
+		return e, err
+	}
+	if e.Delivery > maxDeliveries {
+		return e, errUnfinished
+	}
+	e.Retry = again
+	return e, what.handle(ctx, e)
+}
+
 // delivered makes an Event of a delivery; of one that an operator has sent again
 // it makes the event as it is stored, so that nothing in the copy needs to be
 // believed.
 func (c *Client) delivered(ctx context.Context, m jetstream.Msg) (event.Event, error) {
-	if len(m.Headers()[spanHeader]) > 0 {
-		trace.SpanFromContext(ctx).AddLink(c.failure(m))
-	}
 	_, subject, redriven := event.CutRedrive(m.Subject())
 	if !redriven {
 		return EventOf(m)
@@ -221,7 +247,7 @@ func (c *Client) settle(ctx context.Context, m jetstream.Msg, e event.Event, out
 		// Nobody here published it: there is nothing to do again.
 		log.ErrorContext(ctx, "refused a message", "error", outcome)
 		err = m.TermWithReason(reason(outcome))
-	case isPermanent(outcome) || e.Delivery >= maxDeliveries:
+	case isPermanent(outcome) || e.Delivery >= maxDeliveries && !errors.Is(outcome, ErrUnavailable):
 		if err = c.giveUp(ctx, m, e, outcome, what); err == nil {
 			log.ErrorContext(ctx, "made an event a dead letter", "error", outcome)
 			err = m.TermWithReason(reason(outcome))
@@ -231,6 +257,9 @@ func (c *Client) settle(ctx context.Context, m jetstream.Msg, e event.Event, out
 		err = m.NakWithDelay(backoff[len(backoff)-1])
 	default:
 		delay := backoff[min(max(int(e.Delivery), 1), len(backoff))-1]
+		if errors.Is(outcome, ErrUnavailable) { // and this replica is about to stop
+			delay = backoff[len(backoff)-1]
+		}
 		log.WarnContext(ctx, "will retry an event", "in", delay, "error", outcome)
 		err = m.NakWithDelay(delay)
 	}

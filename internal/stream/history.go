@@ -34,8 +34,8 @@ const (
 // does. With upTo 0 it takes what the first replica knows, which may be nothing.
 //
 // Messages that no service published as they stand are left out, with a warning
-// in the log. Order fails only when ctx ends or the connection was closed for
-// good.
+// in the log. Order fails only when ctx ends, with [ErrUnavailable] if it had the
+// time to ask, or when the connection was closed for good.
 func (c *Client) Order(ctx context.Context, id string, upTo uint64, types ...event.Type) ([]event.Event, error) {
 	if len(types) == 0 {
 		types = event.OfOrder
@@ -49,12 +49,13 @@ func (c *Client) Order(ctx context.Context, id string, upTo uint64, types ...eve
 }
 
 // History returns what a handler of e must know of e's order: e itself and its
-// events of the types given, with all that came before e and, when e is delivered
-// once more, all that its earlier deliveries have left behind.
+// events of the types given, with all that came before e and, when e is handled
+// once more, all that its earlier handlers have left behind.
 //
-// It fails only when ctx ends or the connection was closed for good.
+// It fails only when ctx ends, with [ErrUnavailable] if it had the time to ask, or
+// when the connection was closed for good.
 func (c *Client) History(ctx context.Context, e event.Event, types ...event.Type) ([]event.Event, error) {
-	if e.Delivery > 1 || e.Redriven {
+	if e.Delivery > 1 || e.Retry || e.Redriven {
 		return c.Latest(ctx, e, types...)
 	}
 	return c.history(ctx, e, e.Sequence, types)
@@ -82,6 +83,9 @@ func (c *Client) history(ctx context.Context, e event.Event, upTo uint64, types 
 
 // lastSequence asks the stream's leader how far the stream is.
 func (c *Client) lastSequence(ctx context.Context) (uint64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("ask for the last sequence of %s: %w", OrdersStream, err)
+	}
 	for {
 		attempt, cancel := context.WithTimeout(ctx, readTimeout)
 		s, err := c.js.Stream(attempt, OrdersStream)
@@ -90,13 +94,16 @@ func (c *Client) lastSequence(ctx context.Context) (uint64, error) {
 			return s.CachedInfo().State.LastSeq, nil
 		}
 		if errors.Is(err, nats.ErrConnectionClosed) || pause(ctx, staleMax) != nil {
-			return 0, fmt.Errorf("ask for the last sequence of %s: %w", OrdersStream, err)
+			return 0, fmt.Errorf("ask for the last sequence of %s: %w", OrdersStream, unavailable(err))
 		}
 	}
 }
 
 // last returns the last event on each subject that matches a filter; see Order.
 func (c *Client) last(ctx context.Context, upTo uint64, filters ...string) ([]event.Event, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("read the events on %s: %w", strings.Join(filters, ", "), err)
+	}
 	for wait := staleWait; ; wait = min(2*wait, staleMax) {
 		events, applied, err := c.readLast(ctx, filters)
 		if err == nil && applied >= upTo {
@@ -106,7 +113,7 @@ func (c *Client) last(ctx context.Context, upTo uint64, filters ...string) ([]ev
 			err = fmt.Errorf("the replica has applied %d of %d messages", applied, upTo)
 		}
 		if errors.Is(err, nats.ErrConnectionClosed) || pause(ctx, wait) != nil {
-			return nil, fmt.Errorf("read the events on %s: %w", strings.Join(filters, ", "), err)
+			return nil, fmt.Errorf("read the events on %s: %w", strings.Join(filters, ", "), unavailable(err))
 		}
 	}
 }

@@ -87,7 +87,8 @@ type Stored struct {
 //
 // It returns a [Conflict] if another event holds the place, and an error that is
 // Permanent if the server will never take it. With any other error the outcome
-// was still unknown when ctx ended: publish again later.
+// was still unknown when ctx ended, and it is [ErrUnavailable] if there was time
+// to ask: publish again later.
 func (c *Client) PublishOnce(ctx context.Context, d event.Draft, g Guard) (Stored, error) {
 	now := time.Now()
 	m, err := d.Message(now)
@@ -174,6 +175,9 @@ func (g Guard) options() []jetstream.PublishOpt {
 // outcome, see lostGuard.
 func (c *Client) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
 	opts = append(opts, jetstream.WithRetryAttempts(0)) // this loop retries
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	for {
 		attempt, cancel := context.WithTimeout(ctx, publishTimeout)
 		ack, err := c.js.PublishMsg(attempt, m, opts...)
@@ -198,7 +202,7 @@ func (c *Client) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.Pub
 			return nil, err
 		}
 		if ctx.Err() != nil || pause(ctx, wait) != nil {
-			return nil, fmt.Errorf("outcome unknown: %w", err)
+			return nil, fmt.Errorf("outcome unknown: %w", unavailable(err))
 		}
 	}
 }

@@ -92,6 +92,19 @@ func (c *Client) Ready(ctx context.Context) error {
 	return nil
 }
 
+// ErrUnavailable is wrapped by the errors of reads and publishes that NATS did not
+// answer, or could not carry out, in the time there was: it is away, without a
+// leader, or full.
+var ErrUnavailable = errors.New("NATS is unavailable")
+
+// unavailable marks err, unless the connection was closed, which nothing heals.
+func unavailable(err error) error {
+	if errors.Is(err, nats.ErrConnectionClosed) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
 // permanentError marks a failure that no redelivery can heal.
 type permanentError struct{ error }
 

@@ -135,7 +135,7 @@ func TestDeadlineOfNothing(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
 	first, last := event.NewOrderID(), event.NewOrderID()
-	for id, try := range map[string]int{first: 1, last: 3} {
+	for id, try := range map[string]int{first: 1, last: 5} {
 		if err := client.Schedule(ctx, event.Deadline{OrderKey: event.OrderKey{OrderID: id}, Due: time.Now(), Try: try}); err != nil {
 			t.Fatal(err)
 		}

@@ -14,6 +14,7 @@ import (
 	"ordertrail/internal/system/systemtest"
 	"ordertrail/services/fulfillment"
 	"ordertrail/services/orders"
+	"ordertrail/services/payments"
 )
 
 // lateCarrier books once, for a replica that then can't say so for long; to
@@ -90,5 +91,121 @@ func TestGivenUpWhileBooked(t *testing.T) {
 	}
 	if order.State == orders.StateCancelled && order.Reason != event.ReasonUndeliverable {
 		t.Errorf("cancelled because of %s", order.Reason)
+	}
+}
+
+// late lets one call through, and not before its caller has stopped waiting and the
+// world has moved on. All others fail.
+type late struct {
+	calls   atomic.Int64
+	proceed chan struct{}
+}
+
+func (o *late) wait(ctx context.Context) error {
+	if o.calls.Add(1) > 1 {
+		return errors.New("away")
+	}
+	<-ctx.Done()
+	<-o.proceed
+	return nil
+}
+
+type lateGateway struct {
+	*systemtest.World
+	late
+}
+
+func (g *lateGateway) Charge(ctx context.Context, c payments.Charge) (string, error) {
+	if err := g.wait(ctx); err != nil {
+		return "", err
+	}
+	return g.World.Charge(ctx, c)
+}
+
+type lateBooking struct {
+	*systemtest.World
+	late
+}
+
+func (b *lateBooking) Book(ctx context.Context, key, address string) (string, error) {
+	if err := b.wait(ctx); err != nil {
+		return "", err
+	}
+	return b.World.Book(ctx, key, address)
+}
+
+// An effect that comes when its handler has no time left, its event was given up
+// and its order cancelled is undone by that handler: nobody else will.
+func TestEffectAfterGivenUp(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		effect string
+		wire   func(*system.Config, *systemtest.World) *late
+		left   func(w *systemtest.World, order string) bool
+	}{{
+		effect: "charge",
+		wire: func(cfg *system.Config, w *systemtest.World) *late {
+			gateway := &lateGateway{w, late{proceed: make(chan struct{})}}
+			cfg.Wire[payments.Name] = func(rt *runtime.Runtime) (runtime.Part, error) { return payments.New(rt, gateway), nil }
+			return &gateway.late
+		},
+		left: func(w *systemtest.World, order string) bool { return w.Captured(order) != 0 },
+	}, {
+		effect: "book",
+		wire: func(cfg *system.Config, w *systemtest.World) *late {
+			carrier := &lateBooking{w, late{proceed: make(chan struct{})}}
+			cfg.Wire[fulfillment.Name] = func(rt *runtime.Runtime) (runtime.Part, error) { return fulfillment.New(rt, carrier), nil }
+			return &carrier.late
+		},
+		left: (*systemtest.World).Parcel,
+	}} {
+		t.Run(c.effect, func(t *testing.T) {
+			t.Parallel()
+			world, happened := systemtest.NewWorld(), make(chan struct{})
+			world.Did = func(effect, _ string) {
+				if effect == c.effect {
+					close(happened) // once
+				}
+			}
+			var one *late
+			sys := systemtest.Start(t, systemtest.Deadline(2*time.Second), func(cfg *system.Config) {
+				cfg.Topology.AckWait = time.Second
+				world.Use(cfg)
+				one = c.wire(cfg, world)
+			})
+			ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
+			defer cancel()
+			order, err := sys.Shop.Place(ctx, scenario(t, "happy"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			client, err := sys.Client()
+			if err != nil {
+				t.Fatal(err)
+			}
+			systemtest.Until(t, "the event is given up", func() bool {
+				letters, err := client.DeadLetters(ctx)
+				return err == nil && len(letters) == 1
+			})
+			systemtest.Until(t, "both sides are closed", func() bool {
+				order, err = sys.Shop.Get(ctx, order.ID)
+				closed := 0
+				for _, e := range order.Events {
+					switch e.Type {
+					case event.PaymentDeclined, event.PaymentRefunded, event.InventoryReleased:
+						closed++
+					}
+				}
+				return err == nil && closed == 2
+			})
+			close(one.proceed)
+			select {
+			case <-happened:
+			case <-ctx.Done():
+				t.Fatal("the effect never came")
+			}
+			systemtest.Until(t, "the effect is undone", func() bool { return !c.left(world, order.ID) })
+			systemtest.Settle(t, sys.JetStream(), 1)
+		})
 	}
 }

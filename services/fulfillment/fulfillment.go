@@ -125,6 +125,8 @@ func (f *fulfillment) conclude(ctx context.Context, order event.Created, v verdi
 	if err != nil {
 		return err
 	}
+	ctx, cancel := stream.AfterEffect(ctx)
+	defer cancel()
 	span.SetAttributes(attribute.String("fulfillment.status", status(how.event)))
 	_, err = f.Stream.PublishOnce(ctx, event.Draft{Type: how.event, Payload: event.Conclusion{
 		OrderKey: order.OrderKey, Reason: how.reason, ParcelID: how.parcel,

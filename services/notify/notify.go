@@ -76,6 +76,8 @@ func (n *notify) handle(ctx context.Context, e event.Event) error {
 	if err := n.Call(ctx, "send mail", func(ctx context.Context) error { return n.mailer.Send(ctx, mail) }); err != nil {
 		return err
 	}
+	ctx, cancel := stream.AfterEffect(ctx)
+	defer cancel()
 	_, err = n.Stream.PublishOnce(ctx, event.Draft{
 		Type:    fact,
 		Payload: event.MailSent{OrderKey: event.OrderKey{OrderID: e.Key}, MessageID: mail.ID, Channel: n.mailer.Channel()},

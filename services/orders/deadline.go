@@ -12,12 +12,10 @@ import (
 // Consumes lists what orders acts on, from stream DEADLINES.
 var Consumes = []string{event.DeadlineDue.Every()}
 
-// A deadline that finds no order is set again, for the order may still be on its
-// way into the stream, or to the replica that was asked.
-const (
-	unknownTries = 3
-	unknownWait  = 5 * time.Second
-)
+// unknownWaits are after how long a deadline that finds no order is set again. The
+// order may be on its way to the replica that was asked, or, from a replica of this
+// service that has lost its connection, into the stream; that can take a while.
+var unknownWaits = []time.Duration{5 * time.Second, 30 * time.Second, 3 * time.Minute, 20 * time.Minute}
 
 // overdue asks for the end of an order that is not concluded by its deadline.
 // From there on it is cancelled like any other.
@@ -33,11 +31,12 @@ func (o *orders) overdue(ctx context.Context, e event.Event) error {
 	now := fold(events)
 	created, ok := event.Find(events, event.OrderCreated)
 	switch {
-	case (!ok || now.ID == "") && deadline.Try < unknownTries:
-		deadline.Try++
-		deadline.Due = time.Now().Add(unknownWait)
-		return o.Stream.Schedule(ctx, deadline)
 	case !ok || now.ID == "":
+		if tried := max(deadline.Try, 1); tried <= len(unknownWaits) {
+			deadline.Due = time.Now().Add(unknownWaits[tried-1])
+			deadline.Try = tried + 1
+			return o.Stream.Schedule(ctx, deadline)
+		}
 		o.Log.InfoContext(ctx, "a deadline without an order", "order.id", e.Key)
 		return nil // its customer was told that it was not taken
 	case now.State != StateCreated:

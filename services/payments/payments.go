@@ -67,6 +67,8 @@ func (p *payments) pay(ctx context.Context, e event.Event) error {
 	chargeID, err := p.charge(ctx, Charge{
 		Key: order.OrderID, Token: order.Payment.Token, Amount: order.Total, Attempt: e.Delivery,
 	})
+	ctx, cancel := stream.AfterEffect(ctx)
+	defer cancel()
 	switch {
 	case err == nil:
 		outcome.Payload = event.Charge{OrderKey: order.OrderKey, ChargeID: chargeID, Amount: order.Total}
