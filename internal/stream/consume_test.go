@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ordertrail/internal/event"
@@ -226,5 +228,51 @@ func TestRestockNeedsAFirstStock(t *testing.T) {
 		if err := b.Restock(b.ctx, "COMPASS", 5); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A stored message that looks to the client library like one of the server's own
+// does not stop a fold: it is passed over.
+func TestFollowPassesOverControlMessages(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	var want []uint64
+	good := func() {
+		id := event.NewOrderID()
+		want = append(want, b.MustPublish(t, created(id), stream.First(event.OrderCreated, id)).Sequence)
+	}
+	bad := func(status string) {
+		if _, err := b.JetStream().PublishMsg(b.ctx, &nats.Msg{
+			Subject: event.OrderCreated.Subject(event.NewOrderID()), Header: nats.Header{"Status": {status}},
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good()
+	bad("409")
+	bad("100")
+	good()
+	bad("404")
+	ctx, cancel := context.WithCancel(b.ctx)
+	defer cancel()
+	var got []uint64
+	if err := b.Follow(ctx, []string{"orders.*.*", "payments.*.*"}, 1, func(m jetstream.Msg) error {
+		e, err := stream.EventOf(m)
+		if err != nil {
+			return err
+		}
+		got = append(got, e.Sequence)
+		switch len(got) {
+		case 2:
+			good() // while it stands before the last one
+		case 3:
+			cancel()
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("applied %v, want %v", got, want)
 	}
 }

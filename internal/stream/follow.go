@@ -2,7 +2,9 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -10,6 +12,10 @@ import (
 
 // idleHeartbeat is how soon a follower notices that its server has gone.
 const idleHeartbeat = 2 * time.Second
+
+// stallWait is after how long without a message a follower looks whether one that
+// its library does not pass on holds it up.
+const stallWait = 2 * time.Second
 
 // Follow reads the messages on the filters' subjects in stream order, from
 // sequence from on (1: from the beginning), and calls apply for each, one after
@@ -19,9 +25,34 @@ const idleHeartbeat = 2 * time.Second
 // Follow returns nil when ctx ends, and apply's error if it returns one. It
 // outlives servers that are away.
 //
-// Messages come as they were stored; [EventOf] tells the foreign ones.
+// Messages come as they were stored; [EventOf] tells the foreign ones. One without
+// a payload and with a header named Status, which the client library takes for the
+// server's own word, is passed over.
 func (c *Client) Follow(ctx context.Context, filters []string, from uint64, apply func(jetstream.Msg) error) error {
-	consumer, err := c.ordered(ctx, filters, from)
+	f := follower{Client: c, filters: filters, next: max(from, 1), apply: apply}
+	for {
+		err := f.follow(ctx)
+		if !errors.Is(err, errHeldUp) {
+			return err
+		}
+		c.log.Error("passed over a stored message that looks like the server's own", "stream", OrdersStream, "sequence", f.next)
+		f.next++
+	}
+}
+
+// follower is one call of Follow.
+type follower struct {
+	*Client
+	filters []string
+	next    uint64 // all before it were applied
+	apply   func(jetstream.Msg) error
+}
+
+// errHeldUp ends follow at a message that is to be passed over.
+var errHeldUp = errors.New("held up")
+
+func (f *follower) follow(ctx context.Context) error {
+	consumer, err := f.ordered(ctx, f.filters, f.next)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -54,6 +85,8 @@ func (c *Client) Follow(ctx context.Context, filters []string, from uint64, appl
 			}
 		}
 	}()
+	stalled := time.NewTicker(stallWait)
+	defer stalled.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -64,11 +97,45 @@ func (c *Client) Follow(ctx context.Context, filters []string, from uint64, appl
 			}
 			return fmt.Errorf("follow %s: %w", OrdersStream, err)
 		case m := <-messages:
-			if err := apply(m); err != nil {
+			if err := f.apply(m); err != nil {
 				return err
+			}
+			if meta, err := m.Metadata(); err == nil {
+				f.next = meta.Sequence.Stream + 1
+			}
+			stalled.Reset(stallWait)
+		case <-stalled.C:
+			if at := f.heldUpAt(ctx); at > 0 {
+				f.next = at
+				return errHeldUp
 			}
 		}
 	}
+}
+
+// heldUpAt returns the sequence of the next message if the library will not pass it
+// on, else 0, also if that cannot be found out now.
+func (f *follower) heldUpAt(ctx context.Context) (sequence uint64) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	looksLikeServers := false
+	for _, filter := range f.filters {
+		m, err := f.get(ctx, map[string]any{"seq": f.next, "next_by_subj": filter})
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return 0
+		}
+		at, err := strconv.ParseUint(lastValue(m.Header, jetstream.SequenceHeader), 10, 64)
+		if err == nil && (sequence == 0 || at < sequence) {
+			sequence, looksLikeServers = at, len(m.Data) == 0 && m.Header.Get("Status") != ""
+		}
+	}
+	if !looksLikeServers {
+		return 0
+	}
+	return sequence
 }
 
 // ordered makes an ordered consumer, waiting for the stream if need be.

@@ -188,20 +188,31 @@ func (c *Client) endOfAnswer(h nats.Header, events []event.Event) ([]event.Event
 // At returns the event stored under a sequence. It returns
 // [jetstream.ErrMsgNotFound] if there is none (yet, on the replica that answers).
 func (c *Client) At(ctx context.Context, sequence uint64) (event.Event, error) {
-	m, err := c.nc.RequestMsgWithContext(ctx, &nats.Msg{
-		Subject: "$JS.API.DIRECT.GET." + OrdersStream,
-		Data:    []byte(`{"seq":` + strconv.FormatUint(sequence, 10) + `}`),
-	})
+	m, err := c.get(ctx, map[string]any{"seq": sequence})
 	if err != nil {
 		return event.Event{}, fmt.Errorf("read message %d: %w", sequence, err)
 	}
+	return storedEvent(m.Header, m.Data)
+}
+
+// get is one direct get of a single message. The client library's own takes a
+// message without a payload that has a header named Status for the server's word.
+func (c *Client) get(ctx context.Context, request map[string]any) (*nats.Msg, error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	m, err := c.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: "$JS.API.DIRECT.GET." + OrdersStream, Data: body})
+	if err != nil {
+		return nil, err
+	}
 	switch status := m.Header.Get("Status"); {
 	case len(m.Header[jetstream.SubjectHeader]) > 0:
-		return storedEvent(m.Header, m.Data)
+		return m, nil
 	case status == "404":
-		return event.Event{}, jetstream.ErrMsgNotFound
+		return nil, jetstream.ErrMsgNotFound
 	default:
-		return event.Event{}, fmt.Errorf("read message %d: %s %s", sequence, status, m.Header.Get("Description"))
+		return nil, fmt.Errorf("%s %s", status, m.Header.Get("Description"))
 	}
 }
 
