@@ -20,7 +20,7 @@ var mutants = []struct {
 }{
 	{
 		name: "ack before the effect", file: "internal/stream/consume.go", test: "TestChaos",
-		old: "err = what.handle(ctx, e)", new: "_ = m.Ack(); err = what.handle(ctx, e)",
+		old: "return e, what.handle(ctx, e)", new: "_ = m.Ack(); return e, what.handle(ctx, e)",
 	}, {
 		name: "publish without a guard", file: "internal/stream/publish.go", test: "TestChaos",
 		old: "opts := []jetstream.PublishOpt{jetstream.WithExpectLastSequenceForSubject(g.Last, g.Filter)}",

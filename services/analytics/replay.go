@@ -41,6 +41,11 @@ func (r ReplayResult) String() string {
 	}
 }
 
+// replayTries is how often a replay loses its compare-and-set before it gives up.
+// The service stores once for each batch: only over a slow link is there never time
+// in between.
+const replayTries = 200
+
 // Replay counts all events that there are once more, from the stream's first, and
 // replaces the stored aggregate by what comes out, which also rebuilds one that
 // was deleted or damaged. The service may run meanwhile: each loses its
@@ -50,9 +55,9 @@ func (r ReplayResult) String() string {
 // A batch's span has the attribute analytics.replay, and its links to the events'
 // producers have the relationship replay_of.
 //
-// Replay fails when ctx ends or NATS cannot be asked. What is stored is then
-// as it was, or the new aggregate if only the server's answer was lost; to run
-// it again is safe.
+// Replay fails when ctx ends, NATS cannot be asked, or the running service is always
+// faster. What is stored is then as it was, or the new aggregate if only the
+// server's answer was lost; to run it again is safe.
 func Replay(ctx context.Context, rt *service.Runtime) (ReplayResult, error) {
 	a := &analytics{Runtime: rt} // an instance that has its own fold
 	kv, err := a.bucket(ctx)
@@ -68,7 +73,7 @@ func (a *analytics) replay(ctx context.Context, kv jetstream.KeyValue) (result R
 		return result, err
 	}
 	a.current = newAggregate()
-	for {
+	for tries := 1; ; tries++ {
 		if err := a.compare(ctx, kv, upTo, &result); err != nil {
 			return result, err
 		}
@@ -83,6 +88,9 @@ func (a *analytics) replay(ctx context.Context, kv jetstream.KeyValue) (result R
 		}
 		if !errors.Is(err, errOvertaken) {
 			return result, fmt.Errorf("%w (it may be stored or not: run the replay again)", err)
+		}
+		if tries == replayTries {
+			return result, fmt.Errorf("the running service has stored newer numbers each of %d times, and nothing was changed: run the replay nearer to NATS, or stop the service meanwhile", tries)
 		}
 		select {
 		case <-time.After(lagWait): // a replica may have answered that lags

@@ -276,6 +276,13 @@ func (i *interrupted) Update(ctx context.Context, key string, value []byte, revi
 	return i.KeyValue.Update(ctx, key, value, revision)
 }
 
+// faster is a bucket in which somebody else always stores first.
+type faster struct{ jetstream.KeyValue }
+
+func (faster) Update(context.Context, string, []byte, uint64) (uint64, error) {
+	return 0, jetstream.ErrKeyRevisionMismatch
+}
+
 // What is stored between a replay's last look and its write is not lost.
 func TestReplayOvertaken(t *testing.T) {
 	t.Parallel()
@@ -316,6 +323,18 @@ func TestReplayOvertaken(t *testing.T) {
 			})
 		}
 	}
+	t.Run("AlwaysAgain", func(t *testing.T) {
+		before := sys.MustStored(t)
+		ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
+		defer cancel()
+		_, err := analytics.ReplayOn(ctx, sys.operator, faster{sys.kv})
+		if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "stop the service") {
+			t.Errorf("replay = %v", err)
+		}
+		if got := sys.MustStored(t); got != before {
+			t.Errorf("a replay that never got its turn changed %s to %s", before, got)
+		}
+	})
 	t.Run("ByItsEnd", func(t *testing.T) {
 		before := sys.MustStored(t)
 		ctx, cancel := context.WithCancel(context.Background())
