@@ -69,7 +69,7 @@ func runDemo(ctx context.Context, args []string) error {
 	}
 	return demo.Run(ctx, demo.Options{
 		Store: *store, Once: *once, NATSAddr: *nats, HTTPAddr: settings.HTTPAddr, Settings: settings,
-		Out: os.Stdout, Log: slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}),
+		Out: os.Stdout, Color: colorful(os.Stdout), Log: slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}),
 	})
 }
 

@@ -19,6 +19,8 @@ const usage = `ordertrail: an order's way through six services over NATS JetStre
       --once                  stop after the scenarios; exit 0 only if each ended as it should
       --store DIR             keep the streams in DIR instead of a temporary directory
       --nats ADDR             where NATS clients can connect, default 127.0.0.1:4222 while it serves; none: nowhere
+  go run . trail ID           an order's trail, from its id or that of any of its traces or spans
+      --url URL               the shop's API, default http://127.0.0.1:8080
   go run . provision          make streams, consumers and buckets
   go run . restock SKU N      add N units to the stock
   go run . deadletters        what could not be handled: list, show ID, redrive ID… or redrive --all
@@ -51,6 +53,8 @@ func run(ctx context.Context, args []string) error {
 	switch command {
 	case "demo":
 		return runDemo(ctx, args)
+	case "trail":
+		return showTrail(ctx, args)
 	case "provision":
 		return provision(ctx, args)
 	case "restock":
@@ -67,5 +71,5 @@ func run(ctx context.Context, args []string) error {
 		fmt.Print(usage)
 		return nil
 	}
-	return fmt.Errorf("there is no command %q: demo, provision, restock, deadletters, replay, load, healthcheck and help are", command)
+	return fmt.Errorf("there is no command %q: demo, trail, provision, restock, deadletters, replay, load, healthcheck and help are", command)
 }

@@ -18,6 +18,7 @@ import (
 	"ordertrail/internal/service"
 	"ordertrail/internal/stream"
 	"ordertrail/internal/system"
+	"ordertrail/internal/trail"
 	"ordertrail/pkg/tracing/setup"
 	"ordertrail/services/orders"
 )
@@ -30,6 +31,7 @@ type Options struct {
 	NATSAddr string // where NATS clients can connect: "" for DefaultNATSAddr if that is free, NoNATS for nowhere
 	Settings service.Settings
 	Out      io.Writer
+	Color    bool // Out understands ANSI escape sequences
 	Log      slog.Handler
 }
 
@@ -82,7 +84,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer func() { silence(); err = errors.Join(err, <-told) }()
 
 	tell.printf("ordertrail: six services on an embedded NATS server. The shop's API is at %s\n", sys.URL)
-	err = play(ctx, tell, Shop{sys.URL, http.DefaultClient}, client)
+	err = play(ctx, tell, Shop{sys.URL, http.DefaultClient}, client, trail.WriteOptions{Brief: true, Color: o.Color})
 	if ctx.Err() != nil {
 		return nil // stopped by hand
 	}
@@ -101,7 +103,7 @@ func Run(ctx context.Context, o Options) (err error) {
 }
 
 // play places one order per scenario, one after the other, and sums them up.
-func play(ctx context.Context, tell *narrator, shop Shop, client *stream.Client) error {
+func play(ctx context.Context, tell *narrator, shop Shop, client *stream.Client, trails trail.WriteOptions) error {
 	var summary strings.Builder
 	failed := false
 	for _, sc := range Scenarios() {
@@ -126,6 +128,9 @@ func play(ctx context.Context, tell *narrator, shop Shop, client *stream.Client)
 				tell.printf("  dead letter %s: %s, given up after %d deliveries: %s\n", l.ID, t, l.Deliveries, l.Error)
 			}
 		}
+		if err := tellTrail(ctx, tell, shop, order.ID, trails); err != nil {
+			return err
+		}
 		fmt.Fprintf(&summary, "  %-14s %-36s %-35s %2d events, %2d traces  %s\n",
 			sc.Name, order.ID, outcome(order), len(order.Events), traces(order), verdict)
 	}
@@ -133,6 +138,28 @@ func play(ctx context.Context, tell *narrator, shop Shop, client *stream.Client)
 	if failed {
 		return ErrScenario
 	}
+	return nil
+}
+
+// tellTrail prints an order's trail when all of it has come in. Only its deadline may
+// be still to come.
+func tellTrail(ctx context.Context, tell *narrator, shop Shop, id string, o trail.WriteOptions) (err error) {
+	var t *trail.Trail
+	await(ctx, func() bool {
+		t, err = trail.Client{URL: shop.URL, HTTP: shop.Client}.Trail(ctx, id)
+		return err != nil || !slices.ContainsFunc(t.Gaps, func(g trail.Gap) bool { return g.Pending && g.Kind != trail.GapDeadline })
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	if err := trail.Write(&text, t, o); err != nil {
+		return err
+	}
+	tell.printf("\n%s", text.String())
 	return nil
 }
 

@@ -2,6 +2,7 @@ package trail
 
 import (
 	"fmt"
+	"slices"
 
 	"ordertrail/internal/event"
 )
@@ -17,8 +18,7 @@ func (s *stitcher) check() {
 	case o.State == "":
 		s.gap(Gap{Kind: GapOrderUnknown, Detail: "The stream has no such order: it was never stored."})
 	case o.Open:
-		t.Pending = true
-		s.gap(Gap{Kind: GapOpen, Detail: "The order is not over: more events will come."})
+		s.gap(Gap{Kind: GapOpen, Pending: true, Detail: "The order is not over: more events will come."})
 	}
 	if len(s.members) == 0 {
 		s.gap(Gap{Kind: GapNoSpans, Detail: "No span of the order is known: it was not sampled, its spans are forgotten, or they have not come in yet."})
@@ -42,18 +42,37 @@ func (s *stitcher) check() {
 			s.missed(GapConsumer, e, publisher, "A span that handles %s")
 		}
 	}
+	s.deadline(handled)
 	t.Complete = len(t.Gaps) == 0
+	t.Pending = slices.ContainsFunc(t.Gaps, func(g Gap) bool { return g.Pending })
 }
 
 // missed tells of a span that an event should have left.
 func (s *stitcher) missed(kind string, e OrderEvent, publisher Ref, what string) {
-	why := "is not known: it was not sampled, is forgotten, or was not exported."
+	why, pending := "is not known: it was not sampled, is forgotten, or was not exported.", false
 	switch {
 	case !e.Sampled:
 		why = "is not known: the trace was not sampled."
 	case s.order.Now.Sub(e.Time) < arriving:
-		why = "has not come in yet."
-		s.trail.Pending = true
+		why, pending = "has not come in yet.", true
 	}
-	s.gap(Gap{Kind: kind, Ref: publisher, EventType: string(e.Type), Detail: fmt.Sprintf(what+" ", event.Type(e.Type)) + why})
+	s.gap(Gap{Kind: kind, Pending: pending, Ref: publisher, EventType: string(e.Type), Detail: fmt.Sprintf(what+" ", event.Type(e.Type)) + why})
+}
+
+// deadline tells of a deadline that is still to come due. It comes for every order,
+// concluded or not.
+func (s *stitcher) deadline(handled map[Ref]bool) {
+	for _, m := range s.members {
+		if m.Name != "publish "+string(event.DeadlineAt) || handled[m.Ref] || m.Status == StatusError {
+			continue
+		}
+		g := Gap{Kind: GapDeadline, Ref: m.Ref, EventType: string(event.DeadlineDue)}
+		if left := s.order.Deadline.Sub(s.order.Now); left > -arriving {
+			g.Pending = true
+			g.Detail = fmt.Sprintf("The order's deadline comes due in %s, and is handled then.", duration(max(0, left)))
+		} else {
+			g.Detail = "A span that handles the order's deadline is not known: it was not sampled, is forgotten, or was not exported."
+		}
+		s.gap(g)
+	}
 }

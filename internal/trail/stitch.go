@@ -22,6 +22,7 @@ const (
 	destinationKey  = "messaging.destination.name"
 	groupKey        = "messaging.consumer.group.name"
 	deliveryKey     = "messaging.nats.message.delivery_count"
+	operationKey    = "messaging.operation.type"
 	settlementKey   = "messaging.nats.message.settlement"
 	compensationKey = string(event.CompensationKey)
 )
@@ -43,6 +44,7 @@ type Order struct {
 	Open     bool         // more events will come
 	Events   []OrderEvent // in stream order
 	Err      error        // why the stream could not be asked
+	Deadline time.Time    // when its deadline comes due; zero if that is not known
 	Now      time.Time    // when it was asked
 }
 

@@ -41,8 +41,7 @@ type Trail struct {
 
 	// Complete is false if Gaps is not empty.
 	Complete bool `json:"complete"`
-	// Pending is true if more spans are to be expected: asking again soon will show
-	// more.
+	// Pending is true if any of the Gaps is: asking again later will show more.
 	Pending bool `json:"pending"`
 	// Gaps says what is missing, and why.
 	Gaps []Gap `json:"gaps"`
@@ -177,6 +176,7 @@ const (
 	GapNoSpans      = "no_spans"       // no span of the order is known
 	GapPublisher    = "publisher"      // an event is stored, the span that published it is not known
 	GapConsumer     = "consumer"       // an event is stored, nobody has a span that handles it
+	GapDeadline     = "deadline"       // the order's deadline is still to come due
 	GapParent       = "parent"         // a span's parent is not known
 	GapLinkTarget   = "link_target"    // a linked span is not known
 	GapLinksDropped = "links_dropped"  // a span had more links than its SDK's limit
@@ -186,6 +186,8 @@ const (
 // Gap is something that the trail lacks.
 type Gap struct {
 	Kind string `json:"kind"`
+	// Pending tells that it is to be expected still, and not lost.
+	Pending bool `json:"pending"`
 	// Detail is a sentence for people: what is missing, and why that may be.
 	Detail string `json:"detail"`
 	// Ref is the missing span where it is known, else the span that lacks something.

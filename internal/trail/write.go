@@ -10,12 +10,13 @@ import (
 // WriteOptions are of [Write].
 type WriteOptions struct {
 	Color bool // with ANSI escape sequences
+	Brief bool // without settlements that went well, and the critical path as its waits and the work that took longest
 }
 
 // Write prints a trail for people: a tree for each trace, with offsets from the
 // order's start, durations, and ⇠ what each span links.
 func Write(out io.Writer, t *Trail, o WriteOptions) error {
-	w := &writer{trail: t, color: o.Color}
+	w := &writer{trail: t, WriteOptions: o}
 	w.title()
 	for _, l := range t.Lanes {
 		w.lane(l)
@@ -28,8 +29,8 @@ func Write(out io.Writer, t *Trail, o WriteOptions) error {
 
 type writer struct {
 	trail *Trail
-	color bool
-	text  strings.Builder
+	WriteOptions
+	text strings.Builder
 }
 
 // ANSI styles.
@@ -43,7 +44,7 @@ const (
 )
 
 func (w *writer) style(style, s string) string {
-	if !w.color || s == "" {
+	if !w.Color || s == "" {
 		return s
 	}
 	return "\x1b[" + style + "m" + s + "\x1b[0m"
@@ -79,12 +80,16 @@ func count(n int, what string) string {
 
 // lane prints one trace. A line is: offset, duration, tree, what is to be said.
 func (w *writer) lane(l Lane) {
-	w.printf("\n%s\n", w.style(faint, "trace "+l.TraceID))
-	for i, n := range l.Spans {
+	if !w.Brief {
+		w.printf("\n%s\n", w.style(faint, "trace "+l.TraceID))
+	}
+	for _, n := range l.Spans {
+		if w.Brief && settles(n) && n.Status != StatusError {
+			continue
+		}
 		name := n.Service + ": " + n.Name
 		branch := strings.Repeat("  ", n.Depth)
 		w.printf("%12s %10s  %s%s%s\n", "+"+duration(n.Offset), duration(n.Duration), branch, w.name(n, name), w.remarks(n))
-		_ = i
 		for _, e := range w.trail.Links(n.Ref) {
 			w.printf("%12s %10s  %s  %s\n", "", "", branch, w.link(e))
 		}
@@ -121,10 +126,14 @@ func (w *writer) remarks(n Node) string {
 	if n.Critical {
 		remarks = append(remarks, w.style(green, "*"))
 	}
-	if len(remarks) == 0 {
-		return ""
+	text := ""
+	if len(remarks) > 0 {
+		text = "  " + strings.Join(remarks, ", ")
 	}
-	return "  " + strings.Join(remarks, ", ")
+	if w.Brief && n.Depth == 0 {
+		text += w.style(faint, fmt.Sprintf("  trace %.8s…", n.TraceID))
+	}
+	return text
 }
 
 func (w *writer) link(e Edge) string {
@@ -149,6 +158,10 @@ func (w *writer) path() {
 	if len(p.Segments) == 0 {
 		return
 	}
+	if w.Brief {
+		w.printf("critical path (*): %s to %s, %s\n", duration(p.Duration), p.To, longest(p))
+		return
+	}
 	w.printf("\ncritical path (*): %s to %s\n", duration(p.Duration), p.To)
 	for _, s := range p.Segments {
 		what := s.Service + ": " + s.Name
@@ -163,10 +176,42 @@ func (w *writer) gaps() {
 	if w.trail.Complete {
 		return
 	}
-	w.printf("\n%s\n", w.style(yellow, "incomplete:"))
-	for _, g := range w.trail.Gaps {
-		w.printf("  %s\n", g.Detail)
+	list := func(title string, pending bool) {
+		for _, g := range w.trail.Gaps {
+			if g.Pending == pending {
+				if title != "" && !w.Brief {
+					w.printf("\n")
+				}
+				if title != "" {
+					w.printf("%s\n", w.style(yellow, title))
+				}
+				w.printf("  %s\n", g.Detail)
+				title = ""
+			}
+		}
 	}
+	list("incomplete:", false)
+	list("still to come:", true)
+}
+
+// settles tells whether a span is an acknowledgement, or the refusal of one.
+func settles(n Node) bool { return n.Attributes.Text(operationKey) == "settle" }
+
+// longest tells what took most of the critical path.
+func longest(p CriticalPath) string {
+	took := map[string]time.Duration{}
+	most := ""
+	for _, s := range p.Segments {
+		what := s.Service + ": " + s.Name
+		if s.Wait {
+			what = "waiting for " + what
+		}
+		took[what] += s.Duration
+		if most == "" || took[what] > took[most] {
+			most = what
+		}
+	}
+	return fmt.Sprintf("%d %% of it %s", took[most]*100/max(1, p.Duration), most)
 }
 
 // duration is readable at a glance: 950 µs, 4.2 ms, 1.03 s.

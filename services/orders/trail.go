@@ -85,6 +85,9 @@ func (o *orders) streamOrder(ctx context.Context, id string) trail.Order {
 	}
 	now.State, now.Reason, now.Refunded, now.Open = order.State, order.Reason, order.Refunded, !order.over()
 	for _, e := range order.Events {
+		if e.Type == event.OrderCreated {
+			now.Deadline = e.Time.Add(o.deadline)
+		}
 		now.Events = append(now.Events, trail.OrderEvent{
 			Type: e.Type, Sequence: e.Sequence, Time: e.Time, TraceID: e.TraceID, SpanID: e.SpanID, Sampled: e.sampled,
 		})
