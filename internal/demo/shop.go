@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"ordertrail/internal/scenario"
 	"ordertrail/services/orders"
 )
 
@@ -30,16 +31,8 @@ func (s Shop) Place(ctx context.Context, sc Scenario) (orders.Order, error) {
 // PlaceWithKey does so under an Idempotency-Key: asking again leads to the same
 // order.
 func (s Shop) PlaceWithKey(ctx context.Context, sc Scenario, key string) (orders.Order, error) {
-	items := make([]map[string]any, len(sc.SKUs))
-	for i, sku := range sc.SKUs {
-		items[i] = map[string]any{"sku": sku, "quantity": 1}
-	}
-	return s.call(ctx, http.MethodPost, "/orders", key, map[string]any{
-		"customer": map[string]string{"name": "Robin Example", "email": "robin@example.com"},
-		"items":    items,
-		"payment":  map[string]string{"token": sc.Token},
-		"shipping": map[string]string{"address": sc.Addr},
-	})
+	body := scenario.Scenario{Token: sc.Token, SKUs: sc.SKUs, Addr: sc.Addr}.Request()
+	return s.call(ctx, http.MethodPost, "/orders", key, body)
 }
 
 // Cancel asks for the order's end.

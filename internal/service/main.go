@@ -138,25 +138,3 @@ func (rt *Runtime) Health(mux *http.ServeMux) {
 		fmt.Fprintln(w, "ok")
 	})
 }
-
-// Serve serves h until ctx ends, then lets the requests under way finish.
-func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	server := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		IdleTimeout:       time.Minute,
-	}
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	select {
-	case err := <-done:
-		return fmt.Errorf("serve HTTP: %w", err)
-	case <-ctx.Done():
-	}
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-	defer cancel()
-	err := server.Shutdown(closing)
-	<-done
-	return err
-}

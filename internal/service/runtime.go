@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"ordertrail/internal/event"
+	"ordertrail/internal/outbox"
 	"ordertrail/internal/stream"
 	"ordertrail/internal/trail"
 	"ordertrail/pkg/tracing"
@@ -35,6 +36,7 @@ type Runtime struct {
 	Tracer   trace.Tracer         // for the service's own spans
 	Provider trace.TracerProvider // for instrumentation libraries
 	Traces   trail.Source         // where the traces of all services are; nil if nowhere
+	Outbox   *outbox.Outbox       // where mails are recorded, if that is in this process; else nil
 
 	conn      *nats.Conn
 	providers *setup.Providers
@@ -59,13 +61,14 @@ type Config struct {
 	Log      slog.Handler                             // default: text on standard error
 	Tracing  []setup.Option
 	Stream   []stream.Option
-	Traces   trail.Source // default: Jaeger at Settings.JaegerURL, none if that is nil
+	Traces   trail.Source   // default: Jaeger at Settings.JaegerURL, none if that is nil
+	Outbox   *outbox.Outbox // see Runtime
 }
 
 // NewRuntime connects. It waits for a server that is away, for as long as ctx
 // lasts, but fails at once when the server refuses the credentials.
 func NewRuntime(ctx context.Context, cfg Config) (*Runtime, error) {
-	rt := &Runtime{Name: cfg.Name, Instance: cfg.Name + "-" + uuid.NewString()[:8], Settings: cfg.Settings, Traces: cfg.Traces}
+	rt := &Runtime{Name: cfg.Name, Instance: cfg.Name + "-" + uuid.NewString()[:8], Settings: cfg.Settings, Traces: cfg.Traces, Outbox: cfg.Outbox}
 	if rt.Traces == nil && cfg.Settings.JaegerURL != nil {
 		rt.Traces = trail.NewJaeger(cfg.Settings.JaegerURL)
 	}

@@ -30,7 +30,18 @@ type Settings struct {
 	JaegerURL     *url.URL      // JAEGER_URL: Jaeger's query API, for trails; nil: the traces are looked for in the process, if they are there
 	JaegerUIURL   *url.URL      // JAEGER_UI_URL: where a browser finds Jaeger; nil: spans lead nowhere
 	LogLevel      slog.Level    // LOG_LEVEL: debug, info (default), warn, error
+
+	// Where a browser finds the pages that others link to.
+	ShopURL      *url.URL // SHOP_URL, default http://localhost:8080/
+	AnalyticsURL *url.URL // ANALYTICS_URL, default http://localhost:8081/analytics
+	MailboxURL   *url.URL // MAILBOX_URL: of what SMTP_URL sends to; nil: no link
 }
+
+// Default places of pages.
+var (
+	DefaultShopURL      = &url.URL{Scheme: "http", Host: "localhost:8080", Path: "/"}
+	DefaultAnalyticsURL = &url.URL{Scheme: "http", Host: "localhost:8081", Path: "/analytics"}
+)
 
 // ReadSettings reads the environment. Its error has one line for each variable
 // that is wrong, with what would be right.
@@ -73,6 +84,9 @@ func ReadSettings() (Settings, error) {
 			wrong(name, "host:port, such as 127.0.0.1:8080", err)
 		}
 	}
+	s.ShopURL = httpURL("SHOP_URL", os.Getenv("SHOP_URL"), wrong)
+	s.AnalyticsURL = httpURL("ANALYTICS_URL", os.Getenv("ANALYTICS_URL"), wrong)
+	s.MailboxURL = httpURL("MAILBOX_URL", os.Getenv("MAILBOX_URL"), wrong)
 	if v := os.Getenv("SMTP_URL"); v != "" {
 		u, err := url.Parse(v)
 		if err != nil || u.Scheme != "smtp" && u.Scheme != "smtps" || u.Hostname() == "" {

@@ -3,12 +3,14 @@
 package system
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"ordertrail/internal/outbox"
 	"ordertrail/internal/service"
 	"ordertrail/internal/stream"
 	"ordertrail/internal/trail"
@@ -73,10 +76,11 @@ type System struct {
 	URL    string       // of the shop's API
 	Trails *trail.Store // the spans of all services
 
-	cfg  Config
-	conn *nats.Conn // an administrator's
-	js   jetstream.JetStream
-	stop []func(context.Context) error // in reverse order
+	cfg    Config
+	outbox *outbox.Outbox // of all services; nil if mails are really sent
+	conn   *nats.Conn     // an administrator's
+	js     jetstream.JetStream
+	stop   []func(context.Context) error // in reverse order
 
 	mu       sync.Mutex
 	replicas []*Replica
@@ -90,7 +94,13 @@ func Start(ctx context.Context, cfg Config) (*System, error) {
 	if cfg.HTTPAddr == "" {
 		cfg.HTTPAddr = "127.0.0.1:0"
 	}
+	// One process, one address: links between pages need no more than a path.
+	cfg.Settings.ShopURL = cmp.Or(cfg.Settings.ShopURL, &url.URL{Path: "/"})
+	cfg.Settings.AnalyticsURL = cmp.Or(cfg.Settings.AnalyticsURL, &url.URL{Path: "/analytics"})
 	s := &System{cfg: cfg, Trails: trail.NewStore(cfg.Trails)}
+	if cfg.Settings.SMTPURL == nil {
+		s.outbox = new(outbox.Outbox)
+	}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
 	}
@@ -158,7 +168,7 @@ func (s *System) Run(ctx context.Context, name string) (*Replica, error) {
 			wire = svc.wire
 		}
 	}
-	cfg := service.Config{Name: name, Settings: s.cfg.Settings, Connect: s.cfg.Connect, Log: s.cfg.Log, Traces: s.Trails}
+	cfg := service.Config{Name: name, Settings: s.cfg.Settings, Connect: s.cfg.Connect, Log: s.cfg.Log, Traces: s.Trails, Outbox: s.outbox}
 	cfg.Tracing = []setup.Option{setup.WithSpanProcessor(s.Trails)}
 	if s.cfg.Tracing != nil {
 		cfg.Tracing = append(cfg.Tracing, s.cfg.Tracing(name)...)

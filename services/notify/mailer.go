@@ -7,22 +7,16 @@ import (
 	netmail "net/mail"
 	"net/url"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/wneessen/go-mail"
 
-	"ordertrail/internal/event"
+	"ordertrail/internal/outbox"
 	"ordertrail/internal/stream"
 )
 
 // Mail is one message to a customer.
-type Mail struct {
-	ID      string // Message-ID (RFC 5322) without brackets: the same for the same order and kind
-	To      event.Customer
-	Subject string
-	Text    string
-}
+type Mail = outbox.Mail
 
 // Mailer sends mail.
 type Mailer interface {
@@ -33,36 +27,8 @@ type Mailer interface {
 	Channel() string
 }
 
-// outboxSize is how many mails an Outbox remembers: the newest.
-const outboxSize = 1000
-
-// Outbox records mails in memory instead of sending them. The zero value is ready
-// for use; it is safe for concurrent use.
-type Outbox struct {
-	mu    sync.Mutex
-	mails []Mail
-}
-
-// Send records the mail.
-func (o *Outbox) Send(_ context.Context, m Mail) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.mails) == outboxSize {
-		o.mails = append(o.mails[:0], o.mails[1:]...)
-	}
-	o.mails = append(o.mails, m)
-	return nil
-}
-
-// Channel is "outbox".
-func (o *Outbox) Channel() string { return "outbox" }
-
-// Mails returns what was recorded, oldest first: the newest 1000 at most.
-func (o *Outbox) Mails() []Mail {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return append([]Mail(nil), o.mails...)
-}
+// Outbox records mails in memory instead of sending them.
+type Outbox = outbox.Outbox
 
 // from is the sender of every mail; example domains are reserved (RFC 2606).
 const from = "shop@ordertrail.example"

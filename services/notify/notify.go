@@ -8,6 +8,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,10 +38,10 @@ type notify struct {
 }
 
 // Wire makes the service with an SMTP mailer if there is an SMTP_URL, else with an
-// outbox in memory.
+// outbox in memory: the process's, if it has one.
 func Wire(rt *service.Runtime) (service.Part, error) {
 	if rt.Settings.SMTPURL == nil {
-		return New(rt, &Outbox{}), nil
+		return New(rt, cmp.Or(rt.Outbox, &Outbox{})), nil
 	}
 	mailer, err := NewSMTP(rt.Settings.SMTPURL)
 	if err != nil {

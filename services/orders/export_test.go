@@ -14,3 +14,6 @@ func Bounded(underWay, open int, now func() time.Time) service.Wire {
 		return wire(rt, b), nil
 	}
 }
+
+// MaxWatchers is how many readers of feeds there may be.
+const MaxWatchers = maxWatchers

@@ -15,25 +15,42 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	"ordertrail/internal/event"
+	"ordertrail/internal/web"
 )
 
 // requestTimeout bounds what one request may wait for NATS.
 const requestTimeout = 3 * time.Second
 
-// routes is the API. Requests that change something are bounded and traced; those
-// that only look are no part of an order's story.
+// routes is the API and the pages. Requests that change something are bounded and
+// traced; those that only look are no part of an order's story.
 func (o *orders) routes() http.Handler {
 	bounded := o.atMost(o.bounds.underWay)
+	forms := o.atMost(o.bounds.underWay) // each makes a request of the API, which counts there
 	mux := http.NewServeMux()
 	mux.Handle("POST /orders", o.unlessFull(bounded(o.traced("POST /orders", o.post))))
 	mux.Handle("DELETE /orders/{id}", bounded(o.traced("DELETE /orders/{id}", o.delete)))
 	mux.HandleFunc("GET /orders/{id}", o.show)
 	mux.HandleFunc("GET /orders", o.list)
+	mux.HandleFunc("GET /orders/{id}/events", o.events)
+	mux.HandleFunc("GET /events", o.changes)
 	mux.HandleFunc("GET /catalog", o.products)
 	mux.HandleFunc("GET /orders/{id}/trail", o.showTrail)
 	mux.HandleFunc("GET /trail", o.locate)
 	mux.HandleFunc("GET /services", o.serviceMap)
-	return problems(mux)
+	o.api = mux
+
+	mux.HandleFunc("GET /{$}", o.shop)
+	mux.Handle("POST /place", forms(http.HandlerFunc(o.placeForm)))
+	mux.Handle("POST /scenarios/{name}", forms(http.HandlerFunc(o.playForm)))
+	mux.Handle("POST /orders/{id}/cancel", forms(http.HandlerFunc(o.cancelForm)))
+	mux.HandleFunc("GET /assets/", web.Assets)
+
+	// Nobody's page but ours may place orders in a reader's name.
+	sameOrigin := http.NewCrossOriginProtection()
+	sameOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, http.StatusForbidden, "this request was made by a page from elsewhere: orders can be placed and cancelled from the shop's own pages, and by programs")
+	}))
+	return o.problemPages(sameOrigin.Handler(problems(mux)))
 }
 
 // traced gives a request its span. Who calls from outside gets a link to their
@@ -97,7 +114,13 @@ func idempotencyKey(values []string) (string, error) {
 	return key, nil
 }
 
+// show answers GET /orders/{id}: with a page for a browser, else with JSON.
 func (o *orders) show(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Vary", "Accept")
+	if id := r.PathValue("id"); web.WantsHTML(r) && event.IsOrderID(id) {
+		o.showPage(w, r, id)
+		return
+	}
 	o.withID(w, r, http.StatusOK, func(ctx context.Context, id string) (Order, error) { return o.get(ctx, id, 0) })
 }
 
@@ -105,11 +128,15 @@ func (o *orders) delete(w http.ResponseWriter, r *http.Request) {
 	o.withID(w, r, http.StatusAccepted, o.cancel)
 }
 
+func refuseID(w http.ResponseWriter, id string) {
+	refuse(w, http.StatusBadRequest, fmt.Sprintf("%.50q is not an order id: it must be a UUIDv7 in lower case", id))
+}
+
 // withID answers a request about one order.
 func (o *orders) withID(w http.ResponseWriter, r *http.Request, status int, do func(context.Context, string) (Order, error)) {
 	id := r.PathValue("id")
 	if !event.IsOrderID(id) {
-		refuse(w, http.StatusBadRequest, fmt.Sprintf("%.50q is not an order id: it must be a UUIDv7 in lower case", id))
+		refuseID(w, id)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)

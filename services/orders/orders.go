@@ -7,6 +7,8 @@
 //	GET /orders          the newest orders, folded from the stream as they come
 //	GET …/trail          an order's trail, stitched from all its traces
 //	GET /catalog         what there is to order
+//	GET …/events         the same, live: what is new about an order, or about all
+//	GET /                the shop's page; /orders/{id} is one too, for a browser
 package orders
 
 import (
@@ -28,6 +30,7 @@ import (
 	"ordertrail/internal/service"
 	"ordertrail/internal/stream"
 	"ordertrail/internal/trail"
+	"ordertrail/internal/web"
 	"ordertrail/pkg/tracing"
 )
 
@@ -45,13 +48,19 @@ type orders struct {
 	backlog    *backlog
 	turnedAway atomic.Int64 // requests
 	traces     trail.Source // nil if there are none to look at
+	watchers   *watchers
+	api        http.Handler
+	site       web.Site
 }
 
 // Wire makes the service.
 func Wire(rt *service.Runtime) (service.Part, error) { return wire(rt, defaultBounds), nil }
 
 func wire(rt *service.Runtime, b bounds) service.Part {
-	o := &orders{Runtime: rt, recent: newRecent(), traces: rt.Traces, deadline: cmp.Or(rt.Settings.OrderDeadline, service.DefaultOrderDeadline), bounds: b}
+	o := &orders{
+		Runtime: rt, recent: newRecent(), traces: rt.Traces, watchers: newWatchers(), site: web.SiteOf(rt.Settings),
+		deadline: cmp.Or(rt.Settings.OrderDeadline, service.DefaultOrderDeadline), bounds: b,
+	}
 	o.backlog = newBacklog(b.open, func() time.Time { return b.now().Add(-o.deadline - b.forgetAfter) })
 	return service.Part{Run: o.run, HTTP: o.routes()}
 }

@@ -84,13 +84,16 @@ func (b *backlog) remove(o *list.Element) {
 }
 
 // full tells whether there are as many open orders as there may be.
-func (b *backlog) full() bool {
+func (b *backlog) full() bool { return b.size() >= b.limit }
+
+// size is how many open orders there are.
+func (b *backlog) size() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for first := b.queue.Front(); first != nil && first.Value.(opened).at.Before(b.oldest()); first = b.queue.Front() {
 		b.remove(first)
 	}
-	return b.queue.Len() >= b.limit
+	return b.queue.Len()
 }
 
 // retryAfter is when to come back, in seconds: by then a part of the backlog is

@@ -10,6 +10,7 @@ import (
 
 	"ordertrail/internal/event"
 	"ordertrail/internal/trail"
+	"ordertrail/internal/web"
 )
 
 // Bounds of what a trail may wait for. Both are the shop's own: neither a slow NATS
@@ -26,10 +27,10 @@ const mapTraces = 1000
 func (o *orders) showTrail(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	if !event.IsOrderID(id) {
-		refuse(w, http.StatusBadRequest, fmt.Sprintf("%.50q is not an order id: it must be a UUIDv7 in lower case", id))
+		refuseID(w, id)
 		return
 	}
-	form, ok := negotiate(w, r, formJSON, formHTML, formText)
+	form, ok := negotiate(w, r, web.JSON, web.HTML, web.Text)
 	if !ok {
 		return
 	}
@@ -39,9 +40,9 @@ func (o *orders) showTrail(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch form {
-	case formHTML:
+	case web.HTML:
 		o.trailPage(w, r, t)
-	case formText:
+	case web.Text:
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
 		_ = trail.Write(w, t, trail.WriteOptions{}) // the reader has gone
@@ -152,7 +153,7 @@ func (o *orders) locate(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, fmt.Sprintf("%.50q is not a span id: it must have 16 hex digits in lower case", spanID))
 		return
 	}
-	form, ok := negotiate(w, r, formJSON, formHTML)
+	form, ok := negotiate(w, r, web.JSON, web.HTML)
 	if !ok {
 		return
 	}
@@ -167,7 +168,7 @@ func (o *orders) locate(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "it belongs to no order")
 		return
 	}
-	if form == formHTML {
+	if form == web.HTML {
 		o.locatedPage(w, r, found)
 		return
 	}
@@ -205,7 +206,7 @@ func (o *orders) find(ctx context.Context, traceID, spanID string) (Located, err
 // serviceMap answers GET /services: who sends what to whom, as the newest traces'
 // links tell.
 func (o *orders) serviceMap(w http.ResponseWriter, r *http.Request) {
-	form, ok := negotiate(w, r, formJSON, formHTML)
+	form, ok := negotiate(w, r, web.JSON, web.HTML)
 	if !ok {
 		return
 	}
@@ -221,7 +222,7 @@ func (o *orders) serviceMap(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	m := trail.Map(found.Spans)
-	if form == formHTML {
+	if form == web.HTML {
 		o.servicesPage(w, r, m)
 		return
 	}

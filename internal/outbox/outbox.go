@@ -1,0 +1,61 @@
+// Package outbox records mails in memory instead of sending them, so that those who
+// try the shop can read them.
+package outbox
+
+import (
+	"context"
+	"sync"
+
+	"ordertrail/internal/event"
+)
+
+// Mail is one message to a customer.
+type Mail struct {
+	ID      string // Message-ID (RFC 5322) without brackets: the same for the same order and kind
+	To      event.Customer
+	Subject string
+	Text    string
+}
+
+// size is how many mails an Outbox remembers: the newest.
+const size = 1000
+
+// Outbox is the newest 1000 mails. The zero value is ready for use; it is safe for
+// concurrent use.
+type Outbox struct {
+	mu    sync.Mutex
+	mails []Mail
+}
+
+// Send records the mail.
+func (o *Outbox) Send(_ context.Context, m Mail) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.mails) == size {
+		o.mails = append(o.mails[:0], o.mails[1:]...)
+	}
+	o.mails = append(o.mails, m)
+	return nil
+}
+
+// Channel is "outbox".
+func (o *Outbox) Channel() string { return "outbox" }
+
+// Mails returns what was recorded, oldest first: the newest 1000 at most.
+func (o *Outbox) Mails() []Mail {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return append([]Mail(nil), o.mails...)
+}
+
+// Find returns the mail with this Message-ID, if it is still remembered.
+func (o *Outbox) Find(id string) (Mail, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := len(o.mails) - 1; i >= 0; i-- {
+		if o.mails[i].ID == id {
+			return o.mails[i], true
+		}
+	}
+	return Mail{}, false
+}

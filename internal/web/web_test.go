@@ -1,0 +1,154 @@
+package web_test
+
+import (
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"ordertrail/internal/event"
+	"ordertrail/internal/web"
+)
+
+func TestWantsHTML(t *testing.T) {
+	t.Parallel()
+	for accept, want := range map[string]bool{
+		"":                                  false,
+		"*/*":                               false, // curl
+		"application/json":                  false,
+		"text/html":                         true,
+		"TEXT/HTML;charset=utf-8":           true,
+		"text/*":                            true,
+		"text/html, application/json":       false, // either will do: JSON is the default
+		"application/json, text/html":       false,
+		"text/html;q=0.9, application/json": false,
+		"text/html, application/json;q=0.9": true,
+		"text/html;q=0":                     false,
+		"text/html;q=0, */*":                false,
+		"text/html;q=nonsense":              false,
+		"text/html;q=7":                     false,
+		"application/json;q=0.1, text/*":    true,
+		"text/event-stream":                 false,
+		";;;,,,/":                           false,
+		"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8": true, // a browser
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		if accept != "" {
+			r.Header.Set("Accept", accept)
+		}
+		if got := web.WantsHTML(r); got != want {
+			t.Errorf("WantsHTML with Accept: %s = %t, want %t", accept, got, want)
+		}
+	}
+}
+
+func TestDuration(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		0:                               "0 ms",
+		900:                             "0.9 µs",
+		12 * time.Microsecond:           "12 µs",
+		999_600:                         "1.00 ms",
+		1234 * time.Microsecond:         "1.23 ms",
+		45678 * time.Microsecond:        "45.7 ms",
+		456 * time.Millisecond:          "456 ms",
+		999_700 * time.Microsecond:      "1.00 s",
+		3209 * time.Millisecond:         "3.21 s",
+		2 * time.Minute:                 "2m0s",
+		-1500 * time.Microsecond:        "-1.50 ms",
+		100*time.Second + 4*time.Second: "1m44s",
+	} {
+		if got := web.Duration(d); got != want {
+			t.Errorf("Duration(%d) = %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestMoney(t *testing.T) {
+	t.Parallel()
+	for amount, want := range map[int64]string{0: "0.00 EUR", 5: "0.05 EUR", 1900: "19.00 EUR", 123456789: "1,234,567.89 EUR", -250: "−2.50 EUR"} {
+		if got := web.Money(event.Money{Amount: amount, Currency: "EUR"}); got != want {
+			t.Errorf("Money(%d) = %q, want %q", amount, got, want)
+		}
+	}
+}
+
+// All that a page loads is small. The pages themselves are weighed where they are
+// served.
+func TestWeight(t *testing.T) {
+	t.Parallel()
+	total := int64(0)
+	err := fs.WalkDir(os.DirFS("assets"), ".", func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		total += info.Size()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if total == 0 || total > 60_000 {
+		t.Errorf("the assets have %d bytes, want 1 to 60000", total)
+	}
+}
+
+// Assets are found by the address that names their content, for ever, and by no
+// other.
+func TestAssets(t *testing.T) {
+	t.Parallel()
+	get := func(path string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		web.Assets(w, httptest.NewRequest(http.MethodGet, path, nil))
+		return w
+	}
+	for name, kind := range map[string]string{"app.css": "text/css", "app.js": "text/javascript", "favicon.svg": "image/svg+xml"} {
+		url, err := web.AssetURL(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := get(url)
+		if w.Code != http.StatusOK || !strings.HasPrefix(w.Header().Get("Content-Type"), kind) || w.Body.Len() == 0 {
+			t.Errorf("GET %s: %d %s, %d bytes", url, w.Code, w.Header().Get("Content-Type"), w.Body.Len())
+		}
+		if got := w.Header().Get("Cache-Control"); !strings.Contains(got, "immutable") {
+			t.Errorf("GET %s: Cache-Control %q", url, got)
+		}
+	}
+	if _, err := web.AssetURL("nothing.css"); err == nil {
+		t.Error("AssetURL of nothing: no error")
+	}
+	for _, path := range []string{"/assets/", "/assets/app.css", "/assets/000000000000/app.css", "/assets//app.css", "/assets//", "/assets/x/../web.go", "/assets//../../web.go"} {
+		if w := get(path); w.Code != http.StatusNotFound {
+			t.Errorf("GET %s: %d, want 404", path, w.Code)
+		}
+	}
+}
+
+// Whatever comes over the wire is text on a page, and a link only if it is one.
+func TestEscapes(t *testing.T) {
+	t.Parallel()
+	w := httptest.NewRecorder()
+	site := web.Site{Shop: "javascript:alert(1)"}
+	if err := site.Problem(w, http.StatusBadRequest, `<script>alert("x")</script>`); err != nil {
+		t.Fatal(err)
+	}
+	body := w.Body.String()
+	if strings.Contains(body, "<script>") || !strings.Contains(body, "&lt;script&gt;") {
+		t.Error("the detail is not escaped")
+	}
+	if strings.Contains(body, `href="javascript:`) {
+		t.Error("a link runs a script")
+	}
+	policy := w.Header().Get("Content-Security-Policy")
+	if !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+		t.Errorf("Content-Security-Policy = %q", policy)
+	}
+	if err := site.Write(httptest.NewRecorder(), 200, web.Page{Template: "nothing"}); err == nil {
+		t.Error("a page without a template: no error")
+	}
+}

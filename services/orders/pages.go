@@ -1,0 +1,390 @@
+package orders
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"ordertrail/internal/catalog"
+	"ordertrail/internal/event"
+	"ordertrail/internal/scenario"
+	"ordertrail/internal/web"
+)
+
+// The pages are customers of the API: what their forms send is asked of it, with
+// the same checks, bounds and spans.
+
+// pagesShown is how many orders the shop's page lists.
+const pagesShown = 20
+
+// page answers with a page.
+func (o *orders) page(w http.ResponseWriter, status int, p web.Page) {
+	if err := o.site.Write(w, status, p); err != nil {
+		o.Log.Debug("answer", "error", err) // the reader has gone, mostly
+	}
+}
+
+// shopPage is the shop.
+type shopPage struct {
+	Scenarios []scenario.Scenario
+	Cards     []scenario.Card
+	Form      form
+	Counts    counts
+	Orders    []Order
+}
+
+// form is an order that is being filled in.
+type form struct {
+	Lines                       []line
+	Name, Email, Address, Token string
+	Key                         string           // the order's Idempotency-Key: who clicks twice orders once
+	Refused                     string           // why it was not taken
+	Faults                      map[string]fault // by the name of the field
+}
+
+// line is a product in a form.
+type line struct {
+	catalog.Product
+	Quantity string
+}
+
+func (o *orders) shop(w http.ResponseWriter, _ *http.Request) {
+	o.showShop(w, http.StatusOK, form{
+		Lines: lines(func(sku string) string {
+			if sku == "TRAIL-MAP" || sku == "COMPASS" {
+				return "1"
+			}
+			return "0"
+		}),
+		Name: scenario.CustomerName, Email: scenario.CustomerEmail, Address: scenario.Address,
+		Token: scenario.Cards()[0].Token,
+	})
+}
+
+func (o *orders) showShop(w http.ResponseWriter, status int, f form) {
+	f.Key = rand.Text()
+	newest, _ := o.recent.changed(0, pagesShown)
+	o.page(w, status, web.Page{Template: "shop", Title: "Shop", Here: "shop", Feed: "/events", Data: shopPage{
+		Scenarios: scenario.All(), Cards: scenario.Cards(), Form: f, Counts: o.counted(), Orders: newest,
+	}})
+}
+
+func lines(quantity func(sku string) string) (all []line) {
+	for _, p := range catalog.Products() {
+		all = append(all, line{p, quantity(p.SKU)})
+	}
+	return all
+}
+
+// placeForm answers the shop's form: with the order's page, or with the form and
+// what is wrong with it.
+func (o *orders) placeForm(w http.ResponseWriter, r *http.Request) {
+	if !readForm(w, r) {
+		return
+	}
+	f := form{
+		Lines: lines(func(sku string) string { return strings.TrimSpace(r.PostForm.Get("quantity-" + sku)) }),
+		Name:  r.PostForm.Get("name"), Email: r.PostForm.Get("email"), Address: r.PostForm.Get("address"),
+		Token: r.PostForm.Get("token"), Faults: map[string]fault{},
+	}
+	items, fields := []map[string]any{}, []string{}
+	for _, l := range f.Lines {
+		field := "quantity-" + l.SKU
+		n, err := strconv.Atoi(cmp.Or(l.Quantity, "0"))
+		if err != nil {
+			f.Faults[field] = fault{Detail: fmt.Sprintf("is %.20q: it must be a number from 0 to %d", l.Quantity, maxQuantity)}
+		} else if n != 0 {
+			items, fields = append(items, map[string]any{"sku": l.SKU, "quantity": n}), append(fields, field)
+		}
+	}
+	if len(f.Faults) > 0 {
+		f.Refused = "Some quantities are no numbers."
+		o.showShop(w, http.StatusUnprocessableEntity, f)
+		return
+	}
+	got := o.ask(r, http.MethodPost, "/orders", r.PostForm.Get("key"), map[string]any{
+		"customer": event.Customer{Name: f.Name, Email: f.Email}, "items": items,
+		"payment": event.Payment{Token: f.Token}, "shipping": event.Shipping{Address: f.Address},
+	})
+	if got.status == http.StatusAccepted {
+		http.Redirect(w, r, got.header.Get("Location"), http.StatusSeeOther)
+		return
+	}
+	var p problem
+	if got.status != http.StatusUnprocessableEntity && got.status != http.StatusBadRequest || json.Unmarshal(got.body.Bytes(), &p) != nil {
+		got.copy(w)
+		return
+	}
+	f.Refused = "Some fields need a second look."
+	for _, one := range p.Errors {
+		f.Faults[fieldOf(one.Pointer, fields)] = one
+	}
+	if len(p.Errors) == 0 {
+		f.Refused = p.Detail
+	}
+	o.showShop(w, got.status, f)
+}
+
+// fieldOf names the field that a fault is about, by its JSON pointer. fields are
+// those of the items, in their order.
+func fieldOf(pointer string, fields []string) string {
+	parts := strings.Split(pointer, "/")
+	if len(parts) >= 3 && parts[1] == "items" {
+		if i, err := strconv.Atoi(parts[2]); err == nil && i >= 0 && i < len(fields) {
+			return fields[i]
+		}
+	}
+	return parts[len(parts)-1] // name, email, token, address, items
+}
+
+// playForm answers a scenario's button: it does what the scenario's customer does.
+func (o *orders) playForm(w http.ResponseWriter, r *http.Request) {
+	sc, ok := scenario.Find(r.PathValue("name"))
+	if !ok {
+		refuse(w, http.StatusNotFound, fmt.Sprintf("there is no scenario %.50q", r.PathValue("name")))
+		return
+	}
+	got := o.ask(r, http.MethodPost, "/orders", "", sc.Request())
+	var placed Order
+	if got.status != http.StatusAccepted || json.Unmarshal(got.body.Bytes(), &placed) != nil {
+		got.copy(w)
+		return
+	}
+	if sc.Cancel {
+		// Not before the stock is reserved, so that the story is always the same. If that
+		// takes long, the customer does not wait for it.
+		o.await(r.Context(), placed.ID, event.InventoryReserved)
+		if got := o.ask(r, http.MethodDelete, "/orders/"+placed.ID, "", nil); got.status != http.StatusAccepted && got.status != http.StatusConflict {
+			got.copy(w)
+			return
+		}
+	}
+	http.Redirect(w, r, "/orders/"+placed.ID, http.StatusSeeOther)
+}
+
+// await waits until an order has an event, for a while.
+func (o *orders) await(ctx context.Context, id string, t event.Type) {
+	watch, remove, err := o.watchers.add(id)
+	if err != nil {
+		return
+	}
+	defer remove()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		events, err := o.Stream.Order(ctx, id, max(watch.upTo.Load(), o.recent.last(id)))
+		if err != nil {
+			return
+		}
+		if _, there := event.Find(events, t); there {
+			return
+		}
+		select {
+		case <-watch.news:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// cancelForm answers an order page's button.
+func (o *orders) cancelForm(w http.ResponseWriter, r *http.Request) {
+	got := o.ask(r, http.MethodDelete, "/orders/"+r.PathValue("id"), "", nil)
+	if got.status != http.StatusAccepted {
+		got.copy(w)
+		return
+	}
+	http.Redirect(w, r, "/orders/"+r.PathValue("id"), http.StatusSeeOther)
+}
+
+// readForm reads a form, which is no larger than a body of the API.
+func readForm(w http.ResponseWriter, r *http.Request) bool {
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	if err := r.ParseForm(); err != nil {
+		refuse(w, http.StatusBadRequest, fmt.Sprintf("the form could not be read: it must have %d bytes at most", maxBody))
+		return false
+	}
+	return true
+}
+
+// ask makes a request of the API on behalf of a page.
+func (o *orders) ask(r *http.Request, method, path, key string, body any) *memory {
+	got := &memory{header: http.Header{}}
+	encoded, err := json.Marshal(body)
+	if err == nil {
+		r, err = http.NewRequestWithContext(r.Context(), method, path, bytes.NewReader(encoded))
+	}
+	if err != nil {
+		refuse(got, http.StatusBadRequest, "the form could not be read")
+		return got
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if key != "" {
+		r.Header.Set("Idempotency-Key", key)
+	}
+	o.api.ServeHTTP(got, r)
+	return got
+}
+
+// memory is an answer that is kept.
+type memory struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (m *memory) Header() http.Header { return m.header }
+func (m *memory) WriteHeader(status int) {
+	if m.status == 0 {
+		m.status = status
+	}
+}
+func (m *memory) Write(b []byte) (int, error) {
+	m.WriteHeader(http.StatusOK)
+	return m.body.Write(b)
+}
+
+// copy answers with what is kept.
+func (m *memory) copy(w http.ResponseWriter) {
+	for name, values := range m.header {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(m.status)
+	_, _ = w.Write(m.body.Bytes()) // an error means that the reader has gone
+}
+
+// problemPages has problems shown as pages to who wants pages.
+func (o *orders) problemPages(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !web.WantsHTML(r) {
+			h.ServeHTTP(w, r)
+			return
+		}
+		catch := &problemCatcher{ResponseWriter: w}
+		h.ServeHTTP(catch, r)
+		var p problem
+		if catch.caught && json.Unmarshal(catch.body.Bytes(), &p) == nil {
+			if err := o.site.Problem(w, p.Status, p.Detail); err != nil {
+				o.Log.Debug("answer", "error", err) // the reader has gone
+			}
+		}
+	})
+}
+
+// problemCatcher keeps an answer that is a problem, and lets others through.
+type problemCatcher struct {
+	http.ResponseWriter
+	caught bool
+	body   bytes.Buffer
+}
+
+func (c *problemCatcher) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+func (c *problemCatcher) WriteHeader(status int) {
+	if c.caught = c.Header().Get("Content-Type") == "application/problem+json"; !c.caught {
+		c.ResponseWriter.WriteHeader(status)
+	}
+}
+
+func (c *problemCatcher) Write(b []byte) (int, error) {
+	if c.caught {
+		return c.body.Write(b)
+	}
+	return c.ResponseWriter.Write(b)
+}
+
+// orderPage is one order.
+type orderPage struct {
+	Order
+	Placed time.Time
+	Took   time.Duration // from there to its end, 0 if that is not there yet
+	Over   bool          // shipped or cancelled
+	Steps  []step
+	Mails  []sent
+}
+
+// step is an event in an order's timeline.
+type step struct {
+	Event
+	Service string
+	Story   string
+	After   time.Duration // since the order was placed
+}
+
+// sent is a mail.
+type sent struct {
+	event.MailSent
+	Time    time.Time
+	Subject string
+	To      string
+	Text    string // "" if it is not recorded
+}
+
+// stories says what an event means.
+var stories = map[event.Type]string{
+	event.OrderCreated:         "The order is placed",
+	event.OrderCancelled:       "Somebody asks for the order's end",
+	event.PaymentConfirmed:     "The card is charged",
+	event.PaymentDeclined:      "The card is not charged",
+	event.PaymentRefunded:      "The money is given back",
+	event.InventoryReserved:    "All items are reserved",
+	event.InventoryRejected:    "Not all items are there",
+	event.InventoryReleased:    "The items go back on the shelf",
+	event.FulfillmentShipped:   "The parcel is on its way",
+	event.FulfillmentCancelled: "The order is cancelled",
+	event.NotifyReceived:       "Mail: we have received your order",
+	event.NotifyShipped:        "Mail: your order is on its way",
+	event.NotifyCancelled:      "Mail: your order was cancelled",
+	event.NotifyRefunded:       "Mail: your money is on its way back",
+}
+
+func (o *orders) showPage(w http.ResponseWriter, r *http.Request, id string) {
+	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+	defer cancel()
+	events, err := o.read(ctx, id, o.recent.last(id))
+	if err == nil && fold(events).ID == "" {
+		err = errNotFound
+	}
+	if err != nil {
+		o.fail(w, r, err)
+		return
+	}
+	p := orderPage{Order: fold(events)}
+	p.Over = p.concluded()
+	for i, e := range events {
+		if e.Type == event.OrderCreated {
+			p.Placed = e.Time
+		}
+		shown := p.Events[i]
+		p.Steps = append(p.Steps, step{Event: shown, Service: e.Type.Domain(), Story: stories[e.Type], After: e.Time.Sub(events[0].Time)})
+		switch e.Type {
+		case event.FulfillmentShipped, event.FulfillmentCancelled:
+			p.Took = e.Time.Sub(events[0].Time)
+		case event.NotifyReceived, event.NotifyShipped, event.NotifyCancelled, event.NotifyRefunded:
+			p.Mails = append(p.Mails, o.mail(e))
+		}
+	}
+	o.page(w, http.StatusOK, web.Page{
+		Template: "order", Title: "Order …" + web.Short(id), Feed: "/orders/" + id + "/events", Data: p,
+	})
+}
+
+// mail is what is known about a mail that an event says was sent.
+func (o *orders) mail(e event.Event) sent {
+	m := sent{Time: e.Time, Subject: strings.TrimPrefix(stories[e.Type], "Mail: ")}
+	var err error
+	if m.MailSent, err = event.Decode[event.MailSent](e); err != nil || o.Outbox == nil {
+		return m
+	}
+	if kept, ok := o.Outbox.Find(m.MessageID); ok {
+		m.Subject, m.To, m.Text = kept.Subject, kept.To.Email, kept.Text
+	}
+	return m
+}
