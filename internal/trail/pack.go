@@ -1,6 +1,7 @@
 package trail
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -9,68 +10,11 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/trace"
 	oteltrace "go.opentelemetry.io/otel/trace"
+
+	"ordertrail/internal/event"
 )
-
-// spanOf reads a span of the SDK.
-func spanOf(s trace.ReadOnlySpan) Span {
-	span := Span{
-		Ref:  Ref{s.SpanContext().TraceID().String(), s.SpanContext().SpanID().String()},
-		Name: s.Name(), Kind: s.SpanKind().String(),
-		Start: s.StartTime().UTC().Round(0), End: s.EndTime().UTC().Round(0),
-		Status: statusOf(s.Status().Code), StatusMessage: s.Status().Description,
-		Attributes: attributesOf(s.Attributes()), DroppedLinks: s.DroppedLinks(),
-	}
-	if parent := s.Parent().SpanID(); parent.IsValid() {
-		span.ParentID = parent.String()
-	}
-	for _, a := range s.Resource().Attributes() {
-		if a.Key == "service.name" {
-			span.Service = a.Value.AsString()
-		}
-	}
-	for _, e := range s.Events() {
-		span.Events = append(span.Events, Moment{e.Name, e.Time.UTC().Round(0), attributesOf(e.Attributes)})
-	}
-	for _, l := range s.Links() {
-		span.Links = append(span.Links, Link{
-			Ref{l.SpanContext.TraceID().String(), l.SpanContext.SpanID().String()}, attributesOf(l.Attributes),
-		})
-	}
-	return span
-}
-
-func statusOf(c codes.Code) string {
-	switch c {
-	case codes.Ok:
-		return StatusOK
-	case codes.Error:
-		return StatusError
-	}
-	return StatusUnset
-}
-
-func attributesOf(all []attribute.KeyValue) Attributes {
-	if len(all) == 0 {
-		return nil
-	}
-	as := make(Attributes, len(all))
-	for _, a := range all {
-		switch v := a.Value; v.Type() {
-		case attribute.STRING, attribute.BOOL, attribute.INT64, attribute.FLOAT64:
-			as[string(a.Key)] = v.AsInterface()
-		default:
-			text, err := json.Marshal(v.AsInterface())
-			if err != nil {
-				text = []byte(v.String())
-			}
-			as[string(a.Key)] = string(text)
-		}
-	}
-	return as
-}
 
 // A packer writes spans as bytes, which take a sixth of the memory, hold no pointers
 // for the garbage collector to follow, and can be counted.
@@ -94,12 +38,13 @@ func newPacker() packer { return packer{known: map[string]uint64{}} }
 // words is what unpack needs.
 func (p *packer) words() []string { return p.ordered }
 
-var kinds = []string{"internal", "server", "client", "producer", "consumer"}
-var statuses = []string{StatusUnset, StatusOK, StatusError}
+// statuses by their numbers, which are codes.Unset, codes.Error and codes.Ok.
+var statuses = []string{StatusUnset, StatusError, StatusOK}
 
 // Types of a value.
 const (
-	packedString = iota
+	packedString  = iota
+	packedOfOrder // a string that ends in the order's id
 	packedFalse
 	packedTrue
 	packedInt
@@ -107,62 +52,84 @@ const (
 )
 
 // pack writes everything of a span but its trace id.
-func (p *packer) pack(s Span) []byte {
-	b := p.buffer[:0]
-	b = appendHex(b, s.SpanID, 8)
-	b = appendHex(b, s.ParentID, 8)
-	b = append(b, index(kinds, s.Kind), index(statuses, s.Status))
-	b = binary.AppendVarint(b, s.Start.UnixNano())
-	b = binary.AppendVarint(b, int64(s.End.Sub(s.Start)))
-	b = p.text(b, s.Service)
-	b = p.text(b, s.Name)
-	b = p.text(b, s.StatusMessage)
-	b = p.attributes(b, s.Attributes)
-	b = binary.AppendUvarint(b, uint64(len(s.Events)))
-	for _, e := range s.Events {
+func (p *packer) pack(s trace.ReadOnlySpan) []byte {
+	id, parent := s.SpanContext().SpanID(), s.Parent().SpanID()
+	service, _ := s.Resource().Set().Value("service.name")
+	b := append(p.buffer[:0], id[:]...)
+	b = append(b, parent[:]...)
+	b = append(b, byte(s.SpanKind()), byte(s.Status().Code)) // #nosec G115 -- both are small
+	b = binary.AppendVarint(b, s.StartTime().UnixNano())
+	b = binary.AppendVarint(b, int64(s.EndTime().Sub(s.StartTime())))
+	b = p.text(b, service.AsString())
+	b = p.text(b, s.Name())
+	b = p.text(b, s.Status().Description)
+	b = p.attributes(b, s.Attributes())
+	b = binary.AppendUvarint(b, uint64(len(s.Events())))
+	for _, e := range s.Events() {
 		b = p.text(b, e.Name)
 		b = binary.AppendVarint(b, e.Time.UnixNano())
 		b = p.attributes(b, e.Attributes)
 	}
-	b = binary.AppendUvarint(b, uint64(max(0, s.DroppedLinks)))
-	b = binary.AppendUvarint(b, uint64(len(s.Links)))
-	for _, l := range s.Links {
-		b = appendHex(b, l.TraceID, 16)
-		b = appendHex(b, l.SpanID, 8)
+	b = binary.AppendUvarint(b, uint64(max(0, s.DroppedLinks())))
+	b = binary.AppendUvarint(b, uint64(len(s.Links())))
+	for _, l := range s.Links() {
+		traceID, id := l.SpanContext.TraceID(), l.SpanContext.SpanID()
+		b = append(append(b, traceID[:]...), id[:]...)
 		b = p.attributes(b, l.Attributes)
 	}
 	p.buffer = b
 	if cap(b) > 1<<20 {
 		p.buffer = nil // one huge batch
 	}
-	return append(make([]byte, 0, len(b)), b...)
+	return bytes.Clone(b)
 }
 
 // packedID is the id of a packed span.
 func packedID(b []byte) oteltrace.SpanID { return oteltrace.SpanID(b[:8]) }
 
-func (p *packer) attributes(b []byte, as Attributes) []byte {
+// attributes writes a span's, or a link's. Many values end in the id of the order that
+// they have too: it goes first, and is written once.
+func (p *packer) attributes(b []byte, as []attribute.KeyValue) []byte {
 	b = binary.AppendUvarint(b, uint64(len(as)))
-	for k, v := range as {
-		b = p.text(b, k)
-		switch v := v.(type) {
-		case string:
-			b = p.text(append(b, packedString), v)
-		case bool:
-			if v {
+	order := valueOf(as, event.OrderIDKey)
+	b = p.text(b, order)
+	for _, a := range as {
+		b = p.text(b, string(a.Key))
+		switch v := a.Value; v.Type() {
+		case attribute.STRING:
+			if prefix, ok := strings.CutSuffix(v.AsString(), order); ok && order != "" {
+				b = p.text(append(b, packedOfOrder), prefix)
+			} else {
+				b = p.text(append(b, packedString), v.AsString())
+			}
+		case attribute.BOOL:
+			if v.AsBool() {
 				b = append(b, packedTrue)
 			} else {
 				b = append(b, packedFalse)
 			}
-		case int64:
-			b = binary.AppendVarint(append(b, packedInt), v)
-		case float64:
-			b = binary.BigEndian.AppendUint64(append(b, packedFloat), math.Float64bits(v))
+		case attribute.INT64:
+			b = binary.AppendVarint(append(b, packedInt), v.AsInt64())
+		case attribute.FLOAT64:
+			b = binary.BigEndian.AppendUint64(append(b, packedFloat), math.Float64bits(v.AsFloat64()))
 		default:
-			b = p.text(append(b, packedString), "")
+			text, err := json.Marshal(v.AsInterface())
+			if err != nil {
+				text = []byte(v.String())
+			}
+			b = p.text(append(b, packedString), string(text))
 		}
 	}
 	return b
+}
+
+func valueOf(as []attribute.KeyValue, key attribute.Key) string {
+	for _, a := range as {
+		if a.Key == key {
+			return a.Value.AsString()
+		}
+	}
+	return ""
 }
 
 // text writes a word's number, doubled and one more, or a text's length, doubled, and
@@ -181,24 +148,6 @@ func (p *packer) text(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))<<1), s...)
 }
 
-func index(all []string, s string) byte {
-	for i, a := range all {
-		if a == s {
-			return byte(i)
-		}
-	}
-	return 0
-}
-
-// appendHex writes an id as n bytes; one that is none, as zeros.
-func appendHex(b []byte, id string, n int) []byte {
-	decoded, err := hex.DecodeString(id)
-	if err != nil || len(decoded) != n {
-		decoded = make([]byte, n)
-	}
-	return append(b, decoded...)
-}
-
 // unpack reads what pack wrote.
 func unpack(b []byte, traceID oteltrace.TraceID, words []string) Span {
 	u := unpacker{b, words}
@@ -206,7 +155,7 @@ func unpack(b []byte, traceID oteltrace.TraceID, words []string) Span {
 	if s.ParentID == "0000000000000000" {
 		s.ParentID = ""
 	}
-	s.Kind, s.Status = kinds[u.byte()], statuses[u.byte()]
+	s.Kind, s.Status = oteltrace.SpanKind(u.byte()).String(), statuses[u.byte()]
 	s.Start = time.Unix(0, u.int()).UTC()
 	s.End = s.Start.Add(time.Duration(u.int()))
 	s.Service, s.Name, s.StatusMessage = u.text(), u.text(), u.text()
@@ -258,6 +207,7 @@ func (u *unpacker) text() string {
 
 func (u *unpacker) attributes() Attributes {
 	n := u.uint()
+	order := u.text()
 	if n == 0 {
 		return nil
 	}
@@ -267,6 +217,8 @@ func (u *unpacker) attributes() Attributes {
 		switch u.byte() {
 		case packedString:
 			as[key] = u.text()
+		case packedOfOrder:
+			as[key] = u.text() + order
 		case packedFalse:
 			as[key] = false
 		case packedTrue:

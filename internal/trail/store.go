@@ -11,6 +11,8 @@ import (
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/sdk/trace"
 	oteltrace "go.opentelemetry.io/otel/trace"
+
+	"ordertrail/internal/event"
 )
 
 // Defaults of a [Store].
@@ -89,11 +91,10 @@ func NewStore(o StoreOptions) *Store {
 func (s *Store) OnStart(context.Context, trace.ReadWriteSpan) {}
 
 // OnEnd keeps a span.
-func (s *Store) OnEnd(ended trace.ReadOnlySpan) {
-	if !ended.SpanContext().IsSampled() {
-		return
+func (s *Store) OnEnd(span trace.ReadOnlySpan) {
+	if span.SpanContext().IsSampled() {
+		s.add(span)
 	}
-	s.add(ended.SpanContext().TraceID(), ended.SpanContext().SpanID(), spanOf(ended))
 }
 
 // Shutdown does nothing: what is kept can still be read.
@@ -102,42 +103,45 @@ func (s *Store) Shutdown(context.Context) error { return nil }
 // ForceFlush does nothing: a span is kept at once.
 func (s *Store) ForceFlush(context.Context) error { return nil }
 
-func (s *Store) add(traceID oteltrace.TraceID, spanID oteltrace.SpanID, span Span) {
-	ids := span.orders()
+func (s *Store) add(span trace.ReadOnlySpan) {
+	traceID := span.SpanContext().TraceID()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	packed := s.packer.pack(span)
 	if len(packed) > s.maxBytes/8 {
 		return
 	}
-	t := s.traces[traceID]
-	if t == nil {
+	t, known := s.traces[traceID]
+	if !known {
 		t = &tracked{size: traceOverhead}
 		s.traces[traceID] = t
 		s.size += traceOverhead
-		if len(ids) == 0 {
-			s.stray(traceID)
-		}
 	}
 	t.spans = append(t.spans, packed)
 	t.size += len(packed) + spanOverhead
 	s.size += len(packed) + spanOverhead
-	s.spans[spanID] = traceID
-	for _, text := range ids {
-		if id, err := uuid.Parse(text); err == nil {
-			s.refer(id, traceID, t)
+	s.spans[span.SpanContext().SpanID()] = traceID
+	if own := valueOf(span.Attributes(), event.OrderIDKey); own != "" {
+		s.refer(own, traceID, t)
+	} else {
+		for _, l := range span.Links() {
+			s.refer(valueOf(l.Attributes, event.OrderIDKey), traceID, t)
 		}
 	}
-	if t.refs == 0 && len(ids) > 0 {
-		s.stray(traceID) // not one of them is an order's id
+	if !known && t.refs == 0 {
+		s.stray(traceID)
 	}
 	for len(s.orders) > s.maxOrders || s.size > s.maxBytes && len(s.orders) > 0 {
 		s.forget()
 	}
 }
 
-// refer notes that a trace belongs to an order.
-func (s *Store) refer(id uuid.UUID, traceID oteltrace.TraceID, t *tracked) {
+// refer notes that a trace belongs to an order, if that has an order's id.
+func (s *Store) refer(order string, traceID oteltrace.TraceID, t *tracked) {
+	id, err := uuid.Parse(order)
+	if err != nil {
+		return
+	}
 	o := s.orders[id]
 	if o == nil {
 		o = &kept{id: id}

@@ -1,0 +1,130 @@
+package trail_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	oteltrace "go.opentelemetry.io/otel/trace"
+
+	"ordertrail/internal/event"
+	"ordertrail/internal/trail"
+)
+
+// wantPath wants segments that follow each other from a time to another.
+func wantPath(t *testing.T, p trail.CriticalPath, from, to time.Duration) {
+	t.Helper()
+	at, sum := from, time.Duration(0)
+	for _, s := range p.Segments {
+		if s.Offset != at || s.Duration <= 0 {
+			t.Errorf("%s %s begins at %v and takes %v; the path was at %v", s.Service, s.Name, s.Offset, s.Duration, at)
+		}
+		at, sum = s.Offset+s.Duration, sum+s.Duration
+	}
+	if at != to || sum != p.Duration || p.Duration != to-from {
+		t.Errorf("the path ends at %v, not %v; its segments take %v, it %v", at, to, sum, p.Duration)
+	}
+}
+
+func path(p trail.CriticalPath) string {
+	var lines []string
+	for _, s := range p.Segments {
+		wait := ""
+		if s.Wait {
+			wait = "wait for "
+		}
+		lines = append(lines, fmt.Sprintf("%s%s: %s %v", wait, s.Service, s.Name, s.Duration))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// The path goes from the parcel through the later outcome to the order, and shows what
+// took how long: here the charging of the card.
+func TestCriticalPath(t *testing.T) {
+	s, by := happy(1)
+	got := stitched(t, s, s.order(events(by)...))
+	wantPath(t, got.CriticalPath, 0, 30*time.Millisecond)
+	want := `orders: POST /orders 1ms
+orders: publish deadlines.at 500µs
+orders: POST /orders 500µs
+orders: publish orders.created 2ms
+wait for payments: process orders.created 1ms
+payments: process orders.created 1ms
+payments: charge card 10ms
+payments: process orders.created 1ms
+payments: publish payments.confirmed 3ms
+wait for fulfillment: process payments.confirmed 2ms
+fulfillment: process payments.confirmed 1ms
+fulfillment: fulfill order 1ms
+fulfillment: book parcel 2ms
+fulfillment: fulfill order 1ms
+fulfillment: publish fulfillment.shipped 3ms`
+	if path(got.CriticalPath) != want || got.CriticalPath.To != "publish fulfillment.shipped" {
+		t.Errorf("the path to %q is\n%s\nwant\n%s", got.CriticalPath.To, path(got.CriticalPath), want)
+	}
+	for name, critical := range map[string]bool{"post": true, "charge": true, "book": true, "shipped": true, "reserve": false, "mail0": false, "batch": false, "due": false} {
+		if got.Find(refOf(by[name])).Critical != critical {
+			t.Errorf("%s: critical %t", name, !critical)
+		}
+	}
+}
+
+// A consumer may begin before its producer has its answer, and clocks may disagree:
+// the path has neither gaps nor overlaps.
+func TestCriticalPathOverlaps(t *testing.T) {
+	for name, skew := range map[string]float64{"before the answer": -1.5, "clock far behind": -500, "clock ahead": 500} {
+		t.Run(name, func(t *testing.T) {
+			s, by := happy(1)
+			d := time.Duration(skew * float64(time.Millisecond))
+			for _, stub := range s.spans {
+				if serviceOf(stub) == "payments" {
+					stub.StartTime, stub.EndTime = stub.StartTime.Add(d), stub.EndTime.Add(d)
+				}
+			}
+			got := stitched(t, s, s.order(events(by)...))
+			if n := len(got.CriticalPath.Segments); n == 0 {
+				t.Fatal("no path")
+			}
+			first := got.CriticalPath.Segments[0]
+			last := got.CriticalPath.Segments[len(got.CriticalPath.Segments)-1]
+			wantPath(t, got.CriticalPath, first.Offset, last.Offset+last.Duration)
+			if last.Name != "publish fulfillment.shipped" {
+				t.Errorf("the path ends with %s", last.Name)
+			}
+		})
+	}
+}
+
+// A deadline that ends an order is what the order waited for, and not its creation,
+// which the same span links too.
+func TestCriticalPathOfDeadline(t *testing.T) {
+	s, by := happy(1)
+	s.link(by["due"], by["created"], "cancels")
+	cancelled := s.publish(by["due"], event.OrderCancelled, 3000.2, 3000.6)
+	decide := s.process("fulfillment", cancelled, 1, 3001, 3005)
+	end := s.publish(decide, event.FulfillmentCancelled, 3002, 3003)
+	got := stitched(t, s, s.order(by["created"], cancelled, end))
+	wantPath(t, got.CriticalPath, 0, 3003*time.Millisecond)
+	if !strings.Contains(path(got.CriticalPath), "publish deadlines.at 500µs\nwait for orders: process deadlines.due 2.9985s") {
+		t.Errorf("the path is\n%s", path(got.CriticalPath))
+	}
+	if got.CriticalPath.To != "publish fulfillment.cancelled" {
+		t.Errorf("the path leads to %s", got.CriticalPath.To)
+	}
+}
+
+// A customer's cancellation goes back to the order that they cancel.
+func TestCriticalPathOfCancellation(t *testing.T) {
+	s, by := happy(1)
+	asked := s.span("orders", "DELETE /orders/{id}", oteltrace.SpanKindServer, 10, 14)
+	s.link(asked, by["created"], "cancels")
+	cancelled := s.publish(asked, event.OrderCancelled, 11, 13)
+	decide := s.process("fulfillment", cancelled, 1, 14, 19)
+	end := s.publish(decide, event.FulfillmentCancelled, 16, 18)
+	got := stitched(t, s, s.order(by["created"], cancelled, end))
+	wantPath(t, got.CriticalPath, 0, 18*time.Millisecond)
+	if !strings.Contains(path(got.CriticalPath), "publish orders.created 2ms\nwait for orders: DELETE /orders/{id} 6ms") {
+		t.Errorf("the path is\n%s", path(got.CriticalPath))
+	}
+}

@@ -1,0 +1,382 @@
+package trail_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"reflect"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	oteltrace "go.opentelemetry.io/otel/trace"
+
+	"ordertrail/internal/event"
+	"ordertrail/internal/trail"
+)
+
+// A span comes back as it was, with everything that it had.
+func TestStoreKeepsEverything(t *testing.T) {
+	s, by := happy(1)
+	pay := fail(by["pay"], "timeout")
+	pay.Attributes = append(pay.Attributes,
+		attribute.Bool("yes", true), attribute.Bool("no", false), attribute.Int64("negative", -1<<62), attribute.Float64("float", 0.1),
+		attribute.String("empty", ""), attribute.String("long", strings.Repeat("long ", 1000)), attribute.String("utf8", "⇠ ü"),
+		attribute.StringSlice("list", []string{"a", "b"}), attribute.Int64Slice("numbers", []int64{1, 2}))
+	pay.Events = append(pay.Events, sdktrace.Event{Name: "exception", Time: s.at(6), Attributes: []attribute.KeyValue{attribute.String("exception.type", "x")}})
+	pay.DroppedLinks = 3
+	store := stored(s)
+	found, err := store.Trace(t.Context(), refOf(pay).TraceID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range found.Spans {
+		if got.Ref != refOf(pay) {
+			continue
+		}
+		want := trail.Span{
+			Ref: refOf(pay), Service: "payments", Name: "process orders.created", Kind: "consumer",
+			Start: pay.StartTime, End: pay.EndTime, Status: trail.StatusError, StatusMessage: "timeout", DroppedLinks: 3,
+			Events: []trail.Moment{{Name: "exception", Time: s.at(6), Attributes: trail.Attributes{"exception.type": "x"}}},
+			Links: []trail.Link{{Ref: refOf(by["created"]), Attributes: trail.Attributes{
+				"link.trace_id": refOf(by["created"]).TraceID, "link.event_type": "orders.created", "link.relationship": "triggered_by",
+				"messaging.message.id": "orders.created." + s.id, "messaging.destination.name": "orders.created." + s.id, "order.id": s.id,
+			}}},
+		}
+		if got.Attributes["list"] != `["a","b"]` || got.Attributes["numbers"] != "[1,2]" || got.Attributes["negative"] != int64(-1<<62) ||
+			got.Attributes["yes"] != true || got.Attributes["no"] != false || got.Attributes["float"] != 0.1 || got.Attributes["empty"] != "" ||
+			got.Attributes.Text("utf8") != "⇠ ü" || len(got.Attributes.Text("long")) != 5000 || len(got.Attributes) != len(pay.Attributes) {
+			t.Errorf("the attributes are %v", got.Attributes)
+		}
+		got.Attributes = nil
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("the span is\n%+v, want\n%+v", got, want)
+		}
+		return
+	}
+	t.Errorf("not found among %d spans", len(found.Spans))
+}
+
+// The oldest orders leave first, by the time in their ids, in whatever order their
+// spans come; and with them all that is theirs alone.
+func TestStoreForgetsTheOldest(t *testing.T) {
+	store := trail.NewStore(trail.StoreOptions{MaxOrders: 10})
+	var stories []*story
+	for i := range 30 {
+		s, _ := happy(i)
+		stories = append(stories, s)
+	}
+	late := stories[3].spans[len(stories[3].spans)-1]
+	order := stories[0].ids.Perm(30)
+	// All stay that are among the ten newest at some time and to the end.
+	for _, i := range order {
+		for _, stub := range stories[i].spans {
+			if stub != late {
+				store.OnEnd(stub.Snapshot())
+			}
+		}
+	}
+	store.OnEnd(late.Snapshot()) // its order has left
+	if orders, _ := store.Size(); orders != 10 {
+		t.Errorf("%d orders are kept", orders)
+	}
+	for i, s := range stories {
+		found, err := store.Order(t.Context(), s.id)
+		if i < 20 {
+			if !errors.Is(err, trail.ErrNotFound) {
+				t.Errorf("order %d is kept: %v", i, err)
+			}
+			for _, stub := range s.spans {
+				if _, err := store.TraceOf(t.Context(), refOf(stub).SpanID); !errors.Is(err, trail.ErrNotFound) {
+					t.Errorf("order %d: span %s is kept: %v", i, stub.Name, err)
+				}
+			}
+		} else if err != nil || len(found.Spans) != len(s.spans) {
+			t.Errorf("order %d has %d spans, want %d: %v", i, len(found.Spans), len(s.spans), err)
+		}
+	}
+}
+
+// A batch stays as long as one of its orders, and then leaves too.
+func TestStoreForgetsBatches(t *testing.T) {
+	one, byOne := happy(1)
+	two, byTwo := happy(2)
+	batch := byOne["batch"]
+	batch.Links = append(batch.Links, byTwo["batch"].Links...)
+	store := trail.NewStore(trail.StoreOptions{MaxOrders: 2})
+	add := func(s *story) {
+		for _, stub := range s.spans {
+			store.OnEnd(stub.Snapshot())
+		}
+	}
+	kept := func() bool {
+		_, err := store.TraceOf(t.Context(), refOf(batch).SpanID)
+		return err == nil
+	}
+	add(one)
+	add(two)
+	three, _ := happy(3)
+	add(three)
+	if _, err := store.Order(t.Context(), one.id); !errors.Is(err, trail.ErrNotFound) || !kept() {
+		t.Errorf("the first order: %v; its batch is kept: %t", err, kept())
+	}
+	four, _ := happy(4)
+	add(four)
+	if kept() {
+		t.Error("the batch is kept without its orders")
+	}
+}
+
+// Spans that belong to no order stay for a while: the trace may turn out to be an
+// order's.
+func TestStoreStrays(t *testing.T) {
+	store := trail.NewStore(trail.StoreOptions{})
+	s, by := happy(1)
+	early := s.child(by["pay"], "dial", oteltrace.SpanKindClient, 6, 7)
+	early.Attributes = nil
+	store.OnEnd(early.Snapshot())
+	if _, err := store.Trace(t.Context(), refOf(early).TraceID); err != nil {
+		t.Errorf("a span without an order: %v", err)
+	}
+	for _, stub := range s.spans {
+		if stub != early {
+			store.OnEnd(stub.Snapshot())
+		}
+	}
+	_, before := store.Size()
+	others := newStory(2)
+	for range 1000 {
+		stub := others.span("inventory", "take over stock", oteltrace.SpanKindInternal, 0, 1)
+		stub.Attributes = nil
+		store.OnEnd(stub.Snapshot())
+	}
+	first, last := others.spans[0], others.spans[999]
+	if _, err := store.Trace(t.Context(), refOf(first).TraceID); !errors.Is(err, trail.ErrNotFound) {
+		t.Errorf("the first of 1000 spans without an order: %v", err)
+	}
+	if found, err := store.Trace(t.Context(), refOf(last).TraceID); err != nil || len(found.Orders()) != 0 {
+		t.Errorf("the last of 1000 spans without an order: %v", err)
+	}
+	if _, after := store.Size(); after-before > 200_000 {
+		t.Errorf("1000 spans without an order take %d bytes", after-before)
+	}
+	if found, err := store.Order(t.Context(), s.id); err != nil || len(found.Spans) != len(s.spans) {
+		t.Errorf("the order has %d spans, want %d: %v", len(found.Spans), len(s.spans), err)
+	}
+}
+
+// Only what an exporter would get is kept.
+func TestStoreUnsampled(t *testing.T) {
+	s, by := happy(1)
+	by["pay"].SpanContext = by["pay"].SpanContext.WithTraceFlags(0)
+	store := stored(s)
+	if _, err := store.TraceOf(t.Context(), refOf(by["pay"]).SpanID); !errors.Is(err, trail.ErrNotFound) {
+		t.Errorf("an unsampled span: %v", err)
+	}
+}
+
+func TestStoreNotFound(t *testing.T) {
+	store := trail.NewStore(trail.StoreOptions{})
+	for _, id := range []string{"", "x", "01a20482-ab51-759f-8537-365521a88cb5", strings.Repeat("0", 32), strings.Repeat("f", 32)} {
+		if _, err := store.Order(t.Context(), id); !errors.Is(err, trail.ErrNotFound) {
+			t.Errorf("order %q: %v", id, err)
+		}
+		if _, err := store.Trace(t.Context(), id); !errors.Is(err, trail.ErrNotFound) {
+			t.Errorf("trace %q: %v", id, err)
+		}
+		if _, err := store.TraceOf(t.Context(), id); !errors.Is(err, trail.ErrNotFound) {
+			t.Errorf("span %q: %v", id, err)
+		}
+	}
+	if found, err := store.Recent(t.Context(), 10); err != nil || len(found.Spans) != 0 {
+		t.Errorf("recent: %v, %v", found, err)
+	}
+}
+
+// Recent has the newest traces, and no more than asked for.
+func TestStoreRecent(t *testing.T) {
+	one, _ := happy(1)
+	two, _ := happy(2)
+	found, err := stored(two, one).Recent(t.Context(), 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	traces := map[string]bool{}
+	for _, s := range found.Spans {
+		traces[s.TraceID] = true
+	}
+	if ids := found.Orders(); len(traces) != 5 || len(ids) != 1 || ids[0] != two.id {
+		t.Errorf("%d traces of %v", len(traces), ids)
+	}
+}
+
+// The store takes no more memory than it is told to, by the runtime's count: here
+// when bytes are the limit.
+func TestStoreMemory(t *testing.T) {
+	const limit = 16 << 20
+	store := trail.NewStore(trail.StoreOptions{MaxOrders: 1_000_000, MaxBytes: limit})
+	before := heap()
+	most := uint64(0)
+	for i := range 6000 {
+		s, _ := happy(i)
+		for _, stub := range s.spans {
+			store.OnEnd(stub.Snapshot())
+		}
+		if i%1000 == 999 {
+			most = max(most, heap()-before)
+		}
+	}
+	orders, size := store.Size()
+	t.Logf("%d orders, %.1f kB each; %.1f MiB by its own count, %.1f MiB by the runtime's at most", orders, float64(size)/float64(orders)/1e3, float64(size)/(1<<20), float64(most)/(1<<20))
+	if size > limit || orders < 1000 || orders == 6000 {
+		t.Errorf("%d orders in %d bytes, of %d", orders, size, limit)
+	}
+	if most > limit*5/4 {
+		t.Errorf("it takes %d bytes, more than a quarter above %d", most, limit)
+	}
+	runtime.KeepAlive(store)
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// By default 10,000 orders fit.
+func TestStoreHoldsTenThousandOrders(t *testing.T) {
+	store, first := filled(10_000)
+	if orders, size := store.Size(); orders != 10_000 || size > trail.DefaultMaxBytes {
+		t.Errorf("%d orders in %d bytes, of %d", orders, size, trail.DefaultMaxBytes)
+	}
+	if found, err := store.Order(t.Context(), first.id); err != nil || len(found.Spans) != len(first.spans) {
+		t.Errorf("the first order has %d spans, want %d: %v", len(found.Spans), len(first.spans), err)
+	}
+}
+
+// filled returns a store with that many orders, of which many share a batch, and the
+// first of them.
+func filled(orders int) (*trail.Store, *story) {
+	store := trail.NewStore(trail.StoreOptions{})
+	var first *story
+	var batch *tracetest.SpanStub
+	for i := range orders {
+		s, by := happy(i)
+		if first == nil {
+			first = s
+		}
+		if batch == nil {
+			batch = by["batch"]
+		} else {
+			batch.Links = append(batch.Links, by["batch"].Links...)
+		}
+		full := len(batch.Links) >= 500 || i == orders-1
+		for _, stub := range s.spans {
+			if stub != by["batch"] {
+				store.OnEnd(stub.Snapshot())
+			}
+		}
+		if full {
+			store.OnEnd(batch.Snapshot())
+			batch = nil
+		}
+	}
+	return store, first
+}
+
+// A single span that is as large as the store is not kept.
+func TestStoreHugeSpan(t *testing.T) {
+	store := trail.NewStore(trail.StoreOptions{MaxBytes: 1 << 20})
+	s, by := happy(1)
+	by["pay"].Attributes = append(by["pay"].Attributes, attribute.String("huge", strings.Repeat("x", 1<<20)))
+	for _, stub := range s.spans {
+		store.OnEnd(stub.Snapshot())
+	}
+	if found, err := store.Order(t.Context(), s.id); err != nil || len(found.Spans) != len(s.spans)-1 {
+		t.Errorf("%d spans of %d: %v", len(found.Spans), len(s.spans), err)
+	}
+}
+
+// Many services end spans while readers look.
+func TestStoreConcurrency(t *testing.T) {
+	store := trail.NewStore(trail.StoreOptions{MaxOrders: 50})
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := range 50 {
+				s, by := happy(w*50 + i)
+				for _, stub := range s.spans {
+					store.OnEnd(stub.Snapshot())
+				}
+				found, err := store.Order(context.Background(), s.id)
+				if err != nil && !errors.Is(err, trail.ErrNotFound) {
+					t.Error(err)
+				}
+				trail.Stitch(s.order(events(by)...), found)
+				if _, err := store.Recent(context.Background(), 20); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if orders, _ := store.Size(); orders != 50 {
+		t.Errorf("%d orders are kept", orders)
+	}
+}
+
+// BenchmarkTrail renders the trail of one of 10,000 orders, from the store's spans to
+// the bytes that are sent. More than 50 ms is too slow.
+func BenchmarkTrail(b *testing.B) {
+	store, first := filled(10_000)
+	for name, render := range map[string]func(*trail.Trail) error{
+		"json": func(t *trail.Trail) error { return json.NewEncoder(io.Discard).Encode(t) },
+		"text": func(t *trail.Trail) error { return trail.Write(io.Discard, t, trail.WriteOptions{}) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				found, err := store.Order(b.Context(), first.id)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := render(trail.Stitch(first.order(), found)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if each := b.Elapsed() / time.Duration(b.N); each > 50*time.Millisecond {
+				b.Errorf("%v for each", each)
+			}
+		})
+	}
+}
+
+// BenchmarkStoreOnEnd is what the store adds to a span, as a share of making it.
+func BenchmarkStoreOnEnd(b *testing.B) {
+	run := func(b *testing.B, options ...sdktrace.TracerProviderOption) {
+		tracer := sdktrace.NewTracerProvider(options...).Tracer("bench")
+		_, by := happy(1)
+		attributes := oteltrace.WithAttributes(by["pay"].Attributes...)
+		link := oteltrace.WithLinks(oteltrace.Link{SpanContext: by["created"].SpanContext, Attributes: by["pay"].Links[0].Attributes})
+		ids := make([]attribute.KeyValue, 20_000)
+		for i := range ids {
+			ids[i] = event.OrderIDKey.String(newStory(i).id)
+		}
+		i := 0
+		for b.Loop() {
+			_, span := tracer.Start(context.Background(), "process orders.created", attributes, link)
+			span.SetAttributes(ids[i/26%len(ids)])
+			span.End()
+			i++
+		}
+	}
+	b.Run("none", func(b *testing.B) { run(b) })
+	b.Run("store", func(b *testing.B) { run(b, sdktrace.WithSpanProcessor(trail.NewStore(trail.StoreOptions{}))) })
+}
