@@ -23,6 +23,7 @@ import (
 	"ordertrail/internal/stream"
 	"ordertrail/internal/system"
 	"ordertrail/internal/system/systemtest"
+	"ordertrail/internal/trail"
 	"ordertrail/pkg/tracing/setup"
 	"ordertrail/services/orders"
 )
@@ -35,6 +36,7 @@ type shop struct {
 	rt     *service.Runtime
 	js     jetstream.JetStream // an administrator's
 	spans  *tracetest.SpanRecorder
+	trails *trail.Store
 }
 
 func open(tb testing.TB) *shop {
@@ -57,7 +59,7 @@ func openWired(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error), 
 		tb.Fatal(err)
 	}
 	tb.Cleanup(admin.Close)
-	s := &shop{client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}, spans: tracetest.NewSpanRecorder()}
+	s := &shop{client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}, spans: tracetest.NewSpanRecorder(), trails: trail.NewStore(trail.StoreOptions{})}
 	if s.js, err = jetstream.New(admin); err != nil {
 		tb.Fatal(err)
 	}
@@ -69,7 +71,8 @@ func openWired(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error), 
 		Connect: func(opts ...nats.Option) (*nats.Conn, error) {
 			return connect(append(opts, nats.ReconnectWait(reconnectSoon))...)
 		},
-		Tracing: []setup.Option{setup.WithSpanProcessor(s.spans)},
+		Tracing: []setup.Option{setup.WithSpanProcessor(s.spans), setup.WithSpanProcessor(s.trails)},
+		Traces:  s.trails,
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -160,6 +163,11 @@ func jsonHeader(more ...string) http.Header {
 func (s *shop) MustPost(tb testing.TB, body string, more ...string) answer {
 	tb.Helper()
 	return s.MustDo(tb, http.MethodPost, "/orders", body, jsonHeader(more...))
+}
+
+func (s *shop) MustGet(tb testing.TB, path string) answer {
+	tb.Helper()
+	return s.MustDo(tb, http.MethodGet, path, "", nil)
 }
 
 // MustPlace places an order.

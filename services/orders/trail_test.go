@@ -1,0 +1,275 @@
+package orders_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"ordertrail/internal/event"
+	"ordertrail/internal/service"
+	"ordertrail/internal/system/systemtest"
+	"ordertrail/internal/trail"
+	"ordertrail/services/orders"
+)
+
+// tracedBy has the service look for traces elsewhere; nil: nowhere.
+func tracedBy(source trail.Source) service.Wire {
+	return func(rt *service.Runtime) (service.Part, error) {
+		rt.Traces = source
+		return orders.Wire(rt)
+	}
+}
+
+// The trail of an order that nobody handles: what there is, and what is to come.
+func TestTrail(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	order := MustOrder(t, s.MustPost(t, body(nil)))
+	path := "/orders/" + order.ID + "/trail"
+	var got trail.Trail
+	systemtest.Until(t, "the request's span is there", func() bool {
+		a := s.MustGet(t, path)
+		wantStatus(t, a, http.StatusOK)
+		if err := json.Unmarshal(a.body, &got); err != nil {
+			t.Fatal(err)
+		}
+		return len(got.Lanes) == 1 && len(got.Lanes[0].Spans) == 3
+	})
+	if got.OrderID != order.ID || got.State != orders.StateCreated || got.Complete || !got.Pending || len(got.Events) != 1 {
+		t.Errorf("the trail is %+v", got)
+	}
+	kinds := map[string]bool{}
+	for _, g := range got.Gaps {
+		kinds[g.Kind] = g.Pending
+	}
+	for _, kind := range []string{trail.GapOpen, trail.GapConsumer, trail.GapDeadline} {
+		if !kinds[kind] {
+			t.Errorf("nothing says that %s is pending: %+v", kind, got.Gaps)
+		}
+	}
+	if len(kinds) != 3 {
+		t.Errorf("the gaps are %+v", got.Gaps)
+	}
+	n := got.Find(trail.Ref{TraceID: order.Events[0].TraceID, SpanID: order.Events[0].SpanID})
+	if n == nil || n.Name != "publish orders.created" || n.Kind != "producer" || n.Service != orders.Name || n.Depth != 1 {
+		t.Errorf("the span that published the order is %+v", n)
+	}
+
+	for _, query := range []string{"?trace=" + n.TraceID, "?span=" + n.SpanID, "?trace=" + n.TraceID + "&span=" + n.SpanID} {
+		a := s.MustGet(t, "/trail"+query)
+		wantStatus(t, a, http.StatusOK)
+		var located orders.Located
+		if err := json.Unmarshal(a.body, &located); err != nil {
+			t.Fatal(err)
+		}
+		if located.TraceID != n.TraceID || len(located.Orders) != 1 || located.Orders[0] != (orders.LocatedOrder{ID: order.ID, Trail: path}) {
+			t.Errorf("GET /trail%s: %+v", query, located)
+		}
+		client := *s.client
+		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		page := s.with(&client).MustDo(t, http.MethodGet, "/trail"+query, "", http.Header{"Accept": {"text/html"}})
+		wantStatus(t, page, http.StatusSeeOther)
+		if got := page.Header.Get("Location"); got != path {
+			t.Errorf("GET /trail%s leads a browser to %q", query, got)
+		}
+	}
+
+	a := s.MustGet(t, "/services")
+	wantStatus(t, a, http.StatusOK)
+	var m trail.ServiceMap
+	if err := json.Unmarshal(a.body, &m); err != nil || len(m.Services) != 1 || m.Services[0].Name != orders.Name {
+		t.Errorf("the service map is %s: %v", a.body, err)
+	}
+}
+
+func (s *shop) with(client *http.Client) *shop {
+	other := *s
+	other.client = client
+	return &other
+}
+
+// The form of the answer is chosen by Accept.
+func TestTrailForms(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	path := "/orders/" + MustOrder(t, s.MustPost(t, body(nil))).ID + "/trail"
+	for _, tt := range []struct{ accept, want string }{
+		{"", "application/json"},
+		{"*/*", "application/json"},
+		{"application/*", "application/json"},
+		{"application/json", "application/json"},
+		{"text/plain", "text/plain; charset=utf-8"},
+		{"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "text/html; charset=utf-8"}, // a browser's
+		{"text/html;q=0.5, application/json;q=0.6", "application/json"},
+		{"text/html;q=0.7, application/json;q=0.6", "text/html; charset=utf-8"},
+		{"*/*, application/json;q=0", "text/html; charset=utf-8"},
+		{"text/*, text/html;q=0", "text/plain; charset=utf-8"},
+		{"image/png", "application/problem+json"},
+		{"application/json;q=0", "application/problem+json"},
+		{"application/json;q=2, ;;;, text/plain", "text/plain; charset=utf-8"},
+	} {
+		a := s.MustDo(t, http.MethodGet, path, "", http.Header{"Accept": {tt.accept}})
+		want := http.StatusOK
+		if tt.want == "application/problem+json" {
+			want = http.StatusNotAcceptable
+		}
+		wantStatus(t, a, want)
+		if got := a.Header.Get("Content-Type"); got != tt.want {
+			t.Errorf("Accept %q: %s, want %s", tt.accept, got, tt.want)
+		}
+		if got := a.Header.Get("Vary"); got != "Accept" {
+			t.Errorf("Accept %q: Vary is %q", tt.accept, got)
+		}
+	}
+}
+
+// What is wrong is told, with the status that fits.
+func TestTrailProblems(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	for _, tt := range []struct {
+		path   string
+		status int
+		detail string
+	}{
+		{"/orders/" + unknown + "/trail", http.StatusNotFound, "there is no such order"},
+		{"/orders/x/trail", http.StatusBadRequest, `"x" is not an order id`},
+		{"/orders/" + strings.ToUpper(event.NewOrderID()) + "/trail", http.StatusBadRequest, "in lower case"},
+		{"/orders/" + strings.Repeat("a", 5000) + "/trail", http.StatusBadRequest, "is not an order id"},
+		{"/trail", http.StatusBadRequest, "?trace="},
+		{"/trail?trace=", http.StatusBadRequest, "?trace="},
+		{"/trail?trace=abc", http.StatusBadRequest, "32 hex digits"},
+		{"/trail?trace=" + strings.Repeat("A", 32), http.StatusBadRequest, "lower case"},
+		{"/trail?span=" + strings.Repeat("a", 32), http.StatusBadRequest, "16 hex digits"},
+		{"/trail?trace=" + strings.Repeat("a", 32), http.StatusNotFound, "no span of it is known"},
+		{"/trail?span=" + strings.Repeat("a", 16), http.StatusNotFound, "no span of it is known"},
+	} {
+		wantProblem(t, s.MustGet(t, tt.path), tt.status, tt.detail)
+	}
+}
+
+// A span of no order is told apart from one that is not known.
+func TestTrailOfNoOrder(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	_, span := s.rt.Tracer.Start(context.Background(), "something")
+	span.End()
+	path := "/trail?trace=" + span.SpanContext().TraceID().String()
+	wantProblem(t, s.MustGet(t, path), http.StatusNotFound, "belongs to no order")
+}
+
+// A shop without traces says what to do; the rest of it works.
+func TestTrailWithoutTraces(t *testing.T) {
+	t.Parallel()
+	s := openWired(t, systemtest.Server(t).Connect, tracedBy(nil))
+	order := MustOrder(t, s.MustPost(t, body(nil)))
+	for _, path := range []string{"/orders/" + order.ID + "/trail", "/trail?trace=" + strings.Repeat("a", 32), "/services"} {
+		wantProblem(t, s.MustGet(t, path), http.StatusNotImplemented, "JAEGER_URL")
+	}
+}
+
+// Jaeger may be away, broken, slow or hostile: readers of trails are told so in time,
+// and the shop takes orders all the while.
+func TestTrailWithoutJaeger(t *testing.T) {
+	t.Parallel()
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	for name, tt := range map[string]struct {
+		jaeger http.HandlerFunc // nil: nobody listens
+		status int
+		detail string
+	}{
+		"away":         {nil, http.StatusBadGateway, "JAEGER_URL"},
+		"slow":         {func(_ http.ResponseWriter, r *http.Request) { wait(r.Context(), hang) }, http.StatusGatewayTimeout, "within 3s"},
+		"broken":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, http.StatusBadGateway, "JAEGER_URL"},
+		"no API there": {http.NotFound, http.StatusBadGateway, "JAEGER_URL"},
+		"not JSON":     {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, http.StatusBadGateway, "JAEGER_URL"},
+		"a login": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/login", http.StatusFound)
+		}, http.StatusBadGateway, "JAEGER_URL"},
+		"slow to say all": {func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, `{"result":{"resourceSpans":[`)
+			w.(http.Flusher).Flush()
+			wait(r.Context(), hang)
+		}, http.StatusGatewayTimeout, "within 3s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			at := &url.URL{Scheme: "http", Host: "127.0.0.1:1", User: url.UserPassword("user", "secret")}
+			if tt.jaeger != nil {
+				server := httptest.NewServer(tt.jaeger)
+				t.Cleanup(server.Close)
+				at.Host = server.Listener.Addr().String()
+			}
+			s := openWired(t, systemtest.Server(t).Connect, tracedBy(trail.NewJaeger(at)))
+			order := MustOrder(t, s.MustPost(t, body(nil)))
+			path := "/orders/" + order.ID + "/trail"
+			asked := make(chan answer, 1)
+			go func() {
+				a, _ := s.do(http.MethodGet, path, "", nil)
+				asked <- a
+			}()
+			wantStatus(t, s.MustPost(t, body(nil)), http.StatusAccepted)
+			a := <-asked
+			if a.Response == nil {
+				t.Fatal("no answer")
+			}
+			wantProblem(t, a, tt.status, tt.detail)
+			if strings.Contains(string(a.body), "secret") {
+				t.Errorf("the answer tells a secret: %s", a.body)
+			}
+			if a.Header.Get("Retry-After") == "" {
+				t.Error("no Retry-After")
+			}
+		})
+	}
+}
+
+// wait is until ctx or the test ends.
+func wait(ctx context.Context, done <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+	case <-done:
+	}
+}
+
+// Jaeger finds no span by its id alone, which is told; and one that knows nothing of an
+// order is no error.
+func TestTrailOfEmptyJaeger(t *testing.T) {
+	t.Parallel()
+	asked := make(chan url.Values, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.Query()
+		http.Error(w, `{"error":{"httpCode":404,"message":"No traces found"}}`, http.StatusNotFound)
+	}))
+	t.Cleanup(server.Close)
+	at, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openWired(t, systemtest.Server(t).Connect, tracedBy(trail.NewJaeger(at)))
+	order := MustOrder(t, s.MustPost(t, body(nil)))
+	a := s.MustGet(t, "/orders/"+order.ID+"/trail")
+	wantStatus(t, a, http.StatusOK)
+	var got trail.Trail
+	if err := json.Unmarshal(a.body, &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.State != orders.StateCreated || got.Complete || len(got.Lanes) != 0 {
+		t.Errorf("the trail is %s", a.body)
+	}
+	query := <-asked
+	from, err := time.Parse(time.RFC3339Nano, query.Get("query.startTimeMin"))
+	if err != nil || time.Since(from) > time.Hour || query.Get("query.attributes") != `{"order.id":"`+order.ID+`"}` || query.Get("query.searchDepth") == "" {
+		t.Errorf("Jaeger was asked for %v", query)
+	}
+	wantProblem(t, s.MustGet(t, "/trail?span="+strings.Repeat("a", 16)), http.StatusNotImplemented, "?trace=")
+	wantProblem(t, s.MustGet(t, "/trail?trace="+strings.Repeat("a", 32)), http.StatusNotFound, "no span of it is known")
+	wantProblem(t, s.MustGet(t, "/orders/"+unknown+"/trail"), http.StatusNotFound, "no such order")
+}
