@@ -92,6 +92,7 @@ func NewRuntime(ctx context.Context, cfg Config) (*Runtime, error) {
 	}
 	opts := []tracing.Option{
 		tracing.WithTracerProvider(rt.Provider),
+		tracing.WithMeterProvider(rt.providers.MeterProvider),
 		tracing.WithPropagator(rt.providers.Propagator),
 		tracing.WithDestinationTemplate(event.Template),
 	}
@@ -110,14 +111,14 @@ func NewRuntime(ctx context.Context, cfg Config) (*Runtime, error) {
 }
 
 // Close sends what is buffered (the last acks), closes the connection and exports
-// the spans that are left. Call it after Part.Run has returned.
+// the spans and metrics that are left. Call it after Part.Run has returned.
 func (rt *Runtime) Close(ctx context.Context) error {
 	err := rt.conn.FlushWithContext(ctx)
 	if errors.Is(err, nats.ErrConnectionClosed) {
 		err = nil
 	}
 	rt.conn.Close()
-	return errors.Join(err, rt.providers.Shutdown(ctx))
+	return errors.Join(err, rt.Tracing.Shutdown(ctx), rt.providers.Shutdown(ctx))
 }
 
 // Kill drops the connection, nearly as a crash would: what is buffered is still

@@ -36,6 +36,9 @@ const (
 	ceType = "ce-type"
 )
 
+// msgSize is set by consumers of headers alone.
+const msgSize = "Nats-Msg-Size"
+
 // first returns the first value of key. Unlike [nats.Header.Get] it takes a
 // header without values.
 func first(h nats.Header, key string) string {
@@ -54,25 +57,42 @@ func messageID(h nats.Header) string {
 }
 
 // describeMessage records what tells one message from the next. Callers see to
-// it that span is recording.
-func describeMessage(span trace.Span, h nats.Header, md *jetstream.MsgMetadata) {
-	id := messageID(h)
-	if md == nil {
-		if id != "" {
-			span.SetAttributes(semconv.MessagingMessageID(id))
+// it that span is recording. id is the producer's, or "".
+func (t *Tracer) describeMessage(span trace.Span, id string, msg jetstream.Msg, md *jetstream.MsgMetadata, attrs []attribute.KeyValue) {
+	if attrs == nil {
+		attrs = make([]attribute.KeyValue, 0, 6)
+	}
+	if md != nil {
+		if id == "" {
+			id = strconv.FormatUint(md.Sequence.Stream, 10)
 		}
-		return
+		attrs = append(attrs,
+			streamKey.String(md.Stream),
+			integer(streamSequenceKey, md.Sequence.Stream),
+			integer(consumerSequenceKey, md.Sequence.Consumer),
+			integer(deliveryCountKey, md.NumDelivered),
+		)
 	}
-	if id == "" {
-		id = strconv.FormatUint(md.Sequence.Stream, 10)
+	if id != "" {
+		attrs = append(attrs, semconv.MessagingMessageID(id))
 	}
-	span.SetAttributes(
-		semconv.MessagingMessageID(id),
-		streamKey.String(md.Stream),
-		integer(streamSequenceKey, md.Sequence.Stream),
-		integer(consumerSequenceKey, md.Sequence.Consumer),
-		integer(deliveryCountKey, md.NumDelivered),
-	)
+	if t.bodySize {
+		attrs = append(attrs, semconv.MessagingMessageBodySize(bodySize(msg)))
+	}
+	if len(attrs) > 0 {
+		span.SetAttributes(attrs...)
+	}
+}
+
+// bodySize returns the size of a message's body, also of one that a consumer of
+// headers alone was delivered.
+func bodySize(msg jetstream.Msg) int {
+	if stated := first(msg.Headers(), msgSize); stated != "" {
+		if n, err := strconv.Atoi(stated); err == nil && len(msg.Data()) == 0 {
+			return n
+		}
+	}
+	return len(msg.Data())
 }
 
 func integer(key attribute.Key, n uint64) attribute.KeyValue {

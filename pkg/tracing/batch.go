@@ -2,6 +2,7 @@ package tracing
 
 import (
 	"context"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
@@ -28,49 +29,59 @@ func (t *Tracer) ProcessBatch(ctx context.Context, msgs []jetstream.Msg, handler
 	}
 	o := newProcessOptions(opts)
 	key := shapeKey{operation: opProcess, destination: o.destination}
-	if md, _ := msgs[0].Metadata(); md != nil {
-		key.stream = md.Stream
-		if !o.ephemeral {
-			key.group = md.Consumer
-		}
-	}
-	sh := t.shape(key)
-
-	attrs := sh.with(commonSubject(msgs), o.attributes)
-	ctx, span := t.tracer().Start(ctx, sh.name, sh.kind,
-		trace.WithAttributes(attrs...), trace.WithLinks(t.links(msgs, o)...))
-	if span.IsRecording() {
-		span.SetAttributes(semconv.MessagingBatchMessageCount(len(msgs)))
-		if key.stream != "" {
-			span.SetAttributes(streamKey.String(key.stream))
-		}
+	md, _ := msgs[0].Metadata()
+	o.consumer(&key, md)
+	w := &work{tracer: t, instruments: t.instruments(), shape: t.shape(&key)}
+	t.flying.begin()
+	w.ctx, w.span = t.startBatch(ctx, w.shape, key.stream, msgs, &o)
+	if w.instruments.enabled(ctx) {
+		w.start = time.Now()
+		w.shape.count(w.ctx, w.instruments.consumed, uncounted(msgs), "")
 	}
 
-	tally := &tally{span: span}
+	tally := &tally{span: w.span}
 	deliveries := make([]delivery, len(msgs))
 	wrapped := make([]jetstream.Msg, len(msgs))
+	k := &key
 	for i, msg := range msgs {
-		k := key
-		k.template = t.templateOf(msg.Subject())
-		deliveries[i] = delivery{Msg: msg, tracer: t, ctx: ctx, span: span, key: k, outcome: tally}
+		if template := t.templateOf(msg.Subject()); template != k.template {
+			other := key
+			other.template = template
+			k = &other
+		}
+		deliveries[i] = delivery{Msg: msg, tracer: t, ctx: w.ctx, span: w.span, key: k, tally: tally}
 		wrapped[i] = &deliveries[i]
 	}
 
 	returned := false
-	defer conclude(span, &returned, &err)
-	err = handler(ctx, wrapped)
+	defer conclude(w, w.span, &returned, &err)
+	err = handler(w.ctx, wrapped)
 	returned = true
 	return err
 }
 
+// startBatch starts the span of several messages.
+func (t *Tracer) startBatch(ctx context.Context, sh *shape, stream string, msgs []jetstream.Msg, o *processOptions, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
+	attributes, _ := sh.start(commonSubject(msgs), o.attributes)
+	opts = append(opts, sh.kind, attributes, trace.WithLinks(t.links(msgs, o)...))
+	ctx, span := t.tracer().Start(ctx, sh.name, opts...)
+	if span.IsRecording() {
+		span.SetAttributes(semconv.MessagingBatchMessageCount(len(msgs)))
+		if stream != "" {
+			span.SetAttributes(streamKey.String(stream))
+		}
+	}
+	return ctx, span
+}
+
 // links returns a link for each message with a valid context.
-func (t *Tracer) links(msgs []jetstream.Msg, o processOptions) []trace.Link {
-	p, _ := t.propagation()
+func (t *Tracer) links(msgs []jetstream.Msg, o *processOptions) []trace.Link {
+	p, fields := t.propagation()
 	links := make([]trace.Link, 0, len(msgs))
 	for _, msg := range msgs {
-		sc := trace.SpanContextFromContext(p.Extract(context.Background(), HeaderCarrier(msg.Headers())))
-		if sc.IsValid() {
-			links = append(links, o.link(sc, msg))
+		carrier, _ := carrierOf(msg.Headers(), fields)
+		if sc := trace.SpanContextFromContext(p.Extract(context.Background(), carrier)); sc.IsValid() {
+			links = append(links, o.link(sc, msg, messageID(msg.Headers())))
 		}
 	}
 	return links
@@ -80,6 +91,9 @@ func (t *Tracer) links(msgs []jetstream.Msg, o processOptions) []trace.Link {
 // conventions want messaging.destination.name on a batch only if it is true of
 // every message in it.
 func commonSubject(msgs []jetstream.Msg) string {
+	if len(msgs) == 0 {
+		return ""
+	}
 	subject := msgs[0].Subject()
 	for _, msg := range msgs[1:] {
 		if msg.Subject() != subject {

@@ -1,6 +1,7 @@
 package tracing
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -60,6 +61,35 @@ func (c HeaderCarrier) Values(key string) []string {
 
 func present(values []string) bool { return len(values) > 0 && values[0] != "" }
 
+// verbatim is a HeaderCarrier for a header in which all keys that will be asked
+// for are spelled as they should be, or not there.
+type verbatim nats.Header
+
+func (c verbatim) Get(key string) string      { return first(nats.Header(c), key) }
+func (c verbatim) Values(key string) []string { return c[key] }
+func (c verbatim) Keys() []string             { return HeaderCarrier(c).Keys() }
+func (c verbatim) Set(key, value string)      { HeaderCarrier(c).Set(key, value) }
+
+// carrierOf returns the carrier to read fields of h with, and whether h has
+// nothing but them.
+func carrierOf(h nats.Header, fields []string) (c propagation.TextMapCarrier, alone bool) {
+	found := 0
+	for _, f := range fields {
+		if _, ok := h[f]; ok {
+			found++
+		}
+	}
+	if found == len(h) {
+		return verbatim(h), true
+	}
+	for k := range h {
+		if isField(k, fields) && !slices.Contains(fields, k) {
+			return HeaderCarrier(h), false
+		}
+	}
+	return verbatim(h), false
+}
+
 // Set replaces the values of key. It does nothing on a nil header, and nothing
 // for a key that a NATS header cannot hold: the client would refuse to publish
 // the whole message.
@@ -74,12 +104,20 @@ func (c HeaderCarrier) Set(key, value string) {
 // as strict as HTTP about them.
 func validKey(key string) bool {
 	for i := range len(key) {
-		if b := key[i]; b <= ' ' || b > '~' || strings.IndexByte("\"()/,:;<=>?@[\\]{}", b) >= 0 {
+		if !tokenBytes[key[i]] {
 			return false
 		}
 	}
 	return key != ""
 }
+
+// tokenBytes are those of a token of RFC 9110.
+var tokenBytes = func() (is [256]bool) {
+	for b := byte('!'); b <= '~'; b++ {
+		is[b] = strings.IndexByte("\"(),/:;<=>?@[\\]{}", b) < 0
+	}
+	return is
+}()
 
 // Keys returns all keys, in no order.
 func (c HeaderCarrier) Keys() []string {

@@ -11,34 +11,41 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// conclude ends span by how its work came to an end. It is to be deferred
-// itself, not called by a deferred function, else recover finds nothing.
-// returned is set by the work's last statement: without it neither a panic nor
-// runtime.Goexit could be told from success.
-func conclude(span trace.Span, returned *bool, err *error) {
-	if *returned {
-		if *err != nil {
-			fail(span, *err)
-		}
-		span.End()
-		return
-	}
-	concludeUnreturned(span, recover())
+// Classes of work that did not return.
+const (
+	classPanic  = "panic"
+	classGoexit = "goexit"
+)
+
+// ending is work that is spanned, counted and waited for.
+type ending interface {
+	// end is called once, with the class of the error, "" for none.
+	end(class string)
 }
 
-// concludeUnreturned ends span after a panic with cause, which it raises again,
-// or, if cause is nil, after runtime.Goexit.
-func concludeUnreturned(span trace.Span, cause any) {
+// conclude ends work by how it came to its end. It is to be deferred itself, not
+// called by a deferred function, else recover finds nothing. returned is set by
+// the work's last statement: without it neither a panic nor runtime.Goexit could
+// be told from success.
+func conclude(w ending, span trace.Span, returned *bool, err *error) {
+	if *returned {
+		w.end(errorType(*err))
+		return
+	}
+	unreturned(w, span, recover())
+}
+
+// unreturned ends work after a panic with cause, which it raises again, or, if
+// cause is nil, after runtime.Goexit.
+func unreturned(w ending, span trace.Span, cause any) {
 	if cause == nil {
-		failAs(span, "goexit")
-		span.End()
+		w.end(classGoexit)
 		return
 	}
 	if span.IsRecording() {
 		span.AddEvent(semconv.ExceptionEventName, trace.WithAttributes(describePanic(cause)...))
 	}
-	failAs(span, "panic")
-	span.End()
+	w.end(classPanic)
 	panic(cause)
 }
 
@@ -55,17 +62,12 @@ func describePanic(cause any) []attribute.KeyValue {
 	return attrs
 }
 
-func fail(span trace.Span, err error) {
-	if span.IsRecording() {
-		failAs(span, errorType(err))
-	}
-}
-
-// failAs marks span as failed. The status says the same as error.type, because
-// an error's text may hold what must not be exported.
-func failAs(span trace.Span, class string) {
-	if span.IsRecording() {
+// endSpan ends span, as failed unless class is "". The status says the same as
+// error.type, because an error's text may hold what must not be exported.
+func endSpan(span trace.Span, class string) {
+	if class != "" && span.IsRecording() {
 		span.SetAttributes(semconv.ErrorTypeKey.String(class))
 		span.SetStatus(codes.Error, class)
 	}
+	span.End()
 }

@@ -12,11 +12,11 @@ import (
 // delivery is the message a handler gets.
 type delivery struct {
 	jetstream.Msg
-	tracer  *Tracer
-	ctx     context.Context // of the process span; settle spans need its baggage too
-	span    trace.Span
-	key     shapeKey
-	outcome interface{ settled(operation) }
+	tracer *Tracer
+	ctx    context.Context // of the process span; settle spans need its baggage too
+	span   trace.Span
+	key    *shapeKey // not to be changed
+	tally  *tally    // of the batch, nil for a single message
 }
 
 func (d *delivery) Ack() error {
@@ -59,23 +59,40 @@ func (d *delivery) InProgress() error {
 
 const inProgressEvent = "messaging.nats.in_progress"
 
+// settling is a settle span in progress.
+type settling struct {
+	ctx         context.Context
+	span        trace.Span
+	shape       *shape
+	instruments *instruments
+	start       time.Time
+}
+
+func (s *settling) end(class string) {
+	s.shape.took(s.ctx, s.instruments.operation, s.start, class)
+	endSpan(s.span, class)
+}
+
 // settle runs do within a settle span. Its parent is the process span even
 // where the caller has a span in hand, and even if the process span has ended.
 func (d *delivery) settle(op operation, do func() error) (err error) {
-	key := d.key
+	key := *d.key
 	key.operation = op
-	sh := d.tracer.shape(key)
-	_, span := d.tracer.tracer().Start(d.ctx, sh.name, sh.kind,
-		trace.WithAttributes(sh.with(d.Subject(), nil)...))
-	if span.IsRecording() {
+	s := &settling{shape: d.tracer.shape(&key), instruments: d.tracer.instruments()}
+	attributes, memory := s.shape.start(d.Subject(), nil)
+	s.ctx, s.span = d.tracer.tracer().Start(d.ctx, s.shape.name, s.shape.kind, attributes)
+	if s.span.IsRecording() {
 		md, _ := d.Metadata()
-		describeMessage(span, d.Headers(), md)
+		d.tracer.describeMessage(s.span, messageID(d.Headers()), d.Msg, md, memory)
+	}
+	if s.instruments.enabled(s.ctx) {
+		s.start = time.Now()
 	}
 	returned := false
-	defer conclude(span, &returned, &err)
+	defer conclude(s, s.span, &returned, &err)
 	err = do()
 	if err == nil {
-		d.outcome.settled(op)
+		d.settled(op)
 	}
 	returned = true
 	return err

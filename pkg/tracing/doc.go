@@ -8,6 +8,7 @@
 // # Spans
 //
 //	Publish, StartSend  publish <destination>        PRODUCER; CLIENT for a Forward
+//	Receive, …Batch     receive <destination>        CLIENT, links every producer
 //	Process             process <destination>        CONSUMER, links the producer
 //	ProcessBatch        process <destination>        CONSUMER, links every producer
 //	Ack, Nak, Term, …   ack|nak|term <destination>   CLIENT, child of the process span
@@ -15,6 +16,16 @@
 // Names, kinds and attributes follow the OpenTelemetry semantic conventions
 // for messaging, version 1.43. A destination in a span name is always of low
 // cardinality, see [WithDestinationTemplate].
+//
+// # Metrics
+//
+// Recorded whether or not a span is sampled, with the attributes of low
+// cardinality and error.type, in seconds and in messages:
+//
+//	messaging.client.operation.duration   publish, receive, ack, nak, term
+//	messaging.process.duration            process, of one message or a batch
+//	messaging.client.sent.messages        published, or tried to
+//	messaging.client.consumed.messages    once per delivery
 //
 // # Failures
 //

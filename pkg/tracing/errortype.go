@@ -65,11 +65,14 @@ var knownCodes = map[jetstream.ErrorCode]string{
 	jetstream.JSErrCodeJetStreamNotEnabledForAccount:   "jetstream_not_enabled",
 }
 
-// errorType returns the class of err for error.type, never its text. In this
+// errorType returns the class of err for error.type, never its text; "" for nil. In this
 // order: what err says of itself by ErrorType() string; the error of
 // JetStream's API; a known error of NATS or package context; its Go type;
 // _OTHER, the conventions' fallback, if the type is one of package errors or fmt.
 func errorType(err error) string {
+	if err == nil {
+		return ""
+	}
 	var own interface{ ErrorType() string }
 	if errors.As(err, &own) {
 		if class := own.ErrorType(); class != "" {

@@ -1,6 +1,7 @@
 package tracing
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -21,10 +22,10 @@ type Message interface {
 // for a duplicate, refused, scheduled or expire) and those that clients take for
 // the server's (Status, Description).
 func (t *Tracer) Forward(msg Message, subject string) *nats.Msg {
-	header := cloneHeader(msg.Headers(), nil)
-	for name := range header {
-		if ofServer(name) {
-			delete(header, name)
+	header := nats.Header{}
+	for name, values := range msg.Headers() {
+		if !ofServer(name) {
+			header[name] = slices.Clone(values)
 		}
 	}
 	return &nats.Msg{Subject: subject, Header: header, Data: msg.Data()}

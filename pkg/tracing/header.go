@@ -1,13 +1,11 @@
 package tracing
 
 import (
-	"context"
+	"maps"
 	"math"
 	"strings"
 
 	"github.com/nats-io/nats.go"
-	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/trace"
 )
 
 const (
@@ -20,14 +18,43 @@ const (
 	baggageHeader = "baggage"
 )
 
-// createdBy returns the context that a message to be published already carries.
-func createdBy(p propagation.TextMapPropagator, fields []string, h nats.Header) trace.SpanContext {
-	for k := range h {
+// surveyed is what one look at a header tells.
+type surveyed struct {
+	fields int  // how many headers a carrier would read as one of the propagator's
+	roomy  bool // there are values that an append would write into the array of
+	size   int  // on the wire
+}
+
+func survey(h nats.Header, fields []string) surveyed {
+	s := surveyed{size: len(headerStart)}
+	for k, vs := range h {
 		if isField(k, fields) {
-			return trace.SpanContextFromContext(p.Extract(context.Background(), HeaderCarrier(h)))
+			s.fields++
+		}
+		s.roomy = s.roomy || cap(vs) > len(vs)
+		for _, v := range vs {
+			s.size += headerLine(k, v)
 		}
 	}
-	return trace.SpanContext{}
+	return s
+}
+
+// clone returns a copy of h without the headers in fields. The values are
+// shared, but nothing that the methods of a header do reaches the original.
+// It is nil if h is nil, and may be if nothing is left.
+func (s surveyed) clone(h nats.Header, fields []string) nats.Header {
+	clone := maps.Clone(h)
+	if s.fields == 0 && !s.roomy {
+		return clone
+	}
+	for k, vs := range h {
+		if isField(k, fields) {
+			delete(clone, k)
+		} else if cap(vs) > len(vs) {
+			clone[k] = vs[:len(vs):len(vs)]
+		}
+	}
+	return clone
 }
 
 // isField reports whether a carrier would read header k as one of fields.
@@ -40,56 +67,39 @@ func isField(k string, fields []string) bool {
 	return false
 }
 
-// cloneHeader returns a copy of h, with room for one more header, without those
-// in fields. More room would cost every message a larger map, of which a
-// traceparent alone, the usual case, needs none.
-func cloneHeader(h nats.Header, fields []string) nats.Header {
-	values := 0
-	for _, vs := range h {
-		values += len(vs)
-	}
-	clone := make(nats.Header, len(h)+1)
-	all := make([]string, 0, values)
-	for k, vs := range h {
-		if isField(k, fields) {
-			continue
-		}
-		n := len(all)
-		all = append(all, vs...)
-		clone[k] = all[n:len(all):len(all)]
-	}
-	return clone
-}
+const headerStart = "NATS/1.0\r\n\r\n"
 
-// inject writes the context of ctx into h, as much of it as fits: losing a link
-// is better than losing a message.
-func inject(ctx context.Context, p propagation.TextMapPropagator, fields []string, h nats.Header) {
-	p.Inject(ctx, HeaderCarrier(h))
-	shrink(h, fields, maxHeader-spareHeader)
-}
-
-// shrink removes what inject added until the header block has at most limit
-// bytes: first the baggage, which is the only long part, then everything.
-func shrink(h nats.Header, fields []string, limit int) {
-	if headerSize(h) <= limit {
-		return
-	}
-	delete(h, baggageHeader)
-	if headerSize(h) <= limit {
-		return
-	}
-	for _, f := range fields {
-		delete(h, f)
-	}
+func headerLine(key, value string) int {
+	return len(key) + len(": ") + len(value) + len("\r\n")
 }
 
 // headerSize returns the length of h on the wire.
 func headerSize(h nats.Header) int {
-	n := len("NATS/1.0\r\n\r\n")
-	for k, vs := range h {
-		for _, v := range vs {
-			n += len(k) + len(": ") + len(v) + len("\r\n")
-		}
+	return survey(h, nil).size
+}
+
+// injector is the carrier of a Send: unlike HeaderCarrier it makes a header
+// where there is none, and keeps a value where the Send is.
+type injector Send
+
+func (c *injector) Get(key string) string { return HeaderCarrier(c.msg.Header).Get(key) }
+func (c *injector) Keys() []string        { return HeaderCarrier(c.msg.Header).Keys() }
+
+func (c *injector) Set(key, value string) {
+	if !validKey(key) {
+		return
 	}
-	return n
+	if c.msg.Header == nil {
+		c.msg.Header = make(nats.Header, 1)
+	}
+	for _, v := range c.msg.Header[key] {
+		c.size -= headerLine(key, v)
+	}
+	c.size += headerLine(key, value)
+	if c.set++; c.set > 1 {
+		c.msg.Header[key] = []string{value}
+		return
+	}
+	c.value[0] = value
+	c.msg.Header[key] = c.value[:]
 }

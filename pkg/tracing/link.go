@@ -24,19 +24,26 @@ func (t *Tracer) Link(header nats.Header, attrs ...attribute.KeyValue) trace.Lin
 	if !sc.IsValid() {
 		return trace.Link{}
 	}
-	return newLink(sc, header, len(attrs), attrs...)
+	return newLink(sc, header, messageID(header), attrs, nil)
 }
 
-// newLink returns a link to sc with what header tells of its message. more is
-// how many attributes the caller will append.
-func newLink(sc trace.SpanContext, header nats.Header, more int, attrs ...attribute.KeyValue) trace.Link {
-	all := make([]attribute.KeyValue, 0, 3+len(attrs)+more)
-	all = append(all, linkTraceIDKey.String(sc.TraceID().String()))
-	if kind := first(header, ceType); kind != "" {
-		all = append(all, linkEventTypeKey.String(kind))
+// newLink returns a link to sc with what header tells of its message, and more.
+func newLink(sc trace.SpanContext, header nats.Header, id string, more, last []attribute.KeyValue) trace.Link {
+	kind := first(header, ceType)
+	n := 1 + len(more) + len(last)
+	if kind != "" {
+		n++
 	}
-	if id := messageID(header); id != "" {
-		all = append(all, semconv.MessagingMessageID(id))
+	if id != "" {
+		n++
 	}
-	return trace.Link{SpanContext: sc, Attributes: append(all, attrs...)}
+	attrs := make([]attribute.KeyValue, 0, n)
+	attrs = append(attrs, linkTraceIDKey.String(sc.TraceID().String()))
+	if kind != "" {
+		attrs = append(attrs, linkEventTypeKey.String(kind))
+	}
+	if id != "" {
+		attrs = append(attrs, semconv.MessagingMessageID(id))
+	}
+	return trace.Link{SpanContext: sc, Attributes: append(append(attrs, more...), last...)}
 }

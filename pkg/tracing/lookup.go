@@ -4,21 +4,32 @@ import (
 	"reflect"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
-// tracerOf remembers the tracer of the global provider last seen.
+// tracerOf is a tracer and where it comes from.
 type tracerOf struct {
 	provider trace.TracerProvider
-	tracer   trace.Tracer
+	trace.Tracer
+	// inert says that it makes no spans, so that nothing needs to be prepared
+	// for them.
+	inert bool
+}
+
+func newTracer(p trace.TracerProvider) *tracerOf {
+	t := &tracerOf{provider: p, Tracer: p.Tracer(scope, trace.WithSchemaURL(schemaURL))}
+	_, t.inert = t.Tracer.(noop.Tracer)
+	return t
 }
 
 // tracer returns the tracer to use now. The global provider may be replaced at
 // any time, so only its identity is trusted. Providers that are not pointers
 // may not be comparable; asking them again is cheap for the one that exists,
 // the no-op provider.
-func (t *Tracer) tracer() trace.Tracer {
+func (t *Tracer) tracer() *tracerOf {
 	if t.fixedTracer != nil {
 		return t.fixedTracer
 	}
@@ -27,11 +38,31 @@ func (t *Tracer) tracer() trace.Tracer {
 		return newTracer(p)
 	}
 	if last := t.tracers.Load(); last != nil && last.provider == p {
-		return last.tracer
+		return last
 	}
-	now := &tracerOf{provider: p, tracer: newTracer(p)}
+	now := newTracer(p)
 	t.tracers.Store(now)
-	return now.tracer
+	return now
+}
+
+// instruments returns the instruments to use now; see tracer.
+func (t *Tracer) instruments() *instruments {
+	if t.fixedInstruments != nil {
+		return t.fixedInstruments
+	}
+	p := otel.GetMeterProvider()
+	last := t.meters.Load()
+	if last != nil && sameMeterProvider(last.provider, p) {
+		return last
+	}
+	now := newInstruments(p)
+	t.meters.Store(now)
+	return now
+}
+
+func sameMeterProvider(a, b metric.MeterProvider) bool {
+	t := reflect.TypeOf(a)
+	return t == reflect.TypeOf(b) && t.Comparable() && a == b
 }
 
 // fieldsOf remembers the header names of the propagator last seen: asking a
@@ -65,6 +96,9 @@ func identify(p propagation.TextMapPropagator) (propagatorID, bool) {
 // propagation returns the propagator to use now and the headers it writes.
 func (t *Tracer) propagation() (propagation.TextMapPropagator, []string) {
 	p := t.fixedPropagator
+	if len(t.fixedFields) > 0 {
+		return p, t.fixedFields
+	}
 	if p == nil {
 		p = otel.GetTextMapPropagator()
 	}

@@ -1,6 +1,7 @@
 package tracing
 
 import (
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -10,17 +11,25 @@ type Option func(*options)
 
 type options struct {
 	provider       trace.TracerProvider
+	meters         metric.MeterProvider
 	propagator     propagation.TextMapPropagator
 	host           string
 	port           int
 	template       func(string) string
 	topologyParent bool
+	bodySize       bool
 }
 
 // WithTracerProvider sets where spans come from. Default, and for nil: the
 // global provider, looked up for each span.
 func WithTracerProvider(p trace.TracerProvider) Option {
 	return func(o *options) { o.provider = p }
+}
+
+// WithMeterProvider sets where metrics go, see the package comment. Default, and
+// for nil: the global provider, looked up for each span.
+func WithMeterProvider(p metric.MeterProvider) Option {
+	return func(o *options) { o.meters = p }
 }
 
 // WithPropagator sets which headers carry a span's context and baggage.
@@ -63,4 +72,10 @@ func WithDestinationTemplate(f func(subject string) string) Option {
 // [Untrusted].
 func TopologyParent() Option {
 	return func(o *options) { o.topologyParent = true }
+}
+
+// WithBodySize records messaging.message.body.size, in bytes, on the spans of
+// single messages. Default: it is not recorded, as the conventions have it.
+func WithBodySize() Option {
+	return func(o *options) { o.bodySize = true }
 }

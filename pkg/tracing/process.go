@@ -1,9 +1,12 @@
 package tracing
 
 import (
+	"cmp"
 	"context"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
@@ -32,44 +35,92 @@ var noSpan = trace.SpanFromContext(context.Background())
 // An error, a panic (which goes on) and runtime.Goexit end the span as failed.
 func (t *Tracer) Process(ctx context.Context, msg jetstream.Msg, handler func(context.Context, jetstream.Msg) error, opts ...ProcessOption) (err error) {
 	o := newProcessOptions(opts)
-	// Messages that are not JetStream's have no metadata; they are processed
-	// all the same.
-	md, _ := msg.Metadata()
-	key := shapeKey{operation: opProcess, template: t.templateOf(msg.Subject()), destination: o.destination}
-	if md != nil {
-		key.stream = md.Stream
-		if !o.ephemeral {
-			key.group = md.Consumer
-		}
-	}
-	sh := t.shape(key)
+	tracer, instruments := t.tracer(), t.instruments()
+	measured := instruments.enabled(ctx)
+	ctx, creation, ambient := t.arrive(ctx, msg, &o)
 
-	ctx, creation, ambient := t.arrive(ctx, msg, o)
-	start := make([]trace.SpanStartOption, 0, 4)
-	start = append(start, sh.kind, trace.WithAttributes(sh.with(msg.Subject(), o.attributes)...))
-	if creation.IsValid() {
-		start = append(start, trace.WithLinks(o.link(creation, msg)))
-	}
-	if ambient.IsValid() {
-		start = append(start, trace.WithLinks(trace.Link{SpanContext: ambient}))
-	}
-	ctx, span := t.tracer().Start(ctx, sh.name, start...)
-	if span.IsRecording() {
-		describeMessage(span, msg.Headers(), md)
+	t.flying.begin()
+	var w *work
+	if tracer.inert && !measured {
+		w = &work{tracer: t, instruments: instruments}
+		w.ctx, w.span = tracer.Start(ctx, "")
+	} else {
+		p := &processing{work: work{tracer: t, instruments: instruments}}
+		p.begin(ctx, tracer, msg, &o, creation, ambient)
+		if measured {
+			p.start = time.Now()
+			if !countedAlready(msg) {
+				p.shape.count(p.ctx, instruments.consumed, 1, "")
+			}
+		}
+		w, msg = &p.work, &p.handed
 	}
 
 	returned := false
-	defer conclude(span, &returned, &err)
-	err = handler(ctx, &delivery{Msg: msg, tracer: t, ctx: ctx, span: span, key: key, outcome: settlement{span}})
+	defer conclude(w, w.span, &returned, &err)
+	err = handler(w.ctx, msg)
 	returned = true
 	return err
 }
 
+// work is a span in progress that processes messages.
+type work struct {
+	tracer      *Tracer
+	instruments *instruments
+	shape       *shape // nil if nothing is recorded
+	ctx         context.Context
+	span        trace.Span
+	start       time.Time
+}
+
+func (w *work) end(class string) {
+	if w.shape != nil {
+		w.shape.took(w.ctx, w.instruments.process, w.start, class)
+	}
+	endSpan(w.span, class)
+	w.tracer.flying.done()
+}
+
+// processing is all that one message needs, in one piece of memory.
+type processing struct {
+	work
+	handed  delivery // the handler's message
+	link    [1]trace.Link
+	options [4]trace.SpanStartOption
+}
+
+// begin starts the span.
+func (p *processing) begin(ctx context.Context, tracer *tracerOf, msg jetstream.Msg, o *processOptions, creation, ambient trace.SpanContext) {
+	t := p.tracer
+	// Messages that are not JetStream's have no metadata; they are processed
+	// all the same.
+	md, _ := msg.Metadata()
+	key := shapeKey{operation: opProcess, template: t.templateOf(msg.Subject()), destination: o.destination}
+	o.consumer(&key, md)
+	p.shape = t.shape(&key)
+
+	id := messageID(msg.Headers())
+	attributes, memory := p.shape.start(msg.Subject(), o.attributes)
+	start := append(p.options[:0], p.shape.kind, attributes)
+	if creation.IsValid() {
+		p.link[0] = o.link(creation, msg, id)
+		start = append(start, trace.WithLinks(p.link[:]...))
+	}
+	if ambient.IsValid() {
+		start = append(start, trace.WithLinks(trace.Link{SpanContext: ambient}))
+	}
+	p.ctx, p.span = tracer.Start(ctx, p.shape.name, start...)
+	if p.span.IsRecording() {
+		t.describeMessage(p.span, id, msg, md, memory)
+	}
+	p.handed = delivery{Msg: msg, tracer: t, ctx: p.ctx, span: p.span, key: p.shape.key}
+}
+
 // arrive returns the context to start the process span in, the context the
 // message was created in, and the ambient context if it is not the parent.
-func (t *Tracer) arrive(ctx context.Context, msg jetstream.Msg, o processOptions) (_ context.Context, creation, ambient trace.SpanContext) {
-	p, _ := t.propagation()
-	carrier := HeaderCarrier(msg.Headers())
+func (t *Tracer) arrive(ctx context.Context, msg jetstream.Msg, o *processOptions) (_ context.Context, creation, ambient trace.SpanContext) {
+	p, fields := t.propagation()
+	carrier, _ := carrierOf(msg.Headers(), fields)
 	if o.untrusted {
 		return ctx, trace.SpanContextFromContext(p.Extract(context.Background(), carrier)), ambient
 	}
@@ -102,15 +153,31 @@ func (t *Tracer) arrive(ctx context.Context, msg jetstream.Msg, o processOptions
 	}
 }
 
+// consumer fills in what the metadata tell of the consumer.
+func (o *processOptions) consumer(key *shapeKey, md *jetstream.MsgMetadata) {
+	if md == nil {
+		return
+	}
+	key.stream = md.Stream
+	if !o.ephemeral {
+		key.group = md.Consumer
+	}
+}
+
 // link returns the link to the span that produced msg.
-func (o processOptions) link(sc trace.SpanContext, msg jetstream.Msg) trace.Link {
-	l := newLink(sc, msg.Headers(), 3,
-		RelationshipKey.String(o.relationship), semconv.MessagingDestinationName(msg.Subject()))
+func (o *processOptions) link(sc trace.SpanContext, msg jetstream.Msg, id string) trace.Link {
+	attrs := [3]attribute.KeyValue{
+		RelationshipKey.String(cmp.Or(o.relationship, "triggered_by")),
+		semconv.MessagingDestinationName(msg.Subject()),
+		linkUntrustedKey.Bool(true),
+	}
+	more := attrs[:2]
 	if o.untrusted {
-		l.Attributes = append(l.Attributes, linkUntrustedKey.Bool(true))
+		more = attrs[:]
 	}
+	var last []attribute.KeyValue
 	if o.linkAttributes != nil {
-		l.Attributes = append(l.Attributes, o.linkAttributes(msg)...)
+		last = o.linkAttributes(msg)
 	}
-	return l
+	return newLink(sc, msg.Headers(), id, more, last)
 }

@@ -21,7 +21,7 @@ type processOptions struct {
 }
 
 func newProcessOptions(opts []ProcessOption) processOptions {
-	o := processOptions{relationship: "triggered_by"}
+	var o processOptions
 	for _, opt := range opts {
 		o = opt(o)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,12 +18,23 @@ import (
 type Send struct {
 	// Msg is the message to publish: a copy of the given one whose headers
 	// carry the span's context. It may be published several times, for example
-	// until an outcome is known.
+	// until an outcome is known. Its header is nil if there is nothing in it.
 	Msg *nats.Msg
 
-	span     trace.Span
-	injected []string // headers that may be taken out again
-	ended    atomic.Bool
+	msg         nats.Msg // what Msg points to
+	tracer      *Tracer
+	instruments *instruments
+	shape       *shape // nil if nothing is recorded
+	ctx         context.Context
+	span        trace.Span
+	start       time.Time
+	ended       atomic.Bool
+
+	size    int       // of the header block
+	set     int       // how many headers were injected
+	value   [1]string // of the first of them, in most cases the only one
+	memory  []attribute.KeyValue
+	options [2]trace.SpanStartOption
 }
 
 // StartSend starts a send span for callers who publish themselves: with
@@ -43,26 +55,48 @@ func (t *Tracer) StartSend(ctx context.Context, msg *nats.Msg) (context.Context,
 	if msg == nil {
 		msg = &nats.Msg{} // publishing it fails as it should
 	}
+	t.flying.begin()
+	tracer := t.tracer()
 	p, fields := t.propagation()
-	creation := createdBy(p, fields, msg.Header)
-	sh := t.shape(shapeKey{operation: opPublish, link: creation.IsValid(), template: t.templateOf(msg.Subject)})
+	s := &Send{tracer: t, instruments: t.instruments()}
+	s.msg = nats.Msg{Subject: msg.Subject, Reply: msg.Reply, Data: msg.Data, Sub: msg.Sub}
+	s.Msg = &s.msg
 
-	opts := make([]trace.SpanStartOption, 0, 3)
-	opts = append(opts, sh.kind, trace.WithAttributes(sh.with(msg.Subject, nil)...))
-	if creation.IsValid() {
-		opts = append(opts, trace.WithLinks(newLink(creation, msg.Header, 0,
-			RelationshipKey.String("creation"), semconv.MessagingDestinationName(msg.Subject))))
+	header := survey(msg.Header, fields)
+	s.size = header.size
+	var creation trace.SpanContext
+	if header.fields > 0 {
+		creation = trace.SpanContextFromContext(p.Extract(context.Background(), HeaderCarrier(msg.Header)))
 	}
-	ctx, span := t.tracer().Start(ctx, sh.name, opts...)
 
-	s := &Send{Msg: &nats.Msg{Subject: msg.Subject, Reply: msg.Reply, Data: msg.Data, Sub: msg.Sub}, span: span}
-	if creation.IsValid() {
-		s.Msg.Header = cloneHeader(msg.Header, nil)
-		return ctx, s
+	measured := s.instruments.enabled(ctx)
+	if measured {
+		s.start = time.Now()
 	}
-	s.Msg.Header, s.injected = cloneHeader(msg.Header, fields), fields
-	inject(ctx, p, fields, s.Msg.Header)
-	return ctx, s
+	if measured || !tracer.inert {
+		s.shape = t.shape(&shapeKey{operation: opPublish, link: creation.IsValid(), template: t.templateOf(msg.Subject)})
+	}
+	if tracer.inert {
+		s.ctx, s.span = tracer.Start(ctx, "")
+	} else {
+		var attributes trace.SpanStartOption
+		attributes, s.memory = s.shape.start(msg.Subject, nil)
+		opts := append(s.options[:0], s.shape.kind, attributes)
+		if creation.IsValid() {
+			opts = append(opts, trace.WithLinks(newLink(creation, msg.Header, messageID(msg.Header), []attribute.KeyValue{
+				RelationshipKey.String("creation"), semconv.MessagingDestinationName(msg.Subject)}, nil)))
+		}
+		s.ctx, s.span = tracer.Start(ctx, s.shape.name, opts...)
+	}
+
+	if creation.IsValid() {
+		s.msg.Header = header.clone(msg.Header, nil)
+		return s.ctx, s
+	}
+	s.msg.Header = header.clone(msg.Header, fields)
+	p.Inject(s.ctx, (*injector)(s))
+	s.fit(maxHeader - spareHeader)
+	return s.ctx, s
 }
 
 // fitPayload keeps the message below the payload limit of nc, as far as tracing
@@ -72,14 +106,33 @@ func (s *Send) fitPayload(nc *nats.Conn) {
 		return
 	}
 	if limit := int(nc.MaxPayload()); limit > 0 {
-		shrink(s.Msg.Header, s.injected, limit-len(s.Msg.Data)-spareHeader)
+		s.fit(limit - len(s.msg.Data) - spareHeader)
 	}
+}
+
+// fit removes what was injected until the header block has at most limit bytes:
+// first the baggage, which is the only long part, then everything. Losing a link
+// is better than losing a message.
+func (s *Send) fit(limit int) {
+	if s.set == 0 || s.size <= limit {
+		return
+	}
+	delete(s.msg.Header, baggageHeader)
+	if s.size = headerSize(s.msg.Header); s.size <= limit {
+		return
+	}
+	_, fields := s.tracer.propagation()
+	for _, f := range fields {
+		delete(s.msg.Header, f)
+	}
+	s.set = 0
 }
 
 // End ends the span with the outcome of the publish: the stream, the sequence
 // and whether the server took the message for a duplicate, or an error. A nil
 // ack with a nil error ends it as a success of which nothing is known. Only the
-// first call counts; End is safe for concurrent use.
+// first call counts; End is safe for concurrent use. [Tracer.Shutdown] waits for
+// it.
 //
 // An error is not always a failure: a publisher that loses a guard to its own
 // earlier attempt may end the span with a nil error.
@@ -87,11 +140,19 @@ func (s *Send) End(ack *jetstream.PubAck, err error) {
 	if s.ended.Swap(true) {
 		return
 	}
-	s.record(ack, err)
-	if err != nil {
-		fail(s.span, err)
+	if s.span.IsRecording() {
+		s.record(ack, err)
 	}
-	s.span.End()
+	s.end(errorType(err))
+}
+
+func (s *Send) end(class string) {
+	if s.shape != nil {
+		s.shape.took(s.ctx, s.instruments.operation, s.start, class)
+		s.shape.count(s.ctx, s.instruments.sent, 1, class)
+	}
+	endSpan(s.span, class)
+	s.tracer.flying.done()
 }
 
 // conclude is End for a publish that may panic. Like the function it ends with
@@ -102,16 +163,16 @@ func (s *Send) conclude(returned *bool, ack **jetstream.PubAck, err *error) {
 		return
 	}
 	s.ended.Store(true)
-	concludeUnreturned(s.span, recover())
+	unreturned(s, s.span, recover())
 }
 
 // record says what is known of the message now. That includes its id, which a
 // publish option may have put into the copy's header only lately.
 func (s *Send) record(ack *jetstream.PubAck, err error) {
-	if !s.span.IsRecording() {
-		return
+	attrs := s.memory
+	if attrs == nil {
+		attrs = make([]attribute.KeyValue, 0, 5)
 	}
-	attrs := make([]attribute.KeyValue, 0, 4)
 	id := messageID(s.Msg.Header)
 	if err == nil && ack != nil {
 		attrs = append(attrs, streamKey.String(ack.Stream), integer(streamSequenceKey, ack.Sequence))
@@ -124,6 +185,9 @@ func (s *Send) record(ack *jetstream.PubAck, err error) {
 	}
 	if id != "" {
 		attrs = append(attrs, semconv.MessagingMessageID(id))
+	}
+	if s.tracer.bodySize {
+		attrs = append(attrs, semconv.MessagingMessageBodySize(len(s.Msg.Data)))
 	}
 	if len(attrs) > 0 {
 		s.span.SetAttributes(attrs...)

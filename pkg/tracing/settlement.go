@@ -7,13 +7,14 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// settlement records how a single message was settled. On a span that has ended
-// the SDK ignores it.
-type settlement struct{ trace.Span }
-
-func (s settlement) settled(op operation) {
-	if s.IsRecording() {
-		s.SetAttributes(settlementKey.String(string(op)))
+// settled records how the message was settled. On a span that has ended the SDK
+// ignores it.
+func (d *delivery) settled(op operation) {
+	switch {
+	case d.tally != nil:
+		d.tally.settled(op)
+	case d.span.IsRecording():
+		d.span.SetAttributes(settlementKey.String(string(op)))
 	}
 }
 

@@ -15,6 +15,7 @@ type operation string
 
 const (
 	opPublish operation = "publish"
+	opReceive operation = "receive"
 	opProcess operation = "process"
 	opAck     operation = "ack"
 	opNak     operation = "nak"
@@ -33,9 +34,13 @@ type shapeKey struct {
 
 // shape is what can be made once for all spans with the same key.
 type shape struct {
+	key        *shapeKey // not to be changed
 	name       string
 	kind       trace.SpanStartOption
 	attributes []attribute.KeyValue
+	option     trace.SpanStartOption // of the attributes
+	subject    string                // among the attributes, if all messages have the same
+	measures   measures
 }
 
 // maxShapes bounds the cache. A service has a few dozen shapes; more means that
@@ -45,18 +50,28 @@ const maxShapes = 512
 // shapeCache maps keys to shapes. Reads are by far the most frequent, so they
 // take no lock: a writer replaces the map.
 type shapeCache struct {
+	recent [16]atomic.Pointer[shape] // by hash, for those who come often
 	mu     sync.Mutex
 	shapes atomic.Pointer[map[shapeKey]*shape]
 }
 
-func (c *shapeCache) load(key shapeKey) *shape {
+// hash tells most of a service's few shapes apart, and costs nothing.
+func (k *shapeKey) hash() int {
+	h := len(k.operation) + 3*len(k.template) + 5*len(k.destination)
+	if n := len(k.template); n > 0 {
+		h += int(k.template[n/2])
+	}
+	return h & 15
+}
+
+func (c *shapeCache) load(key *shapeKey) *shape {
 	if m := c.shapes.Load(); m != nil {
-		return (*m)[key]
+		return (*m)[*key]
 	}
 	return nil
 }
 
-func (c *shapeCache) store(key shapeKey, s *shape) {
+func (c *shapeCache) store(key *shapeKey, s *shape) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var old map[shapeKey]*shape
@@ -70,21 +85,27 @@ func (c *shapeCache) store(key shapeKey, s *shape) {
 	for k, v := range old {
 		next[k] = v
 	}
-	next[key] = s
+	next[*key] = s
 	c.shapes.Store(&next)
 }
 
-func (t *Tracer) shape(key shapeKey) *shape {
-	if s := t.shapes.load(key); s != nil {
+func (t *Tracer) shape(key *shapeKey) *shape {
+	recent := &t.shapes.recent[key.hash()]
+	if s := recent.Load(); s != nil && *s.key == *key {
 		return s
 	}
-	s := t.newShape(key)
-	t.shapes.store(key, s)
+	s := t.shapes.load(key)
+	if s == nil {
+		s = t.newShape(key)
+		t.shapes.store(key, s)
+	}
+	recent.Store(s)
 	return s
 }
 
-func (t *Tracer) newShape(key shapeKey) *shape {
-	s := &shape{name: string(key.operation)}
+func (t *Tracer) newShape(key *shapeKey) *shape {
+	own := *key
+	s := &shape{key: &own, name: string(key.operation)}
 	if d := key.boundedDestination(); d != "" {
 		s.name += " " + d
 	}
@@ -98,40 +119,54 @@ func (t *Tracer) newShape(key shapeKey) *shape {
 		if key.link {
 			kind = trace.SpanKindClient
 		}
+	case opReceive:
+		kind, class = trace.SpanKindClient, semconv.MessagingOperationTypeReceive
 	case opProcess:
 		kind, class = trace.SpanKindConsumer, semconv.MessagingOperationTypeProcess
 	default:
 		kind, class = trace.SpanKindClient, semconv.MessagingOperationTypeSettle
 	}
 	s.kind = trace.WithSpanKind(kind)
-	s.attributes = append(s.attributes,
+	attrs := append([]attribute.KeyValue(nil),
 		semconv.MessagingSystemKey.String("nats"),
 		semconv.MessagingOperationName(string(key.operation)),
 		class,
 	)
 	if key.template != "" {
-		s.attributes = append(s.attributes, semconv.MessagingDestinationTemplate(key.template))
+		attrs = append(attrs, semconv.MessagingDestinationTemplate(key.template))
+	}
+	// A template without variable tokens is the subject itself.
+	if key.template != "" && !varies(key.template) {
+		s.subject = key.template
+		attrs = append(attrs, semconv.MessagingDestinationName(s.subject))
 	}
 	if key.group != "" {
-		s.attributes = append(s.attributes, semconv.MessagingConsumerGroupName(key.group))
+		attrs = append(attrs, semconv.MessagingConsumerGroupName(key.group))
 	}
-	s.attributes = append(s.attributes, t.server...)
+	s.attributes = append(attrs, t.server...)
+	s.option = trace.WithAttributes(s.attributes...)
+	s.measures.of(key, class, t.server)
 	return s
 }
 
-// with returns the attributes a span starts with: those of the shape, the
-// concrete subject unless it is "", and more.
-func (s *shape) with(subject string, more []attribute.KeyValue) []attribute.KeyValue {
+// start returns what a span starts with: the attributes of the shape, the
+// concrete subject unless it is "", and more. memory, if not nil, may be written
+// to once the span has started: tracers copy attributes.
+func (s *shape) start(subject string, more []attribute.KeyValue) (attributes trace.SpanStartOption, memory []attribute.KeyValue) {
+	if (subject == s.subject || subject == "") && len(more) == 0 {
+		return s.option, nil
+	}
 	attrs := make([]attribute.KeyValue, 0, len(s.attributes)+1+len(more))
 	attrs = append(attrs, s.attributes...)
-	if subject != "" {
+	if subject != s.subject && subject != "" {
 		attrs = append(attrs, semconv.MessagingDestinationName(subject))
 	}
-	return append(attrs, more...)
+	attrs = append(attrs, more...)
+	return trace.WithAttributes(attrs...), attrs[:0]
 }
 
 // boundedDestination returns what a span name may say of the destination, or "".
-func (k shapeKey) boundedDestination() string {
+func (k *shapeKey) boundedDestination() string {
 	if k.destination != "" {
 		return k.destination
 	}
@@ -143,17 +178,20 @@ func (k shapeKey) boundedDestination() string {
 
 // fixedTokens returns a template without the tokens that vary.
 func fixedTokens(template string) string {
-	if !strings.Contains(template, "{") {
+	if !varies(template) {
 		return template
 	}
 	var fixed []string
 	for token := range strings.SplitSeq(template, ".") {
-		if !strings.Contains(token, "{") {
+		if !varies(token) {
 			fixed = append(fixed, token)
 		}
 	}
 	return strings.Join(fixed, ".")
 }
+
+// varies reports whether a template has variable tokens.
+func varies(template string) bool { return strings.Contains(template, "{") }
 
 // templateOf returns the template of a subject, or "".
 func (t *Tracer) templateOf(subject string) string {

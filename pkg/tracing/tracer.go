@@ -6,30 +6,36 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
-	"go.opentelemetry.io/otel/trace"
 )
 
 // scope names this instrumentation in every span it makes.
 const scope = "ordertrail/pkg/tracing"
 
+const schemaURL = semconv.SchemaURL
+
 // Tracer makes the spans of one service's traffic with JetStream. It is safe
 // for concurrent use and meant to be made once. Make it with [New].
 type Tracer struct {
-	fixedTracer     trace.Tracer                  // nil: look up the global provider
-	fixedPropagator propagation.TextMapPropagator // nil: look up the global one
-	template        func(subject string) string   // nil: no templates
-	topologyParent  bool
-	server          []attribute.KeyValue
+	fixedTracer      *tracerOf                     // nil: look up the global provider
+	fixedInstruments *instruments                  // nil: look up the global provider
+	fixedPropagator  propagation.TextMapPropagator // nil: look up the global one
+	fixedFields      []string                      // of fixedPropagator; empty: ask it
+	template         func(subject string) string   // nil: no templates
+	topologyParent   bool
+	bodySize         bool
+	server           []attribute.KeyValue
 
 	tracers atomic.Pointer[tracerOf]
+	meters  atomic.Pointer[instruments]
 	fields  atomic.Pointer[fieldsOf]
 	shapes  shapeCache
+	flying  inFlight
 }
 
-// New returns a Tracer. Without options it uses the global tracer provider and
-// the global propagator as they are at the time of each span, so it can be made
-// before [go.opentelemetry.io/otel.SetTracerProvider] is called; records no
-// server address; and knows no destination templates.
+// New returns a Tracer. Without options it uses OpenTelemetry's global providers
+// and propagator as they are at the time of each span, so it can be made before
+// [go.opentelemetry.io/otel.SetTracerProvider] is called; records no server
+// address; and knows no destination templates.
 func New(opts ...Option) *Tracer {
 	var o options
 	for _, opt := range opts {
@@ -39,9 +45,17 @@ func New(opts ...Option) *Tracer {
 		fixedPropagator: o.propagator,
 		template:        o.template,
 		topologyParent:  o.topologyParent,
+		bodySize:        o.bodySize,
+		flying:          inFlight{idle: make(chan struct{}, 1)},
 	}
 	if o.provider != nil {
 		t.fixedTracer = newTracer(o.provider)
+	}
+	if o.meters != nil {
+		t.fixedInstruments = newInstruments(o.meters)
+	}
+	if o.propagator != nil {
+		t.fixedFields = o.propagator.Fields()
 	}
 	if o.host != "" {
 		t.server = append(t.server, semconv.ServerAddress(o.host))
@@ -50,8 +64,4 @@ func New(opts ...Option) *Tracer {
 		}
 	}
 	return t
-}
-
-func newTracer(p trace.TracerProvider) trace.Tracer {
-	return p.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL))
 }

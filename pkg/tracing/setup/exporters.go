@@ -8,44 +8,53 @@ import (
 	"slices"
 	"strings"
 
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/exporters/stdout/stdoutmetric"
 	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-const (
-	exporterVariable       = "OTEL_TRACES_EXPORTER"
-	endpointVariable       = "OTEL_EXPORTER_OTLP_ENDPOINT"
-	tracesEndpointVariable = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
-	protocolVariable       = "OTEL_EXPORTER_OTLP_PROTOCOL"
-	tracesProtocolVariable = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
-)
-
-// newExporters makes the exporters that the environment names.
-func newExporters(ctx context.Context, o options) ([]sdktrace.SpanExporter, error) {
-	names, err := exporterNames()
-	if err != nil {
-		return nil, err
-	}
-	var exporters []sdktrace.SpanExporter
-	for _, name := range names {
-		e, err := newExporter(ctx, name, o)
-		if err != nil {
-			return nil, errors.Join(err, closeAll(ctx, exporters))
-		}
-		exporters = append(exporters, e)
-	}
-	return exporters, nil
+// signal is what the environment calls one kind of telemetry.
+type signal struct {
+	exporter string
+	endpoint string
+	protocol string
+	// implied are the variables that ask for export where exporter is not set.
+	implied []string
 }
 
-// exporterNames reads OTEL_TRACES_EXPORTER. It differs from the specification in
-// the default: that is otlp even if nobody listens, and a program that a
-// newcomer runs should not report failed exports.
-func exporterNames() ([]string, error) {
-	_, value := getenv(exporterVariable)
+const (
+	anyEndpoint = "OTEL_EXPORTER_OTLP_ENDPOINT"
+	anyProtocol = "OTEL_EXPORTER_OTLP_PROTOCOL"
+)
+
+var (
+	traces = signal{
+		exporter: "OTEL_TRACES_EXPORTER",
+		endpoint: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+		protocol: "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+		implied:  []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", anyEndpoint},
+	}
+	// An endpoint for everything is no wish for metrics: Jaeger, say, refuses them.
+	metrics = signal{
+		exporter: "OTEL_METRICS_EXPORTER",
+		endpoint: "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+		protocol: "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
+		implied:  []string{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"},
+	}
+)
+
+// exporters reads the signal's exporter variable. It differs from the
+// specification in the default: that is otlp even if nobody listens, and a
+// program that a newcomer runs should not report failed exports.
+func (s signal) exporters() ([]string, error) {
+	_, value := getenv(s.exporter)
 	if value == "" {
-		if _, endpoint := getenv(tracesEndpointVariable, endpointVariable); endpoint == "" {
+		if _, endpoint := getenv(s.implied...); endpoint == "" {
 			return nil, nil
 		}
 		return []string{"otlp"}, nil
@@ -54,7 +63,7 @@ func exporterNames() ([]string, error) {
 	for name := range strings.SplitSeq(value, ",") {
 		name = strings.TrimSpace(name)
 		if !slices.Contains([]string{"otlp", "console", "none"}, name) {
-			return nil, fmt.Errorf("%s is %q; allowed are otlp, console, none, or several with commas between", exporterVariable, value)
+			return nil, fmt.Errorf("%s is %q; allowed are otlp, console, none, or several with commas between", s.exporter, value)
 		}
 		if !slices.Contains(names, name) {
 			names = append(names, name)
@@ -64,52 +73,80 @@ func exporterNames() ([]string, error) {
 		return names, nil
 	}
 	if len(names) > 1 {
-		return nil, fmt.Errorf("%s is %q; none goes with no other exporter", exporterVariable, value)
+		return nil, fmt.Errorf("%s is %q; none goes with no other exporter", s.exporter, value)
 	}
 	return nil, nil
 }
 
-func newExporter(ctx context.Context, name string, o options) (sdktrace.SpanExporter, error) {
-	if name == "console" {
-		e, err := stdouttrace.New(stdouttrace.WithWriter(o.console))
-		if err != nil {
-			return nil, fmt.Errorf("console exporter: %w", err)
-		}
-		return e, nil
+// newEach makes what the environment names, with a function for each of otlp over
+// HTTP, otlp over gRPC, and console. The exporters read all their other settings
+// themselves.
+func newEach[E interface{ Shutdown(context.Context) error }](ctx context.Context, s signal, http, grpc, console func() (E, error)) ([]E, error) {
+	names, err := s.exporters()
+	if err != nil {
+		return nil, err
 	}
-	return newOTLP(ctx)
+	var all []E
+	for _, name := range names {
+		var e E
+		var err error
+		if name == "console" {
+			e, err = console()
+		} else {
+			e, err = overOTLP(s, http, grpc)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("%s exporter %s: %w", s.exporter, name, err), closeAll(ctx, all))
+		}
+		all = append(all, e)
+	}
+	return all, nil
 }
 
-// newOTLP makes an OTLP exporter for the protocol of the environment. All its
-// other settings the exporter reads itself.
-func newOTLP(ctx context.Context) (sdktrace.SpanExporter, error) {
-	variable, protocol := getenv(tracesProtocolVariable, protocolVariable)
+func newSpanExporters(ctx context.Context, o options) ([]sdktrace.SpanExporter, error) {
+	return newEach(ctx, traces,
+		func() (sdktrace.SpanExporter, error) { return otlptracehttp.New(ctx) },
+		func() (sdktrace.SpanExporter, error) { return otlptracegrpc.New(ctx) },
+		func() (sdktrace.SpanExporter, error) { return stdouttrace.New(stdouttrace.WithWriter(o.console)) })
+}
+
+func newMetricExporters(ctx context.Context, o options) ([]sdkmetric.Exporter, error) {
+	return newEach(ctx, metrics,
+		func() (sdkmetric.Exporter, error) { return otlpmetrichttp.New(ctx) },
+		func() (sdkmetric.Exporter, error) { return otlpmetricgrpc.New(ctx) },
+		func() (sdkmetric.Exporter, error) { return stdoutmetric.New(stdoutmetric.WithWriter(o.console)) })
+}
+
+// closeAll shuts exporters down that will not be used.
+func closeAll[E interface{ Shutdown(context.Context) error }](ctx context.Context, exporters []E) error {
+	var err error
+	for _, e := range exporters {
+		err = errors.Join(err, e.Shutdown(ctx))
+	}
+	return err
+}
+
+// overOTLP calls the function for the protocol that the environment names.
+func overOTLP[E any](s signal, http, grpc func() (E, error)) (none E, _ error) {
+	variable, protocol := getenv(s.protocol, anyProtocol)
 	switch protocol {
 	case "", "http/protobuf":
-		if err := checkEndpoint(); err != nil {
-			return nil, err
+		if err := s.checkEndpoint(); err != nil {
+			return none, err
 		}
-		e, err := otlptracehttp.New(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("OTLP exporter over HTTP: %w", err)
-		}
-		return e, nil
+		return http()
 	case "grpc":
-		e, err := otlptracegrpc.New(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("OTLP exporter over gRPC: %w", err)
-		}
-		return e, nil
+		return grpc()
 	default:
-		return nil, fmt.Errorf("%s is %q; allowed are http/protobuf and grpc", variable, protocol)
+		return none, fmt.Errorf("%s is %q; allowed are http/protobuf and grpc", variable, protocol)
 	}
 }
 
 // checkEndpoint refuses what the HTTP exporter would take without a word and
 // never reach, above all a host and port without a scheme. The value is not
 // quoted: it may hold credentials.
-func checkEndpoint() error {
-	variable, value := getenv(tracesEndpointVariable, endpointVariable)
+func (s signal) checkEndpoint() error {
+	variable, value := getenv(s.endpoint, anyEndpoint)
 	if value == "" {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"go.opentelemetry.io/otel/attribute"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
@@ -13,6 +14,7 @@ type Option func(*options)
 
 type options struct {
 	processors  []sdktrace.SpanProcessor
+	readers     []sdkmetric.Reader
 	global      bool
 	baggageKeys []string
 	console     io.Writer
@@ -34,6 +36,13 @@ func WithSpanProcessor(p sdktrace.SpanProcessor) Option {
 	return func(o *options) { o.processors = append(o.processors, p) }
 }
 
+// WithMetricReader adds a reader of metrics, such as an in-process one, beside
+// those of the exporters. It may be given several times. [Providers.Shutdown]
+// shuts it down. Default: none.
+func WithMetricReader(r sdkmetric.Reader) Option {
+	return func(o *options) { o.readers = append(o.readers, r) }
+}
+
 // WithGlobal also makes the providers OpenTelemetry's global ones. Default: the
 // globals are left alone, because services may share a process.
 func WithGlobal() Option {
@@ -47,7 +56,7 @@ func WithBaggageKeys(keys ...string) Option {
 	return func(o *options) { o.baggageKeys = append(o.baggageKeys, keys...) }
 }
 
-// WithConsoleWriter sets where the exporter console writes. Services that share
+// WithConsoleWriter sets where the exporters called console write. Services that share
 // a writer need one that is safe for concurrent use. Default, and for nil:
 // [os.Stdout].
 func WithConsoleWriter(w io.Writer) Option {

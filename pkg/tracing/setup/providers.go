@@ -9,12 +9,14 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/propagation"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// Providers is what one service traces with.
+// Providers is what one service traces and measures with.
 type Providers struct {
 	TracerProvider *sdktrace.TracerProvider
+	MeterProvider  *sdkmetric.MeterProvider
 	// Propagator carries W3C Trace Context and W3C Baggage.
 	Propagator propagation.TextMapPropagator
 }
@@ -30,51 +32,69 @@ func Start(ctx context.Context, service string, opts ...Option) (*Providers, err
 	p := &Providers{
 		Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
 	}
-	var err error
 	if disabled() {
-		p.TracerProvider = noProvider(ctx)
-	} else if p.TracerProvider, err = newProvider(ctx, service, o); err != nil {
+		p.disable(ctx)
+	} else if err := p.enable(ctx, service, o); err != nil {
 		return nil, err
 	}
 	if o.global {
 		otel.SetTracerProvider(p.TracerProvider)
+		otel.SetMeterProvider(p.MeterProvider)
 		otel.SetTextMapPropagator(p.Propagator)
 	}
 	return p, nil
 }
 
-// Shutdown exports the spans that have ended and releases everything Start made.
-// It gives up when ctx ends, and then returns its error. Spans that end later
-// are lost. Only the first call does something; the next ones return nil.
+// Shutdown exports the spans that have ended and the last metrics, and releases
+// everything Start made. It gives up when ctx ends, and then returns its error.
+// Spans that end later are lost: let the service finish first, with
+// [tracing.Tracer.Shutdown]. Only the first call does something; the next ones
+// return nil.
 func (p *Providers) Shutdown(ctx context.Context) error {
-	return p.TracerProvider.Shutdown(ctx)
+	// Beside each other, or a collector that does not answer would have the spans
+	// use up the time of the metrics.
+	measured := make(chan error, 1)
+	go func() {
+		err := p.MeterProvider.Shutdown(ctx)
+		if errors.Is(err, sdkmetric.ErrReaderShutdown) {
+			err = nil // this is not the first call
+		}
+		measured <- err
+	}()
+	err := p.TracerProvider.Shutdown(ctx)
+	return errors.Join(err, <-measured)
 }
 
-// noProvider returns a provider whose tracers make no spans: what the SDK gives
-// after its shutdown, and what OTEL_SDK_DISABLED asks for.
-func noProvider(ctx context.Context) *sdktrace.TracerProvider {
-	p := sdktrace.NewTracerProvider()
-	_ = p.Shutdown(context.WithoutCancel(ctx)) // has nothing to fail with
-	return p
+// disable makes providers that make nothing: what the SDK gives after its
+// shutdown, and what OTEL_SDK_DISABLED asks for.
+func (p *Providers) disable(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	p.TracerProvider, p.MeterProvider = sdktrace.NewTracerProvider(), sdkmetric.NewMeterProvider()
+	_ = p.TracerProvider.Shutdown(ctx) // neither has anything to fail with
+	_ = p.MeterProvider.Shutdown(ctx)
 }
 
-func newProvider(ctx context.Context, service string, o options) (*sdktrace.TracerProvider, error) {
+func (p *Providers) enable(ctx context.Context, service string, o options) error {
 	// What can be wrong without leaving anything behind comes first.
 	resource, err := newResource(ctx, service, o)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	sampler, err := newSampler()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	limits, err := newSpanLimits()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	exporters, err := newExporters(ctx, o)
+	spans, err := newSpanExporters(ctx, o)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	numbers, err := newMetricExporters(ctx, o)
+	if err != nil {
+		return errors.Join(err, closeAll(ctx, spans))
 	}
 
 	all := []sdktrace.TracerProviderOption{
@@ -91,17 +111,18 @@ func newProvider(ctx context.Context, service string, o options) (*sdktrace.Trac
 	for _, p := range o.processors {
 		all = append(all, sdktrace.WithSpanProcessor(p))
 	}
-	for _, e := range exporters {
+	for _, e := range spans {
 		all = append(all, sdktrace.WithBatcher(e))
 	}
-	return sdktrace.NewTracerProvider(all...), nil
-}
+	p.TracerProvider = sdktrace.NewTracerProvider(all...)
 
-// closeAll shuts exporters down that will not be used.
-func closeAll(ctx context.Context, exporters []sdktrace.SpanExporter) error {
-	var err error
-	for _, e := range exporters {
-		err = errors.Join(err, e.Shutdown(ctx))
+	meters := []sdkmetric.Option{sdkmetric.WithResource(resource)}
+	for _, r := range o.readers {
+		meters = append(meters, sdkmetric.WithReader(r))
 	}
-	return err
+	for _, e := range numbers {
+		meters = append(meters, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(e)))
+	}
+	p.MeterProvider = sdkmetric.NewMeterProvider(meters...)
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
@@ -23,6 +24,7 @@ import (
 
 // variables are all that could leak from the environment of the tests.
 var variables = []string{
+	"OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
 	"OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 	"OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG",
 	"OTEL_SPAN_LINK_COUNT_LIMIT", "OTEL_SPAN_EVENT_COUNT_LIMIT", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES",
@@ -72,6 +74,10 @@ func TestStartErrors(t *testing.T) {
 		{"OTEL_TRACES_EXPORTER=zipkin", "otlp, console, none"},
 		{"OTEL_TRACES_EXPORTER=otlp,zipkin", "otlp, console, none"},
 		{"OTEL_TRACES_EXPORTER=none,console", "no other"},
+		{"OTEL_METRICS_EXPORTER=prometheus", "otlp, console, none"},
+		{"OTEL_METRICS_EXPORTER=otlp,none", "no other"},
+		{"OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=http/json", "http/protobuf and grpc"},
+		{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=localhost:4318", "http://localhost:4318"},
 		{"OTEL_EXPORTER_OTLP_PROTOCOL=http/json", "http/protobuf and grpc"},
 		{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http", "http/protobuf and grpc"},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT=localhost:4318", "http://localhost:4318"},
@@ -90,6 +96,9 @@ func TestStartErrors(t *testing.T) {
 			setenv(t, tt.env)
 			if strings.Contains(name, "_OTLP_") {
 				t.Setenv("OTEL_TRACES_EXPORTER", "otlp")
+			}
+			if strings.Contains(name, "_METRICS_") && name != "OTEL_METRICS_EXPORTER" {
+				t.Setenv("OTEL_METRICS_EXPORTER", "otlp")
 			}
 			if strings.HasSuffix(name, "_ARG") {
 				t.Setenv("OTEL_TRACES_SAMPLER", "traceidratio")
@@ -251,17 +260,18 @@ func TestBaggageKeys(t *testing.T) {
 
 func TestGlobal(t *testing.T) {
 	setenv(t)
-	oldProvider, oldPropagator := otel.GetTracerProvider(), otel.GetTextMapPropagator()
+	oldProvider, oldMeters, oldPropagator := otel.GetTracerProvider(), otel.GetMeterProvider(), otel.GetTextMapPropagator()
 	t.Cleanup(func() {
 		otel.SetTracerProvider(oldProvider)
+		otel.SetMeterProvider(oldMeters)
 		otel.SetTextMapPropagator(oldPropagator)
 	})
 	mustStart(t)
-	if otel.GetTracerProvider() != oldProvider {
+	if otel.GetTracerProvider() != oldProvider || otel.GetMeterProvider() != oldMeters {
 		t.Error("the global provider was replaced unasked")
 	}
 	p := mustStart(t, setup.WithGlobal())
-	if otel.GetTracerProvider() != trace.TracerProvider(p.TracerProvider) || len(otel.GetTextMapPropagator().Fields()) != 3 {
+	if otel.GetTracerProvider() != trace.TracerProvider(p.TracerProvider) || otel.GetMeterProvider() != metric.MeterProvider(p.MeterProvider) || len(otel.GetTextMapPropagator().Fields()) != 3 {
 		t.Error("the globals were not replaced")
 	}
 }
