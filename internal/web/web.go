@@ -9,6 +9,7 @@ package web
 import (
 	"bytes"
 	"cmp"
+	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -42,7 +43,7 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 // Site is what all pages of a service share: where the others are. An empty URL is
 // a page that is not there.
 type Site struct {
-	Shop, Analytics, Jaeger, Mailbox string
+	Shop, Services, Analytics, Jaeger, Mailbox string
 }
 
 // SiteOf is where the settings say the pages are.
@@ -53,8 +54,10 @@ func SiteOf(s service.Settings) Site {
 		}
 		return u.String()
 	}
+	shop := cmp.Or(s.ShopURL, service.DefaultShopURL)
 	return Site{
-		Shop:      text(cmp.Or(s.ShopURL, service.DefaultShopURL)),
+		Shop:      text(shop),
+		Services:  text(shop.JoinPath("services")),
 		Analytics: text(cmp.Or(s.AnalyticsURL, service.DefaultAnalyticsURL)),
 		Jaeger:    strings.TrimSuffix(text(s.JaegerUIURL), "/"),
 		Mailbox:   text(s.MailboxURL),
@@ -115,7 +118,7 @@ var functions = template.FuncMap{
 }
 
 // Write answers a request with a page.
-func (s Site) Write(w http.ResponseWriter, status int, p Page) error {
+func (s Site) Write(w http.ResponseWriter, r *http.Request, status int, p Page) error {
 	t := parsed[p.Template]
 	if t == nil {
 		return fmt.Errorf("there is no page %q", p.Template)
@@ -135,17 +138,28 @@ func (s Site) Write(w http.ResponseWriter, status int, p Page) error {
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	if _, err := w.Write(body.Bytes()); err != nil {
+	h.Add("Vary", "Accept-Encoding")
+	var err error
+	if zip := r.Header.Get("Accept-Encoding"); strings.Contains(zip, "gzip") && !strings.Contains(zip, "gzip;q=0") {
+		h.Set("Content-Encoding", "gzip")
+		w.WriteHeader(status)
+		z := gzip.NewWriter(w)
+		_, err = z.Write(body.Bytes())
+		err = errors.Join(err, z.Close())
+	} else {
+		w.WriteHeader(status)
+		_, err = w.Write(body.Bytes())
+	}
+	if err != nil {
 		return fmt.Errorf("page %s: %w", p.Template, err)
 	}
 	return nil
 }
 
 // Problem shows what went wrong with a request.
-func (s Site) Problem(w http.ResponseWriter, status int, detail string) error {
+func (s Site) Problem(w http.ResponseWriter, r *http.Request, status int, detail string) error {
 	title := http.StatusText(status)
-	return s.Write(w, status, Page{Template: "problem", Title: title, Data: struct {
+	return s.Write(w, r, status, Page{Template: "problem", Title: title, Data: struct {
 		Status        int
 		Title, Detail string
 	}{status, title, detail}})

@@ -134,7 +134,7 @@ func TestEscapes(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()
 	site := web.Site{Shop: "javascript:alert(1)"}
-	if err := site.Problem(w, http.StatusBadRequest, `<script>alert("x")</script>`); err != nil {
+	if err := site.Problem(w, httptest.NewRequest(http.MethodGet, "/", nil), http.StatusBadRequest, `<script>alert("x")</script>`); err != nil {
 		t.Fatal(err)
 	}
 	body := w.Body.String()
@@ -148,7 +148,7 @@ func TestEscapes(t *testing.T) {
 	if !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
 		t.Errorf("Content-Security-Policy = %q", policy)
 	}
-	if err := site.Write(httptest.NewRecorder(), 200, web.Page{Template: "nothing"}); err == nil {
+	if err := site.Write(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil), 200, web.Page{Template: "nothing"}); err == nil {
 		t.Error("a page without a template: no error")
 	}
 }

@@ -25,8 +25,8 @@ import (
 const pagesShown = 20
 
 // page answers with a page.
-func (o *orders) page(w http.ResponseWriter, status int, p web.Page) {
-	if err := o.site.Write(w, status, p); err != nil {
+func (o *orders) page(w http.ResponseWriter, r *http.Request, status int, p web.Page) {
+	if err := o.site.Write(w, r, status, p); err != nil {
 		o.Log.Debug("answer", "error", err) // the reader has gone, mostly
 	}
 }
@@ -55,8 +55,8 @@ type line struct {
 	Quantity string
 }
 
-func (o *orders) shop(w http.ResponseWriter, _ *http.Request) {
-	o.showShop(w, http.StatusOK, form{
+func (o *orders) shop(w http.ResponseWriter, r *http.Request) {
+	o.showShop(w, r, http.StatusOK, form{
 		Lines: lines(func(sku string) string {
 			if sku == "TRAIL-MAP" || sku == "COMPASS" {
 				return "1"
@@ -68,10 +68,10 @@ func (o *orders) shop(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
-func (o *orders) showShop(w http.ResponseWriter, status int, f form) {
+func (o *orders) showShop(w http.ResponseWriter, r *http.Request, status int, f form) {
 	f.Key = rand.Text()
 	newest, _ := o.recent.changed(0, pagesShown)
-	o.page(w, status, web.Page{Template: "shop", Title: "Shop", Here: "shop", Feed: "/events", Data: shopPage{
+	o.page(w, r, status, web.Page{Template: "shop", Title: "Shop", Here: "shop", Feed: "/events", Data: shopPage{
 		Scenarios: scenario.All(), Cards: scenario.Cards(), Form: f, Counts: o.counted(), Orders: newest,
 	}})
 }
@@ -106,7 +106,7 @@ func (o *orders) placeForm(w http.ResponseWriter, r *http.Request) {
 	}
 	if len(f.Faults) > 0 {
 		f.Refused = "Some quantities are no numbers."
-		o.showShop(w, http.StatusUnprocessableEntity, f)
+		o.showShop(w, r, http.StatusUnprocessableEntity, f)
 		return
 	}
 	got := o.ask(r, http.MethodPost, "/orders", r.PostForm.Get("key"), map[string]any{
@@ -129,7 +129,7 @@ func (o *orders) placeForm(w http.ResponseWriter, r *http.Request) {
 	if len(p.Errors) == 0 {
 		f.Refused = p.Detail
 	}
-	o.showShop(w, got.status, f)
+	o.showShop(w, r, got.status, f)
 }
 
 // fieldOf names the field that a fault is about, by its JSON pointer. fields are
@@ -271,7 +271,7 @@ func (o *orders) problemPages(h http.Handler) http.Handler {
 		h.ServeHTTP(catch, r)
 		var p problem
 		if catch.caught && json.Unmarshal(catch.body.Bytes(), &p) == nil {
-			if err := o.site.Problem(w, p.Status, p.Detail); err != nil {
+			if err := o.site.Problem(w, r, p.Status, p.Detail); err != nil {
 				o.Log.Debug("answer", "error", err) // the reader has gone
 			}
 		}
@@ -371,7 +371,7 @@ func (o *orders) showPage(w http.ResponseWriter, r *http.Request, id string) {
 			p.Mails = append(p.Mails, o.mail(e))
 		}
 	}
-	o.page(w, http.StatusOK, web.Page{
+	o.page(w, r, http.StatusOK, web.Page{
 		Template: "order", Title: "Order …" + web.Short(id), Feed: "/orders/" + id + "/events", Data: p,
 	})
 }

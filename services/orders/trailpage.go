@@ -2,38 +2,55 @@ package orders
 
 import (
 	"net/http"
-	"strings"
+	"time"
 
 	"ordertrail/internal/trail"
 	"ordertrail/internal/web"
 )
 
-// trailPage answers with an order's trail for people.
-func (o *orders) trailPage(w http.ResponseWriter, _ *http.Request, t *trail.Trail) {
-	var text strings.Builder
-	_ = trail.Write(&text, t, trail.WriteOptions{}) // a Builder has nothing to fail with
-	o.page(w, http.StatusOK, web.Page{Template: "text", Title: "The trail of order " + t.OrderID, Data: text.String()})
+// trailRefresh is how often a trail's page looks for spans that are still to come.
+const trailRefresh = time.Second
+
+// trailPage shows an order's trail.
+func (o *orders) trailPage(w http.ResponseWriter, r *http.Request, t *trail.Trail) {
+	data := struct {
+		Trail          *trail.Trail
+		Waterfall      *web.Waterfall
+		Map            *web.ServiceMap
+		Segments, Sums []web.Share
+		Spans, Links   int
+	}{Trail: t, Waterfall: web.NewWaterfall(t), Map: web.NewServiceMap(t.Services)}
+	data.Segments, data.Sums = web.Shares(t.CriticalPath)
+	for _, l := range t.Lanes {
+		data.Spans += len(l.Spans)
+	}
+	for _, e := range t.Edges {
+		if e.Kind == trail.EdgeLink {
+			data.Links++
+		}
+	}
+	p := web.Page{Template: "trail", Title: "Trail of order …" + web.Short(t.OrderID), Data: data}
+	if t.Pending {
+		p.Refresh = trailRefresh
+	}
+	o.page(w, r, http.StatusOK, p)
 }
 
 // locatedPage leads to the trail of the order that something belongs to, or lets
 // people choose among several.
 func (o *orders) locatedPage(w http.ResponseWriter, r *http.Request, found Located) {
 	if len(found.Orders) == 1 {
-		http.Redirect(w, r, found.Orders[0].Trail, http.StatusSeeOther)
+		to := found.Orders[0].Trail
+		if found.SpanID != "" {
+			to += "#span-" + found.SpanID
+		}
+		http.Redirect(w, r, to, http.StatusSeeOther)
 		return
 	}
-	var text strings.Builder
-	for _, order := range found.Orders {
-		text.WriteString(order.Trail + "\n")
-	}
-	o.page(w, http.StatusOK, web.Page{Template: "text", Title: "The orders of trace " + found.TraceID, Data: text.String()})
+	o.page(w, r, http.StatusOK, web.Page{Template: "located", Title: "Orders of trace " + found.TraceID, Data: found})
 }
 
 // servicesPage draws the service map.
-func (o *orders) servicesPage(w http.ResponseWriter, _ *http.Request, m trail.ServiceMap) {
-	var text strings.Builder
-	for _, f := range m.Flows {
-		text.WriteString(f.From + " → " + f.To + ": " + f.EventType + "\n")
-	}
-	o.page(w, http.StatusOK, web.Page{Template: "text", Title: "Services", Data: text.String()})
+func (o *orders) servicesPage(w http.ResponseWriter, r *http.Request, m trail.ServiceMap) {
+	o.page(w, r, http.StatusOK, web.Page{Template: "services", Title: "Service map", Here: "services", Feed: "/events", Data: web.NewServiceMap(m)})
 }

@@ -183,3 +183,103 @@ if (load) {
     });
   }
 }
+
+// The waterfall: a row that is hovered or focused shows its span, and what it is
+// tied to; a click, or Enter, keeps it.
+document.documentElement.classList.add("js");
+const waterfall = document.getElementById("waterfall");
+if (waterfall) {
+  const panel = document.createElement("aside");
+  panel.className = "panel";
+  panel.hidden = true;
+  panel.tabIndex = -1;
+  panel.id = "panel";
+  panel.setAttribute("aria-label", "Span in focus");
+  document.body.append(panel);
+  let kept = "", shown = "";
+
+  const rowOf = id => document.getElementById("row-" + id);
+
+  function show(id) {
+    const article = document.getElementById("span-" + id);
+    if (!article || id === shown) return;
+    hide();
+    shown = id;
+    const copy = article.cloneNode(true);
+    for (const e of [copy, ...copy.querySelectorAll("[id]")]) e.removeAttribute("id");
+    for (const d of copy.querySelectorAll("details")) d.open = true;
+    copy.removeAttribute("aria-labelledby");
+    copy.removeAttribute("tabindex");
+    const close = document.createElement("button");
+    close.className = "button close";
+    close.textContent = "Close";
+    close.onclick = leave;
+    const inner = document.createElement("div");
+    inner.className = "inner";
+    inner.append(close, copy);
+    panel.replaceChildren(inner);
+    panel.scrollTop = 0;
+    panel.hidden = false;
+    document.body.classList.add("has-panel");
+    waterfall.classList.add("chosen");
+    rowOf(id)?.classList.add("on");
+    waterfall.querySelector(`[data-bar="${id}"]`)?.classList.add("on");
+    for (const a of waterfall.querySelectorAll(`.arrow[data-from="${id}"], .arrow[data-to="${id}"]`)) {
+      a.classList.add("on");
+      waterfall.querySelector(`[data-bar="${a.dataset.from === id ? a.dataset.to : a.dataset.from}"]`)?.classList.add("near");
+    }
+  }
+
+  function hide() {
+    for (const e of waterfall.querySelectorAll(".on, .near")) e.classList.remove("on", "near");
+    waterfall.classList.remove("chosen");
+    panel.hidden = true;
+    document.body.classList.remove("has-panel");
+    shown = "";
+  }
+
+  function leave() {
+    const row = rowOf(kept || shown);
+    kept = "";
+    hide();
+    row?.focus({ preventScroll: true });
+    hide(); // also what the focus has shown
+  }
+
+  const spanAt = target => target.closest?.("[data-span]")?.dataset.span || target.closest?.("[data-bar]")?.dataset.bar;
+  let hovering = 0;
+  waterfall.addEventListener("pointerover", e => {
+    clearTimeout(hovering);
+    const id = spanAt(e.target);
+    if (id && !kept && e.pointerType === "mouse") hovering = setTimeout(show, 80, id);
+  });
+  waterfall.addEventListener("focusin", e => { const id = spanAt(e.target); if (id && e.target.matches(":focus-visible")) { kept = ""; show(id); } });
+  waterfall.addEventListener("click", e => {
+    const id = spanAt(e.target);
+    if (!id) return;
+    e.preventDefault();
+    kept = "";
+    show(id);
+    kept = id;
+    panel.focus({ preventScroll: true });
+  });
+  waterfall.addEventListener("keydown", e => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[e.key];
+    if (!step) return;
+    const rows = [...waterfall.querySelectorAll("[data-span]")], at = rows.indexOf(document.activeElement);
+    if (at >= 0 && rows[at + step]) { e.preventDefault(); rows[at + step].focus(); }
+  });
+  // A tie's other end is shown in the panel too.
+  panel.addEventListener("click", e => {
+    const id = e.target.closest("a[href^='#span-']")?.getAttribute("href").slice(6);
+    if (!id) return;
+    e.preventDefault();
+    kept = "";
+    show(id);
+    kept = id;
+    rowOf(id)?.scrollIntoView({ block: "nearest" });
+    panel.focus({ preventScroll: true });
+  });
+  addEventListener("keydown", e => { if (e.key === "Escape" && !panel.hidden) leave(); });
+  waterfall.addEventListener("live", () => { const id = kept || shown; shown = ""; if (id) { show(id); } });
+}

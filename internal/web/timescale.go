@@ -1,0 +1,159 @@
+package web
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// A trail can be 20 ms of work around 3 s of waiting for a deadline: drawn to one
+// scale, the work would be a hair's breadth. A timescale cuts such waits short, and
+// says so, so that all that happens can be seen.
+type timescale struct {
+	parts []part
+	share float64 // percent of the width per nanosecond where nothing is cut
+}
+
+// part is a stretch of time, and where it is drawn.
+type part struct {
+	from, to time.Duration
+	x, width float64 // percent
+	cut      bool
+}
+
+const (
+	cutFrom    = 20 * time.Millisecond // shorter waits are drawn as they are
+	cutShare   = 0.25                  // of all that is left, a wait must be to be cut
+	cutsMost   = 8
+	cutWidth   = 5.0 // percent, of each
+	cutsWidth  = 32.0
+	scaleStart = 0.6 // percent, on either side
+)
+
+// newTimescale makes a scale for spans that begin and end at these moments.
+func newTimescale(moments []time.Duration) timescale {
+	moments = slices.Compact(slices.Sorted(slices.Values(moments)))
+	if len(moments) == 0 {
+		moments = []time.Duration{0}
+	}
+	if len(moments) == 1 {
+		moments = append(moments, moments[0]+1)
+	}
+	var parts []part
+	for i := range moments[1:] {
+		parts = append(parts, part{from: moments[i], to: moments[i+1]})
+	}
+	// The longest first, for as long as they stand out.
+	longest := make([]int, len(parts))
+	left := time.Duration(0)
+	for i, p := range parts {
+		longest[i], left = i, left+p.to-p.from
+	}
+	slices.SortStableFunc(longest, func(a, b int) int {
+		return cmp.Compare(parts[b].to-parts[b].from, parts[a].to-parts[a].from)
+	})
+	cuts := 0
+	for _, i := range longest {
+		took := parts[i].to - parts[i].from
+		if took < cutFrom || float64(took) < cutShare*float64(left) || cuts == cutsMost || len(parts) == 1 {
+			break
+		}
+		parts[i].cut = true
+		left -= took
+		cuts++
+	}
+	each := 0.0
+	if cuts > 0 {
+		each = min(cutWidth, cutsWidth/float64(cuts))
+	}
+	s := timescale{share: (100 - 2*scaleStart - each*float64(cuts)) / float64(max(left, 1))}
+	x := scaleStart
+	for _, p := range parts {
+		p.x, p.width = x, each
+		if !p.cut {
+			p.width = s.share * float64(p.to-p.from)
+		}
+		x += p.width
+		s.parts = append(s.parts, p)
+	}
+	return s
+}
+
+// at is where a moment is drawn, in percent.
+func (s timescale) at(t time.Duration) float64 {
+	for _, p := range s.parts {
+		if t <= p.to {
+			return p.x + p.width*min(max(float64(t-p.from)/float64(p.to-p.from), 0), 1)
+		}
+	}
+	last := s.parts[len(s.parts)-1]
+	return last.x + last.width
+}
+
+// Mark is a moment on the axis, or a cut.
+type Mark struct {
+	X, Width string
+	Label    string
+}
+
+const markEvery = 9.0 // percent between two marks, at least
+
+// marks returns the moments that the axis names, and the cuts.
+func (s timescale) marks() (ticks, cuts []Mark) {
+	step := niceStep(markEvery / s.share)
+	taken := math.Inf(-1)
+	add := func(t time.Duration) {
+		x := s.at(t)
+		if x-taken < markEvery*0.8 || x > 97 {
+			return
+		}
+		taken = x
+		ticks = append(ticks, Mark{X: percent(x), Label: "+" + axisLabel(t)})
+	}
+	add(s.parts[0].from)
+	for i := 0; i < len(s.parts); i++ {
+		p := s.parts[i]
+		if p.cut {
+			cuts = append(cuts, Mark{percent(p.x), percent(p.width), Duration(p.to - p.from)})
+			add(p.to)
+			continue
+		}
+		for t := (p.from + step - 1) / step * step; t <= p.to; t += step {
+			add(t)
+		}
+	}
+	return ticks, cuts
+}
+
+// niceStep is the first of 1, 2, 5, 10, 20, 50… that is no less than ns.
+func niceStep(ns float64) time.Duration {
+	if ns < 1 || math.IsInf(ns, 0) || math.IsNaN(ns) {
+		return 1
+	}
+	ten := math.Pow10(int(math.Floor(math.Log10(ns))))
+	for _, m := range []float64{1, 2, 5, 10} {
+		if m*ten >= ns*(1-1e-9) {
+			return max(time.Duration(m*ten), 1)
+		}
+	}
+	return time.Duration(10 * ten)
+}
+
+// axisLabel is a moment, as short as it can be told.
+func axisLabel(t time.Duration) string {
+	switch {
+	case t == 0:
+		return "0"
+	case t < time.Millisecond:
+		return fmt.Sprintf("%.3g µs", float64(t)/1e3)
+	case t < time.Second:
+		return fmt.Sprintf("%.3g ms", float64(t)/1e6)
+	}
+	return fmt.Sprintf("%.4g s", t.Seconds())
+}
+
+func percent(x float64) string {
+	return fmt.Sprintf("%.2f%%", x)
+}

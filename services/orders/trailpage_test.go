@@ -1,0 +1,75 @@
+package orders_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"ordertrail/internal/system"
+	"ordertrail/internal/system/systemtest"
+	"ordertrail/internal/trail"
+)
+
+// The trail's page shows every span of the trail, what each is tied to, and the way
+// to Jaeger, without a script.
+func TestTrailPage(t *testing.T) {
+	t.Parallel()
+	s := everything(t, func(cfg *system.Config) { cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "jaeger.example"} })
+	id := wantRedirect(t, s.MustSubmit(t, "/scenarios/undeliverable", nil, submitted()))
+	var got trail.Trail
+	systemtest.Until(t, "the trail has everything but the deadline", func() bool {
+		a := s.MustDo(t, http.MethodGet, "/orders/"+id+"/trail", "", http.Header{"Accept": {"application/json"}})
+		wantStatus(t, a, http.StatusOK)
+		got = trail.Trail{}
+		if err := json.Unmarshal(a.body, &got); err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range got.Gaps {
+			if strings.Contains(g.Detail, "analytics") || g.Kind == trail.GapConsumer || g.Kind == trail.GapOpen || g.Kind == trail.GapPublisher {
+				return false
+			}
+		}
+		return len(got.Lanes) >= 11
+	})
+	page := wantPage(t, s.MustDo(t, http.MethodGet, "/orders/"+id+"/trail", "", browser()), http.StatusOK,
+		"Where the time went", "payment confirmation", "inventory reservation", "undo", "batch: ", "Who sent what to whom")
+	spans, links := 0, 0
+	for _, l := range got.Lanes {
+		if !strings.Contains(page, `aria-label="trace `+l.TraceID+`"`) {
+			t.Errorf("there is no lane for trace %s", l.TraceID)
+		}
+		for _, n := range l.Spans {
+			spans++
+			for _, part := range []string{`id="row-` + n.SpanID + `"`, `data-bar="` + n.SpanID + `"`, `id="span-` + n.SpanID + `"`,
+				`href="http://jaeger.example/trace/` + n.TraceID + `?uiFind=` + n.SpanID + `"`} {
+				if strings.Count(page, part) != 1 {
+					t.Errorf("the page has %s %d times, want once", part, strings.Count(page, part))
+				}
+			}
+		}
+	}
+	for _, e := range got.Edges {
+		if e.Kind == trail.EdgeLink && !e.Missing {
+			links++
+			if arrow := `data-from="` + e.From.SpanID + `" data-to="` + e.To.SpanID + `"`; !strings.Contains(page, arrow) {
+				t.Errorf("there is no arrow for the link from %s to %s (%s)", e.From.SpanID, e.To.SpanID, e.Relationship)
+			}
+		}
+	}
+	if spans < 30 || links < 15 {
+		t.Errorf("%d spans and %d links, want those of an order that is undone", spans, links)
+	}
+	if !strings.Contains(page, `class="bar svc-fulfillment critical"`) || !strings.Contains(page, " critical\" data-from=") {
+		t.Error("the critical path is not marked")
+	}
+	wantPage(t, s.MustDo(t, http.MethodGet, "/services", "", browser()), http.StatusOK, "analytics", "orders.created", "payment confirmation")
+	wantPage(t, s.MustDo(t, http.MethodGet, "/orders/"+unknown+"/trail", "", browser()), http.StatusNotFound)
+	s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	a := s.MustDo(t, http.MethodGet, "/trail?trace="+got.Lanes[0].TraceID+"&span="+got.Lanes[0].Spans[1].SpanID, "", browser())
+	wantStatus(t, a, http.StatusSeeOther)
+	if got, want := a.Header.Get("Location"), "/orders/"+id+"/trail#span-"+got.Lanes[0].Spans[1].SpanID; got != want {
+		t.Errorf("a span leads to %q, want %q", got, want)
+	}
+}
