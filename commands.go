@@ -77,7 +77,7 @@ func provision(ctx context.Context, args []string) error {
 	if err := parse(flags("provision"), args); err != nil {
 		return err
 	}
-	return administer(ctx, "provision", func(ctx context.Context, rt *service.Runtime) error {
+	return administer(ctx, "provision", "provision", func(ctx context.Context, rt *service.Runtime) error {
 		err := stream.Provision(ctx, rt.Stream.JetStream(), stream.Topology{
 			Replicas: rt.Settings.Replicas, Durables: system.Durables(),
 		})
@@ -103,7 +103,7 @@ func restock(ctx context.Context, args []string) error {
 		}
 		return fmt.Errorf("restock: there is no product %q: %s are", args[0], strings.Join(skus, ", "))
 	}
-	return administer(ctx, "restock", func(ctx context.Context, rt *service.Runtime) error {
+	return administer(ctx, "restock", operator, func(ctx context.Context, rt *service.Runtime) error {
 		if err := rt.Stream.Restock(ctx, args[0], n); err != nil {
 			return err
 		}
@@ -112,13 +112,18 @@ func restock(ctx context.Context, args []string) error {
 	})
 }
 
-// administer connects to the NATS server at NATS_URL and works there.
-func administer(ctx context.Context, name string, work func(context.Context, *service.Runtime) error) error {
+// operator is the user of nats/nats.conf for what people do; that which makes
+// streams has another.
+const operator = "operator"
+
+// administer connects to the NATS server at NATS_URL and works there. Its answers
+// come to the user's inbox.
+func administer(ctx context.Context, name, user string, work func(context.Context, *service.Runtime) error) error {
 	settings, err := service.ReadSettings()
 	if err != nil {
 		return err
 	}
-	rt, err := service.NewRuntime(ctx, service.Config{Name: name, Settings: settings, Tracing: []setup.Option{setup.WithConsoleWriter(os.Stderr)}})
+	rt, err := service.NewRuntime(ctx, service.Config{Name: name, User: user, Settings: settings, Tracing: []setup.Option{setup.WithConsoleWriter(os.Stderr)}})
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func deadLetters(ctx context.Context, args []string) error {
 	default:
 		return errors.New(deadLettersUsage)
 	}
-	return administer(ctx, "deadletters", func(ctx context.Context, rt *service.Runtime) error {
+	return administer(ctx, "deadletters", operator, func(ctx context.Context, rt *service.Runtime) error {
 		switch {
 		case verb == "list":
 			letters, err := rt.Stream.DeadLetters(ctx)

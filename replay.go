@@ -15,7 +15,7 @@ func replay(ctx context.Context, args []string) error {
 	if len(args) != 1 || args[0] != analytics.Name {
 		return errors.New("replay: want analytics, the one service without effects outside, as in: go run . replay analytics")
 	}
-	return administer(ctx, analytics.Name, func(ctx context.Context, rt *service.Runtime) error {
+	return administer(ctx, analytics.Name, operator, func(ctx context.Context, rt *service.Runtime) error {
 		result, err := analytics.Replay(ctx, rt)
 		if err == nil {
 			fmt.Println(result)

@@ -50,10 +50,10 @@ func (c *chaos) startOutside(r *replica) *process {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	p := start(c.t, []string{
-		"NATS_URL=" + c.nats.url, "HEALTH_ADDR=127.0.0.1:0",
-		outsideService + "=" + r.service, outsideURL + "=" + c.outside, outsideReplica + "=" + strconv.Itoa(r.number),
-	}, name)
+	p := start(c.t, append(as(r.service),
+		"NATS_URL="+c.nats.url, "HEALTH_ADDR=127.0.0.1:0",
+		outsideService+"="+r.service, outsideURL+"="+c.outside, outsideReplica+"="+strconv.Itoa(r.number),
+	), name)
 	p.name = r.service
 	return p
 }

@@ -189,7 +189,7 @@ func (c *chaos) start() {
 		c.outside = world.URL
 	}
 	c.nats = startNATSOn(c.t, c.t.TempDir(), c.port)
-	nc, err := nats.Connect(c.nats.url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0))
+	nc, err := nats.Connect(c.nats.unlimited(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0))
 	if err != nil {
 		c.t.Fatal(err)
 	}

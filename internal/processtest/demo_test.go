@@ -201,7 +201,7 @@ func TestCommands(t *testing.T) {
 	}
 	ends(orders.StateShipped)
 	ends(orders.StateCancelled)
-	if p, code := run(t, []string{"NATS_URL=" + server.url}, "ordertrail", "restock", "LAST-ONE", "1"); code != 0 || !strings.Contains(p.stdout.String(), "1 more of LAST-ONE") {
+	if p, code := run(t, append(as("operator"), "NATS_URL="+server.url), "ordertrail", "restock", "LAST-ONE", "1"); code != 0 || !strings.Contains(p.stdout.String(), "1 more of LAST-ONE") {
 		t.Errorf("restock: exit code %d: %s %s", code, &p.stdout, &p.stderr)
 	}
 	ends(orders.StateShipped)

@@ -46,7 +46,7 @@ func TestOperator(t *testing.T) {
 // command runs one that must succeed, and returns what it prints.
 func command(t *testing.T, url, args string) string {
 	t.Helper()
-	p, code := run(t, []string{"NATS_URL=" + url}, "ordertrail", strings.Fields(args)...)
+	p, code := run(t, append(as("operator"), "NATS_URL="+url), "ordertrail", strings.Fields(args)...)
 	if code != 0 {
 		t.Fatalf("%s: exit code %d: %s", args, code, &p.stderr)
 	}
@@ -88,9 +88,9 @@ func operate(t *testing.T, url, shopURL string) {
 		t.Errorf("deadletters redrive: %s", got)
 	}
 	systemtest.Until(t, "nothing is left", func() bool { return strings.Contains(command(t, url, "deadletters"), "no dead letters") })
-	p, code := run(t, []string{"NATS_URL=" + url}, "ordertrail", "deadletters", "redrive", id)
+	p, code := run(t, append(as("operator"), "NATS_URL="+url), "ordertrail", "deadletters", "redrive", id)
 	refused(t, p, code, "no such dead letter", id)
-	p, code = run(t, []string{"NATS_URL=" + url}, "ordertrail", "deadletters", "show", "payments")
+	p, code = run(t, append(as("operator"), "NATS_URL="+url), "ordertrail", "deadletters", "show", "payments")
 	refused(t, p, code, `"payments"`, "<consumer>.<number>")
 
 	if got := command(t, url, "replay analytics"); !regexp.MustCompile(`^replayed \d+ events, .*were the same\n$`).MatchString(got) {

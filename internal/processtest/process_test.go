@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -137,11 +138,23 @@ func status(url string) int {
 	return answer.StatusCode
 }
 
-// natsServer is a NATS server with the configuration of docker-compose.yml.
+// natsServer is a NATS server with the configuration of docker-compose.yml: every
+// process of these tests works as the user that it is there. The tests have one of
+// their own, who may do everything.
 type natsServer struct {
 	*process
-	url   string
+	url   string // without credentials
 	store string
+}
+
+// as is the environment of a process that is one of the server's users.
+func as(user string) []string {
+	return []string{"NATS_USER=" + user, "NATS_PASSWORD=demo-" + user}
+}
+
+// unlimited is the URL for who may do everything.
+func (n *natsServer) unlimited() string {
+	return strings.Replace(n.url, "://", "://tester:demo-tester@", 1)
 }
 
 func startNATS(t testing.TB, args ...string) *natsServer {
@@ -151,7 +164,7 @@ func startNATS(t testing.TB, args ...string) *natsServer {
 
 func startNATSOn(t testing.TB, store, port string, args ...string) *natsServer {
 	t.Helper()
-	config := repository(t, "nats/nats.conf")
+	config := withTester(t)
 	args = append([]string{"-c", config, "-a", "127.0.0.1", "-p", port, "-m", "-1", "-sd", store}, args...)
 	p := start(t, nil, "nats-server", args...)
 	addr := p.said(t, &p.stderr, `Listening for client connections on (\S+)`)
@@ -159,10 +172,33 @@ func startNATSOn(t testing.TB, store, port string, args ...string) *natsServer {
 	return &natsServer{p, "nats://" + addr, store}
 }
 
+// withTester copies the server's configuration and adds a user.
+func withTester(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"nats.conf", "passwords.conf"} {
+		text, err := os.ReadFile(repository(t, "nats/"+name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		const users = "\tusers: [\n"
+		if name == "nats.conf" {
+			if strings.Count(string(text), users) != 1 {
+				t.Fatalf("%s has no list of users", name)
+			}
+			text = []byte(strings.Replace(string(text), users, users+"\t\t{ user: tester, password: demo-tester }\n", 1))
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "nats.conf")
+}
+
 // provision makes the streams by the command that does so.
 func (n *natsServer) provision(t testing.TB) {
 	t.Helper()
-	if p, code := run(t, []string{"NATS_URL=" + n.url}, "ordertrail", "provision"); code != 0 {
+	if p, code := run(t, append(as("admin"), "NATS_URL="+n.url), "ordertrail", "provision"); code != 0 {
 		t.Fatalf("provision: exit code %d: %s", code, &p.stderr)
 	}
 }
@@ -170,13 +206,14 @@ func (n *natsServer) provision(t testing.TB) {
 // service starts a service on free ports.
 func (n *natsServer) service(t testing.TB, name string, env ...string) *process {
 	t.Helper()
-	return start(t, append([]string{"NATS_URL=" + n.url, "HTTP_ADDR=127.0.0.1:0", "HEALTH_ADDR=127.0.0.1:0"}, env...), name)
+	common := append(as(name), "NATS_URL="+n.url, "HTTP_ADDR=127.0.0.1:0", "HEALTH_ADDR=127.0.0.1:0")
+	return start(t, append(common, env...), name)
 }
 
 // jetStream is an administrator's access to the streams.
 func (n *natsServer) jetStream(t testing.TB) jetstream.JetStream {
 	t.Helper()
-	nc, err := nats.Connect(n.url)
+	nc, err := nats.Connect(n.unlimited())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -174,10 +174,11 @@ func TestStopsWhileWaiting(t *testing.T) {
 // Wrong credentials are told at once.
 func TestCredentials(t *testing.T) {
 	t.Parallel()
-	server := startNATS(t, "--user", "payments", "--pass", "right")
+	server := startNATS(t)
 	for _, env := range [][]string{
-		nil,
+		{"NATS_USER=", "NATS_PASSWORD="},
 		{"NATS_USER=payments", "NATS_PASSWORD=wrong"},
+		{"NATS_USER=nobody", "NATS_PASSWORD=wrong"},
 	} {
 		p := server.service(t, payments.Name, env...)
 		if code := p.wait(t, patience); code == 0 {
@@ -187,7 +188,7 @@ func TestCredentials(t *testing.T) {
 			t.Errorf("%s: stderr: %s", env, got)
 		}
 	}
-	p := server.service(t, payments.Name, "NATS_USER=payments", "NATS_PASSWORD=right")
+	p := server.service(t, payments.Name)
 	p.said(t, &p.stderr, "msg=running")
 }
 

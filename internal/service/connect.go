@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ const reconnectWait = 500 * time.Millisecond
 func connect(ctx context.Context, cfg Config, log *slog.Logger) (*nats.Conn, error) {
 	opts := []nats.Option{
 		nats.Name("ordertrail " + cfg.Name),
-		nats.CustomInboxPrefix("_INBOX." + cfg.Name), // permissions can name it
+		nats.CustomInboxPrefix("_INBOX." + cmp.Or(cfg.User, cfg.Name)), // permissions can name it
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
 		nats.IgnoreAuthErrorAbort(), // a password that is being changed heals
@@ -31,7 +32,13 @@ func connect(ctx context.Context, cfg Config, log *slog.Logger) (*nats.Conn, err
 		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("reconnected to NATS", "server", nc.ConnectedUrlRedacted()) }),
 		// A refused publish or subscription shows here, and to its caller only as a
 		// timeout.
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Error("NATS", "error", err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrPermissionViolation) {
+				log.Error("NATS refuses what this user may not do: see nats/nats.conf", "user", cfg.Settings.NATSUser, "error", err)
+				return
+			}
+			log.Error("NATS", "error", err)
+		}),
 	}
 	if cfg.Connect != nil {
 		return cfg.Connect(opts...)

@@ -56,6 +56,7 @@ type Wire func(*Runtime) (Part, error)
 // Config is what a Runtime is made from.
 type Config struct {
 	Name     string
+	User     string // names the inbox, _INBOX.<user>, where its answers come; default: Name
 	Settings Settings
 	Connect  func(...nats.Option) (*nats.Conn, error) // default: to Settings.NATSURL
 	Log      slog.Handler                             // default: text on standard error
