@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -80,15 +79,4 @@ func redacted(raw string) string {
 		return "NATS_URL"
 	}
 	return u.Redacted()
-}
-
-// serverAddress is what spans say of the server: no credentials, and nothing for
-// an in-process connection.
-func serverAddress(nc *nats.Conn) (host string, port int, ok bool) {
-	u, err := url.Parse(nc.ConnectedUrl())
-	if err != nil || u.Hostname() == "" || u.Port() == "" {
-		return "", 0, false
-	}
-	port, err = strconv.Atoi(u.Port())
-	return u.Hostname(), port, err == nil
 }

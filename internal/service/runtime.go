@@ -97,8 +97,8 @@ func NewRuntime(ctx context.Context, cfg Config) (*Runtime, error) {
 		tracing.WithPropagator(rt.providers.Propagator),
 		tracing.WithDestinationTemplate(event.Template),
 	}
-	if host, port, ok := serverAddress(rt.conn); ok {
-		opts = append(opts, tracing.WithServerAddress(host, port))
+	if rt.conn.ConnectedAddr() != "pipe" { // that is a server in this process
+		opts = append(opts, tracing.WithServerAddress(rt.conn.ConnectedUrl()))
 	}
 	if cfg.Settings.ParentTraces {
 		opts = append(opts, tracing.TopologyParent())

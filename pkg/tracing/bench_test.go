@@ -74,12 +74,12 @@ func cloudEvent() nats.Header {
 // bounded is a Tracer for subjects of low cardinality.
 func benchBounded(p trace.TracerProvider) *tracing.Tracer {
 	return tracing.New(tracing.WithTracerProvider(p), tracing.WithMeterProvider(metricnoop.NewMeterProvider()), tracing.WithPropagator(w3c()),
-		tracing.WithServerAddress("nats.example", 4222), tracing.WithDestinationTemplate(func(subject string) string { return subject }))
+		tracing.WithServerAddress("nats.example:4222"), tracing.WithDestinationTemplate(func(subject string) string { return subject }))
 }
 
 func benchTracer(p trace.TracerProvider, m metric.MeterProvider) *tracing.Tracer {
 	return tracing.New(tracing.WithTracerProvider(p), tracing.WithMeterProvider(m), tracing.WithPropagator(w3c()),
-		tracing.WithServerAddress("nats.example", 4222),
+		tracing.WithServerAddress("nats.example:4222"),
 		tracing.WithDestinationTemplate(func(string) string { return "orders.created.{order_id}" }))
 }
 

@@ -41,13 +41,18 @@ func mustJetStream(tb testing.TB) jetstream.JetStream {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	_, err = js.CreateStream(context.Background(), jetstream.StreamConfig{
+	mustStream(tb, js)
+	return js
+}
+
+func mustStream(tb testing.TB, js jetstream.JetStream) {
+	tb.Helper()
+	_, err := js.CreateStream(context.Background(), jetstream.StreamConfig{
 		Name: "ORDERS", Subjects: []string{"orders.>"}, Storage: jetstream.MemoryStorage, AllowDirect: true,
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return js
 }
 
 // mustFetch returns n messages for the durable.
@@ -115,7 +120,7 @@ func newTap(sampler sdktrace.Sampler, opts ...tracing.Option) tracetap {
 		sdktrace.WithSpanProcessor(spans), sdktrace.WithRawSpanLimits(limits))
 	opts = append([]tracing.Option{
 		tracing.WithTracerProvider(provider), tracing.WithPropagator(w3c()),
-		tracing.WithDestinationTemplate(byOrder), tracing.WithServerAddress("nats.example", 4222),
+		tracing.WithDestinationTemplate(byOrder), tracing.WithServerAddress("nats.example:4222"),
 	}, opts...)
 	return tracetap{tracing.New(opts...), provider, spans}
 }

@@ -45,26 +45,3 @@ func TestLink(t *testing.T) {
 		}
 	}
 }
-
-// Stored messages come back with the context they were published with, also
-// after a direct get.
-func TestLinkOfStoredMessage(t *testing.T) {
-	js := mustJetStream(t)
-	ctx := context.Background()
-	tap := newTap(sdktrace.AlwaysSample())
-	if _, err := tap.Publish(ctx, js, nats.NewMsg("orders.created.1")); err != nil {
-		t.Fatal(err)
-	}
-	stream, err := js.Stream(ctx, "ORDERS")
-	if err != nil {
-		t.Fatal(err)
-	}
-	stored, err := stream.GetLastMsgForSubject(ctx, "orders.created.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, span := tap.provider.Tracer("test").Start(ctx, "fulfill order", tap.linked(stored.Header))
-	span.End()
-	l := wantLink(t, tap.only(t, "fulfill order"), tap.only(t, "publish orders.created").SpanContext())
-	wantAttrs(t, l.Attributes, map[string]string{"link.trace_id": l.SpanContext.TraceID().String()})
-}

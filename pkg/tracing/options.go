@@ -1,8 +1,14 @@
 package tracing
 
 import (
+	"net/url"
+	"strconv"
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -13,8 +19,7 @@ type options struct {
 	provider       trace.TracerProvider
 	meters         metric.MeterProvider
 	propagator     propagation.TextMapPropagator
-	host           string
-	port           int
+	server         []attribute.KeyValue
 	template       func(string) string
 	topologyParent bool
 	bodySize       bool
@@ -39,11 +44,27 @@ func WithPropagator(p propagation.TextMapPropagator) Option {
 	return func(o *options) { o.propagator = p }
 }
 
-// WithServerAddress records server.address and server.port on every span.
-// Default, and for an empty host: neither; a port of 0 is left out. Do not pass
-// a connection's URL, it may hold credentials.
-func WithServerAddress(host string, port int) Option {
-	return func(o *options) { o.host, o.port = host, port }
+// WithServerAddress records server.address and server.port on every span and
+// metric. It takes a host, host:port, or a URL as [nats.Conn.ConnectedUrl] returns
+// it, of which the credentials and all the rest are left out. Default, and for
+// what is none of these: neither attribute.
+func WithServerAddress(address string) Option {
+	return func(o *options) { o.server = serverAttributes(address) }
+}
+
+func serverAttributes(address string) []attribute.KeyValue {
+	if !strings.Contains(address, "://") {
+		address = "nats://" + address
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" {
+		return nil
+	}
+	attrs := []attribute.KeyValue{semconv.ServerAddress(u.Hostname())}
+	if port, err := strconv.Atoi(u.Port()); err == nil {
+		attrs = append(attrs, semconv.ServerPort(port))
+	}
+	return attrs
 }
 
 // WithDestinationTemplate tells how to make a subject's cardinality low: f gets

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -75,91 +74,6 @@ func TestProcess(t *testing.T) {
 	wantAttrs(t, settled.Attributes(), map[string]string{
 		"messaging.operation.name": "ack", "messaging.operation.type": "settle", "messaging.destination.name": "orders.created.1",
 		"messaging.consumer.group.name": "payments", "messaging.message.id": "orders.created.1",
-	})
-}
-
-func TestProcessRedelivery(t *testing.T) {
-	js := mustJetStream(t)
-	tap := newTap(sdktrace.AlwaysSample())
-	if _, err := tap.Publish(context.Background(), js, nats.NewMsg("orders.created.1")); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 2 {
-		err := tap.Process(context.Background(), mustFetch(t, js, "payments", 1)[0], func(_ context.Context, msg jetstream.Msg) error {
-			if i == 0 {
-				return msg.Nak()
-			}
-			return msg.Ack()
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	spans := tap.named("process orders.created")
-	if len(spans) != 2 {
-		t.Fatalf("%d spans, want 2", len(spans))
-	}
-	for i, s := range spans {
-		wantRoot(t, s)
-		wantLink(t, s, tap.only(t, "publish orders.created").SpanContext())
-		wantAttrs(t, s.Attributes(), map[string]string{
-			"messaging.nats.message.delivery_count": fmt.Sprint(i + 1),
-			"messaging.nats.message.settlement":     []string{"nak", "ack"}[i],
-		})
-	}
-	if spans[0].SpanContext().TraceID() == spans[1].SpanContext().TraceID() {
-		t.Error("both deliveries are in one trace")
-	}
-}
-
-func TestProcessContexts(t *testing.T) {
-	long := strings.Repeat("a", 64<<10)
-	for _, tt := range []struct {
-		name   string
-		header nats.Header
-		links  int
-	}{
-		{"None", nil, 0},
-		{"NoValue", nats.Header{"traceparent": {}}, 0},
-		{"EmptyValue", nats.Header{"traceparent": {""}}, 0},
-		{"UpperCaseHex", nats.Header{"traceparent": {strings.ToUpper(valid)}}, 0},
-		{"Spaces", nats.Header{"traceparent": {" " + valid}}, 0},
-		{"ZeroTraceID", nats.Header{"traceparent": {"00-00000000000000000000000000000000-" + spanID1 + "-01"}}, 0},
-		{"ZeroSpanID", nats.Header{"traceparent": {"00-" + traceID1 + "-0000000000000000-01"}}, 0},
-		{"VersionFF", nats.Header{"traceparent": {"ff" + valid[2:]}}, 0},
-		{"Flags04", nats.Header{"traceparent": {valid[:53] + "04"}}, 0},
-		{"Garbage", nats.Header{"traceparent": {long}, "tracestate": {long}, "baggage": {long}}, 0},
-		{"Version01", nats.Header{"traceparent": {"01-" + traceID1 + "-" + spanID1 + "-03-more"}}, 1},
-		{"BadTracestate", nats.Header{"traceparent": {valid}, "tracestate": {"=,="}}, 1},
-		{"OtherCase", nats.Header{"Traceparent": {valid}}, 1},
-		{"Renamed", nats.Header{"Xraceparent": {valid}}, 1},
-		{"Two", nats.Header{"traceparent": {valid, "00-ffffffffffffffffffffffffffffffff-" + spanID1 + "-01"}}, 1},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			tap := newTap(sdktrace.AlwaysSample())
-			if err := tap.Process(context.Background(), arrived(tt.header), ack); err != nil {
-				t.Fatal(err)
-			}
-			s := tap.only(t, "process orders.created")
-			wantRoot(t, s)
-			if len(s.Links()) != tt.links {
-				t.Fatalf("%d links, want %d", len(s.Links()), tt.links)
-			}
-			if tt.links == 1 && s.Links()[0].SpanContext.TraceID().String() != traceID1 {
-				t.Errorf("link leads to %s", s.Links()[0].SpanContext.TraceID())
-			}
-			wantAttrs(t, s.Attributes(), map[string]string{"messaging.message.id": "7"})
-		})
-	}
-}
-
-func TestProcessMultiValueBaggage(t *testing.T) {
-	tap := newTap(sdktrace.AlwaysSample())
-	_ = tap.Process(context.Background(), arrived(nats.Header{"baggage": {"a=1", "b=2"}}), func(ctx context.Context, _ jetstream.Msg) error {
-		if got := baggage.FromContext(ctx).Len(); got != 2 {
-			t.Errorf("%d members, want 2", got)
-		}
-		return nil
 	})
 }
 
@@ -332,22 +246,3 @@ func TestProcessPanic(t *testing.T) {
 }
 
 func one() int { return 1 }
-
-func TestProcessGoexit(t *testing.T) {
-	tap := newTap(sdktrace.AlwaysSample())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = tap.Process(context.Background(), arrived(nil), func(context.Context, jetstream.Msg) error {
-			runtime.Goexit()
-			return nil
-		})
-		t.Error("Goexit did not end the goroutine")
-	}()
-	<-done
-	s := tap.only(t, "process orders.created")
-	wantAttrs(t, s.Attributes(), map[string]string{"error.type": "goexit"})
-	if s.Status().Code != codes.Error || len(s.Events()) != 0 {
-		t.Errorf("status %v, %d events", s.Status().Code, len(s.Events()))
-	}
-}

@@ -116,16 +116,6 @@ func TestPublishInjects(t *testing.T) {
 	}
 }
 
-func TestPublishWithoutSpanLeavesNoOldContext(t *testing.T) {
-	tracer := tracing.New(tracing.WithTracerProvider(noProvider), tracing.WithPropagator(w3c()))
-	_, send := tracer.StartSend(context.Background(), &nats.Msg{Subject: "a", Header: nats.Header{
-		"traceparent": {"malformed"}, "tracestate": {"old=1"}, "kept": {"a", "b"},
-	}})
-	if len(send.Msg.Header) != 1 || len(send.Msg.Header["kept"]) != 2 {
-		t.Errorf("header is %v", send.Msg.Header)
-	}
-}
-
 func TestPublishKeepsCustomContext(t *testing.T) {
 	tap := newTap(sdktrace.AlwaysSample())
 	msg := &nats.Msg{Subject: "orders.created.1", Header: nats.Header{
@@ -143,34 +133,6 @@ func TestPublishKeepsCustomContext(t *testing.T) {
 		if got := send.Msg.Header[k]; len(got) != 1 || got[0] != vs[0] {
 			t.Errorf("%s became %v", k, got)
 		}
-	}
-}
-
-func TestPublishSharedMessage(t *testing.T) {
-	js := mustJetStream(t)
-	tap := newTap(sdktrace.AlwaysSample())
-	msg := &nats.Msg{Subject: "orders.created.1", Header: nats.Header{"tracestate": {"old=1"}, "kept": {"1"}}}
-	var all sync.WaitGroup
-	for range 16 {
-		all.Go(func() {
-			if _, err := tap.Publish(context.Background(), js, msg, jetstream.WithExpectStream("ORDERS")); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
-	if len(msg.Header) != 2 {
-		t.Errorf("header became %v", msg.Header)
-	}
-	seen := map[string]bool{}
-	for _, m := range mustFetch(t, js, "payments", 16) {
-		seen[m.Headers().Get("traceparent")] = true
-		if len(m.Headers()["tracestate"]) != 0 {
-			t.Errorf("stale tracestate %v", m.Headers()["tracestate"])
-		}
-	}
-	if len(seen) != 16 {
-		t.Errorf("%d contexts, want 16", len(seen))
 	}
 }
 

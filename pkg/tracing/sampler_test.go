@@ -87,49 +87,123 @@ func (s seededIDs) NewSpanID(context.Context, trace.TraceID) (id trace.SpanID) {
 	return id
 }
 
-func TestLinkedTracesAreKeptTogether(t *testing.T) {
-	const orders, ratio = 10_000, 0.1
-	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithSampler(tracing.LinkAware(sdktrace.TraceIDRatioBased(ratio))),
+// tenThousandOrders follows orders through a shop whose services sample with
+// sampler: created is read by two services, whose outcomes meet in a third. It
+// returns how many traces of created were kept, and how many links lead from a
+// kept span to one that was dropped.
+func tenThousandOrders(t *testing.T, sampler sdktrace.Sampler) (kept, links, broken int) {
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSampler(sampler),
 		sdktrace.WithIDGenerator(seededIDs{rand.NewChaCha8([32]byte{1})}))
 	tracer := tracing.New(tracing.WithTracerProvider(provider), tracing.WithPropagator(w3c()))
-	kept := 0
-	for range orders {
-		_, send := tracer.StartSend(context.Background(), nats.NewMsg("orders.created.1"))
+	publish := func(ctx context.Context) nats.Header {
+		_, send := tracer.StartSend(ctx, nats.NewMsg("orders.created.1"))
 		send.End(nil, nil)
-		sampled := strings.HasSuffix(send.Msg.Header.Get("traceparent"), "-01")
-		if sampled {
+		return send.Msg.Header
+	}
+	look := func(ctx context.Context, want int) {
+		s, ok := trace.SpanFromContext(ctx).(sdktrace.ReadOnlySpan)
+		if !ok || !s.SpanContext().IsSampled() {
+			return
+		}
+		if len(s.Links()) != want {
+			t.Fatalf("%d links, want %d", len(s.Links()), want)
+		}
+		for _, l := range s.Links() {
+			links++
+			if !l.SpanContext.IsSampled() {
+				broken++
+			}
+		}
+	}
+	for range 10_000 {
+		created := publish(context.Background())
+		if strings.HasSuffix(created.Get("traceparent"), "-01") {
 			kept++
 		}
-		// Two hops: what a consumer publishes is in its own trace, and so on.
-		_ = tracer.Process(context.Background(), arrived(send.Msg.Header), func(ctx context.Context, _ jetstream.Msg) error {
-			if got := trace.SpanContextFromContext(ctx).IsSampled(); got != sampled {
-				t.Fatalf("producer kept: %t, consumer kept: %t", sampled, got)
-			}
-			_, next := tracer.StartSend(ctx, nats.NewMsg("orders.paid.1"))
-			next.End(nil, nil)
-			return tracer.Process(context.Background(), arrived(next.Msg.Header), func(ctx context.Context, _ jetstream.Msg) error {
-				if got := trace.SpanContextFromContext(ctx).IsSampled(); got != sampled {
-					t.Fatalf("producer kept: %t, second consumer kept: %t", sampled, got)
-				}
+		var outcomes []nats.Header
+		for range 2 {
+			_ = tracer.Process(context.Background(), arrived(created), func(ctx context.Context, _ jetstream.Msg) error {
+				look(ctx, 1)
+				outcomes = append(outcomes, publish(ctx))
 				return nil
 			})
+		}
+		_ = tracer.Process(context.Background(), arrived(outcomes[1]), func(ctx context.Context, _ jetstream.Msg) error {
+			look(ctx, 1)
+			ctx, span := provider.Tracer("test").Start(ctx, "fulfill order",
+				trace.WithLinks(tracer.Link(outcomes[0]), tracer.Link(outcomes[1])))
+			defer span.End()
+			look(ctx, 2)
+			return nil
 		})
 	}
-	if dev := math.Abs(float64(kept) - orders*ratio); dev > 4*math.Sqrt(orders*ratio*(1-ratio)) {
-		t.Errorf("%d of %d kept, too far from %g", kept, orders, ratio)
+	return kept, links, broken
+}
+
+// Of 10,000 orders at 10 % the kept share is what chance allows, and no link
+// leads from a kept trace to a dropped one.
+func TestTenThousandOrders(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		sampler func(sdktrace.Sampler) sdktrace.Sampler
+		whole   bool
+	}{
+		{"LinkAware", func(root sdktrace.Sampler) sdktrace.Sampler { return tracing.LinkAware(root) }, true},
+		{"AnySampled", func(root sdktrace.Sampler) sdktrace.Sampler { return tracing.LinkAware(root, tracing.AnySampled()) }, true},
+		// What the SDK has: nine of ten links of a kept trace lead nowhere.
+		{"ParentBased", func(root sdktrace.Sampler) sdktrace.Sampler { return sdktrace.ParentBased(root) }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			const n, ratio = 10_000, 0.1
+			kept, links, broken := tenThousandOrders(t, tt.sampler(sdktrace.TraceIDRatioBased(ratio)))
+			if dev := math.Abs(float64(kept) - n*ratio); dev > 4*math.Sqrt(n*ratio*(1-ratio)) {
+				t.Errorf("%d of %d kept, too far from %g", kept, n, n*ratio)
+			}
+			switch {
+			case tt.whole && (broken != 0 || links != 5*kept):
+				t.Errorf("%d of %d links lead to a dropped trace; %d orders kept", broken, links, kept)
+			case !tt.whole && float64(broken) < 0.8*float64(links):
+				t.Errorf("only %d of %d links are broken: this sampler would do", broken, links)
+			}
+			t.Logf("%d orders kept; of %d links %d lead to a dropped trace", kept, links, broken)
+		})
 	}
 }
 
-func TestUnsampledProducerIsLinked(t *testing.T) {
-	tap := newTap(sdktrace.AlwaysSample())
-	_ = tap.Process(context.Background(), arrived(nats.Header{"traceparent": {valid[:53] + "00"}}), nothing)
-	if s := tap.only(t, "process orders.created"); len(s.Links()) != 1 || s.Links()[0].SpanContext.IsSampled() {
-		t.Errorf("links are %v", s.Links())
-	}
-	tap = newTap(sdktrace.NeverSample())
-	_ = tap.Process(context.Background(), arrived(nats.Header{"traceparent": {valid}}), nothing)
-	if n := len(tap.spans.Ended()); n != 0 {
-		t.Errorf("a link forced %d spans past the sampler", n)
+// A batch follows its first message, which keeps the rate, or any of them, which
+// does not.
+func TestBatchRate(t *testing.T) {
+	const batches, size, ratio = 2_000, 10, 0.1
+	for _, tt := range []struct {
+		name string
+		opts []tracing.SamplerOption
+		rate float64
+	}{
+		{"First", nil, ratio},
+		{"Any", []tracing.SamplerOption{tracing.AnySampled()}, 1 - math.Pow(1-ratio, size)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			provider := sdktrace.NewTracerProvider(sdktrace.WithSampler(tracing.LinkAware(sdktrace.TraceIDRatioBased(ratio), tt.opts...)),
+				sdktrace.WithIDGenerator(seededIDs{rand.NewChaCha8([32]byte{2})}))
+			tracer := tracing.New(tracing.WithTracerProvider(provider), tracing.WithPropagator(w3c()))
+			kept := 0.0
+			for range batches {
+				msgs := make([]jetstream.Msg, size)
+				for i := range msgs {
+					_, send := tracer.StartSend(context.Background(), nats.NewMsg("orders.created.1"))
+					send.End(nil, nil)
+					msgs[i] = arrived(send.Msg.Header)
+				}
+				_ = tracer.ProcessBatch(context.Background(), msgs, func(ctx context.Context, _ []jetstream.Msg) error {
+					if trace.SpanContextFromContext(ctx).IsSampled() {
+						kept++
+					}
+					return nil
+				})
+			}
+			if want := batches * tt.rate; math.Abs(kept-want) > 4*math.Sqrt(want*(1-tt.rate)) {
+				t.Errorf("%g of %d batches kept, want about %g", kept, batches, want)
+			}
+		})
 	}
 }

@@ -2,7 +2,6 @@ package tracing_test
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -54,41 +53,6 @@ func TestSettle(t *testing.T) {
 			}
 			wantAttrs(t, s.Attributes(), map[string]string{"messaging.operation.name": tt.span, "messaging.operation.type": "settle"})
 		})
-	}
-}
-
-func TestSettleFailures(t *testing.T) {
-	js := mustJetStream(t)
-	tap := newTap(sdktrace.AlwaysSample())
-	if _, err := tap.Publish(context.Background(), js, nats.NewMsg("orders.created.1")); err != nil {
-		t.Fatal(err)
-	}
-	cancelled, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = tap.Process(context.Background(), mustFetch(t, js, "payments", 1)[0], func(_ context.Context, msg jetstream.Msg) error {
-		if err := msg.DoubleAck(cancelled); !errors.Is(err, context.Canceled) {
-			t.Errorf("DoubleAck with a cancelled context: %v", err)
-		}
-		if err := msg.Ack(); err != nil {
-			t.Errorf("Ack: %v", err)
-		}
-		if err := msg.Term(); !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
-			t.Errorf("Term after Ack: %v", err)
-		}
-		return nil
-	})
-	process := tap.only(t, "process orders.created")
-	wantAttrs(t, process.Attributes(), map[string]string{"messaging.nats.message.settlement": "ack", "error.type": ""})
-	acks := tap.named("ack orders.created")
-	if len(acks) != 2 {
-		t.Fatalf("%d ack spans", len(acks))
-	}
-	wantAttrs(t, acks[0].Attributes(), map[string]string{"error.type": "canceled"})
-	wantAttrs(t, acks[1].Attributes(), map[string]string{"error.type": ""})
-	term := tap.only(t, "term orders.created")
-	wantAttrs(t, term.Attributes(), map[string]string{"error.type": "already_acknowledged"})
-	if term.Status().Code != codes.Error {
-		t.Errorf("status %v", term.Status().Code)
 	}
 }
 

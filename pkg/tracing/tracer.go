@@ -46,6 +46,7 @@ func New(opts ...Option) *Tracer {
 		template:        o.template,
 		topologyParent:  o.topologyParent,
 		bodySize:        o.bodySize,
+		server:          o.server,
 		flying:          inFlight{idle: make(chan struct{}, 1)},
 	}
 	if o.provider != nil {
@@ -56,12 +57,6 @@ func New(opts ...Option) *Tracer {
 	}
 	if o.propagator != nil {
 		t.fixedFields = o.propagator.Fields()
-	}
-	if o.host != "" {
-		t.server = append(t.server, semconv.ServerAddress(o.host))
-		if o.port > 0 {
-			t.server = append(t.server, semconv.ServerPort(o.port))
-		}
 	}
 	return t
 }
