@@ -74,7 +74,9 @@ func (n *notify) handle(ctx context.Context, e event.Event) error {
 		return nil
 	}
 	trace.SpanFromContext(ctx).SetAttributes(attribute.String("notification.channel", n.mailer.Channel()))
-	if err := n.Call(ctx, "send mail", func(ctx context.Context) error { return n.mailer.Send(ctx, mail) }); err != nil {
+	if err := stream.Once(ctx, func() error {
+		return n.Call(ctx, "send mail", func(ctx context.Context) error { return n.mailer.Send(ctx, mail) })
+	}); err != nil {
 		return err
 	}
 	ctx, cancel := stream.AfterEffect(ctx)
