@@ -242,3 +242,27 @@ func TestServiceMap(t *testing.T) {
 	NewServiceMap(trail.ServiceMap{})
 	NewServiceMap(trail.ServiceMap{Services: []trail.Service{{Name: "a"}}, Flows: []trail.EventsFlow{{From: "a", To: "a"}, {From: "x", To: "a"}}})
 }
+
+// A column is as high as its parts, and none is higher than the picture.
+func TestChart(t *testing.T) {
+	t.Parallel()
+	c := NewChart("", Series{Classes: []string{"a", "b"}, Values: [][]float64{{1, 0, 3}, {2, 0, 4}}, Titles: []string{"x", "y", "z"}, Scale: func(v float64) string { return strconv.Itoa(int(v)) }})
+	if len(c.Columns) != 3 || len(c.Columns[1].Parts) != 0 || len(c.Columns[2].Parts) != 2 {
+		t.Fatalf("columns = %+v", c.Columns)
+	}
+	if got := c.Lines[1].Label; got != "10" {
+		t.Errorf("the highest line is %s, want 10", got)
+	}
+	parts := c.Columns[2].Parts
+	if y, h := number(t, parts[0].Y), number(t, parts[0].Height); y+h != 100 || h != 3*8.8 {
+		t.Errorf("the lowest part begins at %g and is %g high", y, h)
+	}
+	if y, h := number(t, parts[1].Y), number(t, parts[1].Height); y < 0 || y+h > number(t, parts[0].Y)+0.01 {
+		t.Errorf("the part above begins at %g and is %g high", y, h)
+	}
+	for v, want := range map[float64]float64{0: 2, 2: 2, 3: 4, 4: 4, 5: 10, 11: 20, 999: 1000} {
+		if got := niceCeiling(v); got != want {
+			t.Errorf("niceCeiling(%g) = %g, want %g", v, got, want)
+		}
+	}
+}

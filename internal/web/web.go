@@ -108,6 +108,8 @@ var parsed = func() map[string]*template.Template {
 var functions = template.FuncMap{
 	"asset":    AssetURL,
 	"money":    Money,
+	"count":    Count,
+	"cents":    func(n int64, currency string) string { return Money(event.Money{Amount: n, Currency: currency}) },
 	"duration": Duration,
 	"clock":    func(t time.Time) string { return t.UTC().Format("15:04:05.000") },
 	"moment":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
@@ -213,11 +215,7 @@ func Money(m event.Money) string {
 	if n < 0 {
 		sign, n = "−", -n
 	}
-	whole := fmt.Sprint(n / 100)
-	for i := len(whole) - 3; i > 0; i -= 3 {
-		whole = whole[:i] + "," + whole[i:]
-	}
-	return fmt.Sprintf("%s%s.%02d %s", sign, whole, n%100, m.Currency)
+	return fmt.Sprintf("%s%s.%02d %s", sign, Count(n/100), n%100, m.Currency)
 }
 
 // Duration is a duration for people: three significant digits.

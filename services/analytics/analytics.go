@@ -21,6 +21,7 @@ import (
 
 	"ordertrail/internal/service"
 	"ordertrail/internal/stream"
+	"ordertrail/internal/web"
 	"ordertrail/pkg/tracing"
 )
 
@@ -57,6 +58,8 @@ func Wire(rt *service.Runtime) (service.Part, error) {
 	a := &analytics{Runtime: rt, current: newAggregate()}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /analytics", a.serve)
+	mux.HandleFunc("GET /assets/", web.Assets)
+	mux.Handle("GET /{$}", http.RedirectHandler("/analytics", http.StatusSeeOther))
 	return service.Part{Run: a.run, HTTP: mux}, nil
 }
 
@@ -228,8 +231,15 @@ func (a *analytics) with(ctx context.Context, batch []jetstream.Msg) (next Aggre
 	return next, recorded
 }
 
-// serve answers GET /analytics.
+// serve answers GET /analytics: with a page for a browser, else with JSON.
 func (a *analytics) serve(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Vary", "Accept")
+	if web.WantsHTML(r) {
+		if err := web.SiteOf(a.Settings).Write(w, r, http.StatusOK, page(a.newest(r.Context()), time.Now())); err != nil {
+			a.Log.Debug("answer GET /analytics", "error", err)
+		}
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	if err := json.NewEncoder(w).Encode(a.newest(r.Context()).report()); err != nil {
