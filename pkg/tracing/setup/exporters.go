@@ -105,8 +105,8 @@ func newEach[E interface{ Shutdown(context.Context) error }](ctx context.Context
 
 func newSpanExporters(ctx context.Context, o options) ([]sdktrace.SpanExporter, error) {
 	return newEach(ctx, traces,
-		func() (sdktrace.SpanExporter, error) { return otlptracehttp.New(ctx) },
-		func() (sdktrace.SpanExporter, error) { return otlptracegrpc.New(ctx) },
+		func() (sdktrace.SpanExporter, error) { e, err := otlptracehttp.New(ctx); return splitting{e}, err },
+		func() (sdktrace.SpanExporter, error) { e, err := otlptracegrpc.New(ctx); return splitting{e}, err },
 		func() (sdktrace.SpanExporter, error) { return stdouttrace.New(stdouttrace.WithWriter(o.console)) })
 }
 
