@@ -49,7 +49,7 @@ func (t *Tracer) ProcessBatch(ctx context.Context, msgs []jetstream.Msg, handler
 			other.template = template
 			k = &other
 		}
-		deliveries[i] = delivery{Msg: msg, tracer: t, ctx: w.ctx, span: w.span, key: k, tally: tally}
+		deliveries[i] = delivery{Msg: msg, work: w, key: k, tally: tally}
 		wrapped[i] = &deliveries[i]
 	}
 
@@ -79,8 +79,8 @@ func (t *Tracer) links(msgs []jetstream.Msg, o *processOptions) []trace.Link {
 	p, fields := t.propagation()
 	links := make([]trace.Link, 0, len(msgs))
 	for _, msg := range msgs {
-		carrier, _ := carrierOf(msg.Headers(), fields)
-		if sc := trace.SpanContextFromContext(p.Extract(context.Background(), carrier)); sc.IsValid() {
+		sc := trace.SpanContextFromContext(p.Extract(context.Background(), carrierOf(msg.Headers(), fields)))
+		if sc.IsValid() {
 			links = append(links, o.link(sc, msg, messageID(msg.Headers())))
 		}
 	}

@@ -70,9 +70,8 @@ func (c verbatim) Values(key string) []string { return c[key] }
 func (c verbatim) Keys() []string             { return HeaderCarrier(c).Keys() }
 func (c verbatim) Set(key, value string)      { HeaderCarrier(c).Set(key, value) }
 
-// carrierOf returns the carrier to read fields of h with, and whether h has
-// nothing but them.
-func carrierOf(h nats.Header, fields []string) (c propagation.TextMapCarrier, alone bool) {
+// carrierOf returns the carrier to read fields of h with.
+func carrierOf(h nats.Header, fields []string) propagation.TextMapCarrier {
 	found := 0
 	for _, f := range fields {
 		if _, ok := h[f]; ok {
@@ -80,14 +79,14 @@ func carrierOf(h nats.Header, fields []string) (c propagation.TextMapCarrier, al
 		}
 	}
 	if found == len(h) {
-		return verbatim(h), true
+		return verbatim(h)
 	}
 	for k := range h {
 		if isField(k, fields) && !slices.Contains(fields, k) {
-			return HeaderCarrier(h), false
+			return HeaderCarrier(h)
 		}
 	}
-	return verbatim(h), false
+	return verbatim(h)
 }
 
 // Set replaces the values of key. It does nothing on a nil header, and nothing

@@ -12,11 +12,9 @@ import (
 // delivery is the message a handler gets.
 type delivery struct {
 	jetstream.Msg
-	tracer *Tracer
-	ctx    context.Context // of the process span; settle spans need its baggage too
-	span   trace.Span
-	key    *shapeKey // not to be changed
-	tally  *tally    // of the batch, nil for a single message
+	work  *work
+	key   *shapeKey // not to be changed
+	tally *tally    // of the batch, nil for a single message
 }
 
 func (d *delivery) Ack() error {
@@ -47,11 +45,11 @@ func (d *delivery) TermWithReason(reason string) error {
 // InProgress settles nothing, so it is an event.
 func (d *delivery) InProgress() error {
 	err := d.Msg.InProgress()
-	if d.span.IsRecording() {
+	if d.work.span.IsRecording() {
 		if err != nil {
-			d.span.AddEvent(inProgressEvent, trace.WithAttributes(semconv.ErrorTypeKey.String(errorType(err))))
+			d.work.span.AddEvent(inProgressEvent, trace.WithAttributes(semconv.ErrorTypeKey.String(errorType(err))))
 		} else {
-			d.span.AddEvent(inProgressEvent)
+			d.work.span.AddEvent(inProgressEvent)
 		}
 	}
 	return err
@@ -78,12 +76,14 @@ func (s *settling) end(class string) {
 func (d *delivery) settle(op operation, do func() error) (err error) {
 	key := *d.key
 	key.operation = op
-	s := &settling{shape: d.tracer.shape(&key), instruments: d.tracer.instruments()}
+	t := d.work.tracer
+	s := &settling{shape: t.shape(&key), instruments: d.work.instruments}
 	attributes, memory := s.shape.start(d.Subject(), nil)
-	s.ctx, s.span = d.tracer.tracer().Start(d.ctx, s.shape.name, s.shape.kind, attributes)
+	// The context of the process span, for settle spans need its baggage too.
+	s.ctx, s.span = t.tracer().Start(d.work.ctx, s.shape.name, s.shape.kind, attributes)
 	if s.span.IsRecording() {
 		md, _ := d.Metadata()
-		d.tracer.describeMessage(s.span, messageID(d.Headers()), d.Msg, md, memory)
+		t.describeMessage(s.span, messageID(d.Headers()), d.Msg, md, memory)
 	}
 	if s.instruments.enabled(s.ctx) {
 		s.start = time.Now()

@@ -1,6 +1,7 @@
 package tracing
 
 import (
+	"context"
 	"reflect"
 
 	"go.opentelemetry.io/otel"
@@ -23,6 +24,14 @@ func newTracer(p trace.TracerProvider) *tracerOf {
 	t := &tracerOf{provider: p, Tracer: p.Tracer(scope, trace.WithSchemaURL(schemaURL))}
 	_, t.inert = t.Tracer.(noop.Tracer)
 	return t
+}
+
+// startInert is Start of an inert tracer, which passes on the span context of ctx.
+func (t *tracerOf) startInert(ctx context.Context) (context.Context, trace.Span) {
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		return ctx, noSpan
+	}
+	return t.Start(ctx, "")
 }
 
 // tracer returns the tracer to use now. The global provider may be replaced at

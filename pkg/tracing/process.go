@@ -43,7 +43,7 @@ func (t *Tracer) Process(ctx context.Context, msg jetstream.Msg, handler func(co
 	var w *work
 	if tracer.inert && !measured {
 		w = &work{tracer: t, instruments: instruments}
-		w.ctx, w.span = tracer.Start(ctx, "")
+		w.ctx, w.span = tracer.startInert(ctx)
 	} else {
 		p := &processing{work: work{tracer: t, instruments: instruments}}
 		p.begin(ctx, tracer, msg, &o, creation, ambient)
@@ -113,14 +113,14 @@ func (p *processing) begin(ctx context.Context, tracer *tracerOf, msg jetstream.
 	if p.span.IsRecording() {
 		t.describeMessage(p.span, id, msg, md, memory)
 	}
-	p.handed = delivery{Msg: msg, tracer: t, ctx: p.ctx, span: p.span, key: p.shape.key}
+	p.handed = delivery{Msg: msg, work: &p.work, key: p.shape.key}
 }
 
 // arrive returns the context to start the process span in, the context the
 // message was created in, and the ambient context if it is not the parent.
 func (t *Tracer) arrive(ctx context.Context, msg jetstream.Msg, o *processOptions) (_ context.Context, creation, ambient trace.SpanContext) {
 	p, fields := t.propagation()
-	carrier, _ := carrierOf(msg.Headers(), fields)
+	carrier := carrierOf(msg.Headers(), fields)
 	if o.untrusted {
 		return ctx, trace.SpanContextFromContext(p.Extract(context.Background(), carrier)), ambient
 	}

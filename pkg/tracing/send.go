@@ -77,7 +77,7 @@ func (t *Tracer) StartSend(ctx context.Context, msg *nats.Msg) (context.Context,
 		s.shape = t.shape(&shapeKey{operation: opPublish, link: creation.IsValid(), template: t.templateOf(msg.Subject)})
 	}
 	if tracer.inert {
-		s.ctx, s.span = tracer.Start(ctx, "")
+		s.ctx, s.span = tracer.startInert(ctx)
 	} else {
 		var attributes trace.SpanStartOption
 		attributes, s.memory = s.shape.start(msg.Subject, nil)

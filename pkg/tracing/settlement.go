@@ -13,8 +13,8 @@ func (d *delivery) settled(op operation) {
 	switch {
 	case d.tally != nil:
 		d.tally.settled(op)
-	case d.span.IsRecording():
-		d.span.SetAttributes(settlementKey.String(string(op)))
+	case d.work.span.IsRecording():
+		d.work.span.SetAttributes(settlementKey.String(string(op)))
 	}
 }
 
