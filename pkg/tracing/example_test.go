@@ -2,6 +2,7 @@ package tracing_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -142,6 +143,126 @@ func ExampleTracer_Forward() {
 	// duplicate: false
 }
 
+func ExampleTracer_Receive() {
+	js, stop := exampleStream()
+	defer stop()
+	tracer := tracing.New(
+		tracing.WithTracerProvider(examplePrinter()),
+		tracing.WithPropagator(propagation.TraceContext{}),
+		tracing.WithDestinationTemplate(exampleTemplate),
+	)
+	ctx := context.Background()
+	if _, err := tracer.Publish(ctx, js, &nats.Msg{Subject: "orders.created.1"}); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	consumer := exampleConsumer(js)
+	msg, err := tracer.Receive(ctx, func() (jetstream.Msg, error) { return consumer.Next(jetstream.FetchContext(ctx)) })
+	if err != nil {
+		fmt.Println(err) // nats.ErrTimeout: there was none, and there is no span
+		return
+	}
+	_ = tracer.Process(ctx, msg, func(_ context.Context, msg jetstream.Msg) error { return msg.Ack() })
+	// Output:
+	// publish orders.created: root, 0 links
+	// receive orders.created: root, 1 links
+	// ack orders.created: child, 0 links
+	// process orders.created: root, 1 links
+}
+
+func ExampleTracer_ReceiveBatch() {
+	js, stop := exampleStream()
+	defer stop()
+	tracer := tracing.New(tracing.WithTracerProvider(examplePrinter()), tracing.WithPropagator(propagation.TraceContext{}))
+	ctx := context.Background()
+	for _, id := range []string{"1", "2"} {
+		if _, err := tracer.Publish(ctx, js, &nats.Msg{Subject: "orders.created." + id}); err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+
+	consumer := exampleConsumer(js)
+	msgs, err := tracer.ReceiveBatch(ctx, func() (jetstream.MessageBatch, error) { return consumer.Fetch(2) })
+	if err != nil {
+		fmt.Println(err)
+	}
+	_ = tracer.ProcessBatch(ctx, msgs, func(context.Context, []jetstream.Msg) error { return nil })
+	// Output:
+	// publish: root, 0 links
+	// publish: root, 0 links
+	// receive ORDERS: root, 2 links
+	// process ORDERS: root, 2 links
+}
+
+// Asynchronous publishing: the span ends when the server has answered.
+func ExampleTracer_StartSend() {
+	js, stop := exampleStream()
+	defer stop()
+	tracer := tracing.New(tracing.WithTracerProvider(examplePrinter()), tracing.WithPropagator(propagation.TraceContext{}))
+
+	_, send := tracer.StartSend(context.Background(), &nats.Msg{Subject: "orders.created.1"})
+	future, err := js.PublishMsgAsync(send.Msg)
+	if err != nil {
+		send.End(nil, err)
+		return
+	}
+	fmt.Println("published", send.Msg.Header.Get("traceparent") != "")
+	select {
+	case ack := <-future.Ok():
+		send.End(ack, nil)
+	case err := <-future.Err():
+		send.End(nil, err)
+	}
+	// Output:
+	// published true
+	// publish: root, 0 links
+}
+
+// A publisher that finds its message stored already may call that a success.
+func ExampleSend_End() {
+	js, stop := exampleStream()
+	defer stop()
+	tracer := tracing.New(tracing.WithTracerProvider(exampleAttributes("messaging.nats.message.stream_sequence", "error.type")))
+	once := jetstream.WithExpectLastSequenceForSubject(0, "orders.created.1")
+
+	for range 2 {
+		_, send := tracer.StartSend(context.Background(), &nats.Msg{Subject: "orders.created.1"})
+		ack, err := js.PublishMsg(context.Background(), send.Msg, once)
+		if err != nil {
+			err = nil // the earlier attempt is what holds the place
+		}
+		send.End(ack, err)
+	}
+	_, err := tracer.Publish(context.Background(), js, &nats.Msg{Subject: "orders.created.1"}, once)
+	fmt.Println(err)
+	// Output:
+	// publish stream_sequence=1
+	// publish
+	// publish type=wrong_last_sequence
+	// nats: nats: API error: code=400 err_code=10071 description=wrong last sequence: 1
+}
+
+func ExampleTracer_Shutdown() {
+	provider := examplePrinter()
+	tracer := tracing.New(tracing.WithTracerProvider(provider))
+	_, send := tracer.StartSend(context.Background(), &nats.Msg{Subject: "orders.created.1"})
+
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(errors.New("out of patience"))
+	fmt.Println(tracer.Shutdown(ctx))
+
+	send.End(nil, nil) // the server has answered
+	fmt.Println(tracer.Shutdown(context.Background()))
+	fmt.Println(provider.Shutdown(context.Background()))
+	// Output:
+	// tracing: 1 handlers and sends are still under way: out of patience
+	// publish: root, 0 links
+	// <nil>
+	// <nil>
+}
+
 func exampleTemplate(subject string) string {
 	if tokens := strings.Split(subject, "."); len(tokens) == 3 {
 		return tokens[0] + "." + tokens[1] + ".{order_id}"
@@ -202,12 +323,16 @@ func exampleStream() (jetstream.JetStream, func()) {
 	}
 }
 
-func exampleMessages(js jetstream.JetStream, n int) []jetstream.Msg {
+func exampleConsumer(js jetstream.JetStream) jetstream.Consumer {
 	c, err := js.CreateConsumer(context.Background(), "ORDERS", jetstream.ConsumerConfig{Durable: "payments"})
 	if err != nil {
 		panic(err)
 	}
-	batch, err := c.Fetch(n)
+	return c
+}
+
+func exampleMessages(js jetstream.JetStream, n int) []jetstream.Msg {
+	batch, err := exampleConsumer(js).Fetch(n)
 	if err != nil {
 		panic(err)
 	}
