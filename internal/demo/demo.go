@@ -91,7 +91,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if o.Once || err != nil && !errors.Is(err, ErrScenario) {
 		return err
 	}
-	tell.printf("\nServing until Ctrl-C. Try:\n  curl %[1]s/orders\n  curl %[1]s/catalog\n  curl %[1]s/analytics\n", sys.URL)
+	tell.printf("\nServing until Ctrl-C. Open %[1]s in a browser. Try:\n  curl %[1]s/orders\n  curl %[1]s/catalog\n  curl %[1]s/analytics\n", sys.URL)
 	switch natsURL {
 	case "":
 		tell.printf("No NATS client can connect: %s\n", why(o))

@@ -27,9 +27,11 @@ import (
 // elsewhere says which test, or which section of .ci/run, runs a command that is
 // not run here.
 var elsewhere = map[string]string{
-	"go run .":                     "internal/processtest: TestInterrupt",
-	"go run . --once":              ".ci/run: demo",
-	"go test ./...":                ".ci/run: tests",
+	"go run .":                   "internal/processtest: TestInterrupt",
+	"go run . --once":            ".ci/run: demo",
+	"go test ./...":              ".ci/run: tests",
+	"go test ./internal/browser": ".ci/run: tests",
+	"go test ./internal/browser -run Screenshots -screenshots": "internal/browser: TestScreenshots",
 	"go test -race ./...":          ".ci/run: tests with the race detector",
 	".ci/run":                      ".ci/run: tests",
 	"docker compose up --build":    ".ci/run: docker-compose.yml",

@@ -106,7 +106,7 @@ func (s timescale) marks() (ticks, cuts []Mark) {
 	taken := math.Inf(-1)
 	add := func(t time.Duration) {
 		x := s.at(t)
-		if x-taken < markEvery*0.8 || x > 97 {
+		if x-taken < markEvery*0.8 || x > 93 {
 			return
 		}
 		taken = x

@@ -1,0 +1,110 @@
+package browser
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"image"
+	"image/color"
+	"image/png"
+	"net/http"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"ordertrail/internal/demo"
+)
+
+var screenshots = flag.Bool("screenshots", false, "make the pictures in docs anew")
+
+// The documents' pictures are of the pages as they are; none is large.
+func TestScreenshots(t *testing.T) {
+	if !*screenshots {
+		for _, name := range []string{"shop", "trail"} {
+			info, err := os.Stat("../../docs/" + name + ".png")
+			if err != nil {
+				t.Fatalf("%v: -screenshots makes it", err)
+			}
+			if info.Size() > 200_000 {
+				t.Errorf("docs/%s.png has %d bytes, want 200000 at most", name, info.Size())
+			}
+		}
+		t.Skip("the pictures are made with -screenshots")
+	}
+	b := open(t)
+	shop := demo.Shop{URL: b.shop, Client: http.DefaultClient}
+	first := ""
+	for _, sc := range append(demo.Scenarios(), demo.Scenarios()[0]) {
+		order, err := demo.Play(context.Background(), shop, sc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first = order.ID // in the end, that of a warm shop
+	}
+	b.colours("light")
+	b.run(chromedp.EmulateViewport(1200, 800))
+	b.visit("/")
+	b.until("the page is live", `document.querySelector("#live").textContent === "live"`)
+	b.save("shop", 1200, 800)
+
+	b.visit("/orders/" + first + "/trail")
+	b.until("nothing more is to come", `!document.querySelector(".gaps.pending")`)
+	height := eval[int64](b, `Math.ceil(document.getElementById("waterfall").getBoundingClientRect().bottom + scrollY) + 16`)
+	b.save("trail", 1200, height)
+}
+
+// save writes what the browser shows to docs.
+func (b *tab) save(name string, width, height int64) {
+	b.t.Helper()
+	b.run(chromedp.EmulateViewport(width, height))
+	got, err := png.Decode(bytes.NewReader(get(b, chromedp.CaptureScreenshot())))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var small bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&small, fewColours(got)); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile("../../docs/"+name+".png", small.Bytes(), 0o644); err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Logf("docs/%s.png: %d bytes", name, small.Len())
+}
+
+// fewColours keeps an image's 256 most frequent colours, which are nearly all that a
+// page has: it is a third as large then.
+func fewColours(img image.Image) image.Image {
+	count := map[color.RGBA]int{}
+	bounds := img.Bounds()
+	at := func(x, y int) color.RGBA { return color.RGBAModel.Convert(img.At(x, y)).(color.RGBA) }
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			count[at(x, y)]++
+		}
+	}
+	var all []color.RGBA
+	for c := range count {
+		all = append(all, c)
+	}
+	slices.SortFunc(all, func(a, b color.RGBA) int { return count[b] - count[a] })
+	palette := color.Palette{}
+	for _, c := range all[:min(len(all), 256)] {
+		palette = append(palette, c)
+	}
+	nearest := map[color.RGBA]uint8{}
+	few := image.NewPaletted(bounds, palette)
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			c := at(x, y)
+			i, ok := nearest[c]
+			if !ok {
+				i = uint8(palette.Index(c))
+				nearest[c] = i
+			}
+			few.SetColorIndex(x, y, i)
+		}
+	}
+	return few
+}
