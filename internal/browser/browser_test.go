@@ -176,9 +176,17 @@ func (b *tab) visit(path string) {
 // follow clicks on what a selector names, and waits for the page that it leads to.
 func (b *tab) follow(selector string) {
 	b.t.Helper()
-	b.run(chromedp.ScrollIntoView(chromedp.CSS(selector)))
-	if _, err := chromedp.RunResponse(b, chromedp.Click(chromedp.CSS(selector))); err != nil {
-		b.t.Fatalf("click %s: %v", selector, err)
+	for tries := 1; ; tries++ {
+		_, err := chromedp.RunResponse(b, chromedp.ScrollIntoView(chromedp.CSS(selector)), chromedp.Click(chromedp.CSS(selector)))
+		// A page that follows what happens may put another link in this one's place,
+		// just as it is clicked on.
+		if err != nil && strings.Contains(err.Error(), "Could not find node") && tries < 10 {
+			continue
+		}
+		if err != nil {
+			b.t.Fatalf("click %s: %v", selector, err)
+		}
+		return
 	}
 }
 
