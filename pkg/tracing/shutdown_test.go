@@ -47,10 +47,12 @@ func TestPitfall14Shutdown(t *testing.T) {
 		t.Error("flushed although work was under way")
 	}
 
-	done := make(chan error, 2)
+	done, waiting := make(chan error, 2), watched{context.Background(), make(chan struct{}, 9)}
 	for range 2 { // both are told
-		go func() { done <- tap.Shutdown(context.Background()) }()
+		go func() { done <- tap.Shutdown(waiting) }()
 	}
+	<-waiting.asked
+	<-waiting.asked
 	close(leave)
 	busy.Wait()
 	select {
@@ -75,6 +77,20 @@ func TestPitfall14Shutdown(t *testing.T) {
 			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 		}
 	}
+}
+
+// watched is a context that tells when somebody begins to wait for its end.
+type watched struct {
+	context.Context
+	asked chan struct{}
+}
+
+func (w watched) Done() <-chan struct{} {
+	select {
+	case w.asked <- struct{}{}:
+	default:
+	}
+	return w.Context.Done()
 }
 
 // flushes counts them, and what had ended by the first.
