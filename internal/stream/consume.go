@@ -135,25 +135,6 @@ func AfterEffect(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), effectTimeout)
 }
 
-// Once calls f, unless a handler that was called before for the same delivery has
-// done so with success: for an effect that is harmful the second time, when NATS
-// then fails the handler and it is called again. ctx is the handler's.
-func Once(ctx context.Context, f func() error) error {
-	done, _ := ctx.Value(onceKey{}).(*bool)
-	if done == nil {
-		return f()
-	}
-	if *done {
-		return nil
-	}
-	err := f()
-	*done = err == nil
-	return err
-}
-
-// onceKey is where the context of a delivery's handlers says whether Once was done.
-type onceKey struct{}
-
 // lookup finds the durable, which someone with the permission to do so makes.
 func (c *Client) lookup(ctx context.Context, what consumption) (jetstream.Consumer, error) {
 	for warned := false; ; {
@@ -195,7 +176,6 @@ func (c *Client) handle(stopping context.Context, m jetstream.Msg, what consumpt
 		if len(m.Headers()[spanHeader]) > 0 {
 			trace.SpanFromContext(ctx).AddLink(c.failure(m))
 		}
-		ctx = context.WithValue(ctx, onceKey{}, new(bool))
 		e, err := c.try(ctx, m, what, false)
 		// While NATS can't be asked or can't store, deliveries would be used up on
 		// nothing, and events that are as they should be become dead letters.

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
@@ -35,6 +36,9 @@ var Consumes = []string{
 type notify struct {
 	*service.Runtime
 	mailer Mailer
+	// untold holds the ids of mails that were sent while the stream could not take
+	// the fact: of the events in hand, so few.
+	untold sync.Map
 }
 
 // Wire makes the service with an SMTP mailer if there is an SMTP_URL, else with an
@@ -52,7 +56,7 @@ func Wire(rt *service.Runtime) (service.Part, error) {
 
 // New makes the service.
 func New(rt *service.Runtime, mailer Mailer) service.Part {
-	n := &notify{rt, mailer}
+	n := &notify{Runtime: rt, mailer: mailer}
 	return service.Part{Run: func(ctx context.Context) error {
 		return rt.Stream.Consume(ctx, Name, n.handle)
 	}}
@@ -71,13 +75,16 @@ func (n *notify) handle(ctx context.Context, e event.Event) error {
 		return err
 	}
 	if _, sent := event.Find(events, fact); sent {
+		n.untold.Delete(mail.ID)
 		return nil
 	}
 	trace.SpanFromContext(ctx).SetAttributes(attribute.String("notification.channel", n.mailer.Channel()))
-	if err := stream.Once(ctx, func() error {
-		return n.Call(ctx, "send mail", func(ctx context.Context) error { return n.mailer.Send(ctx, mail) })
-	}); err != nil {
-		return err
+	// NATS may take long to be there again, and this handler is called until it is.
+	if _, sent := n.untold.Load(mail.ID); !sent {
+		if err := n.Call(ctx, "send mail", func(ctx context.Context) error { return n.mailer.Send(ctx, mail) }); err != nil {
+			return err
+		}
+		n.untold.Store(mail.ID, true)
 	}
 	ctx, cancel := stream.AfterEffect(ctx)
 	defer cancel()
@@ -85,6 +92,9 @@ func (n *notify) handle(ctx context.Context, e event.Event) error {
 		Type:    fact,
 		Payload: event.MailSent{OrderKey: event.OrderKey{OrderID: e.Key}, MessageID: mail.ID, Channel: n.mailer.Channel()},
 	}, stream.Alone(fact, e.Key))
+	if !errors.Is(err, stream.ErrUnavailable) {
+		n.untold.Delete(mail.ID)
+	}
 	if errors.Is(err, stream.ErrConflict) {
 		// A foreign message is in the fact's place. Trying again would send the mail
 		// again, each time.

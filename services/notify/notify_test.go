@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/codes"
 
 	"ordertrail/internal/demo"
@@ -272,6 +273,43 @@ func TestServerAway(t *testing.T) {
 		t.Error("a mail is said to be sent without a server")
 	}
 	a.mail.Start(t)
+	systemtest.Until(t, "the mail is said to be sent", func() bool { _, ok := a.stored(t, event.NotifyReceived, id); return ok })
+	a.settled(t)
+	if got := len(sent(a.mail, event.NotifyReceived, id)); got != 1 {
+		t.Errorf("%d mails came in, want 1", got)
+	}
+}
+
+// While the stream cannot take the fact that a mail was sent, the mail is not sent
+// again and again.
+func TestFactCannotBeStored(t *testing.T) {
+	t.Parallel()
+	a := runAlone(t)
+	s, err := a.JetStream().Stream(context.Background(), stream.OrdersStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := func(messages int64) {
+		cfg := s.CachedInfo().Config
+		cfg.MaxMsgs, cfg.Discard = messages, jetstream.DiscardNew
+		if _, err := a.JetStream().UpdateStream(context.Background(), cfg); err != nil {
+			t.Error(err)
+		}
+	}
+	var once sync.Once
+	a.mail.Script(func(command string) string {
+		if strings.HasPrefix(command, "DATA") {
+			once.Do(func() { limit(1) }) // as if the disk were full, after the event
+		}
+		return ""
+	})
+	id := event.NewOrderID()
+	a.MustPublish(t, event.OrderCreated, created(id))
+	systemtest.Until(t, "the fact could not be stored, twice", func() bool { return strings.Contains(a.log.Text(), "tries=2") })
+	if _, ok := a.stored(t, event.NotifyReceived, id); ok {
+		t.Error("the stream was not full")
+	}
+	limit(-1)
 	systemtest.Until(t, "the mail is said to be sent", func() bool { _, ok := a.stored(t, event.NotifyReceived, id); return ok })
 	a.settled(t)
 	if got := len(sent(a.mail, event.NotifyReceived, id)); got != 1 {
