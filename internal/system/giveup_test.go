@@ -209,3 +209,63 @@ func TestEffectAfterGivenUp(t *testing.T) {
 		})
 	}
 }
+
+// lossy takes the money, and never says so.
+type lossy struct {
+	*systemtest.World
+	charges atomic.Int64
+	last    func() // called before the last charge is made
+}
+
+func (g *lossy) Charge(ctx context.Context, c payments.Charge) (string, error) {
+	if g.charges.Add(1) < 5 {
+		return "", errors.New("the gateway is busy")
+	}
+	g.last()
+	if _, err := g.World.Charge(ctx, c); err != nil {
+		return "", err
+	}
+	return "", errors.New("the answer was lost")
+}
+
+// A charge whose answer is lost, after its order was cancelled and closed, at the
+// event's last delivery: nobody else will give the money back.
+func TestLastChargeOfCancelledOrder(t *testing.T) {
+	t.Parallel()
+	gateway := &lossy{World: systemtest.NewWorld()}
+	placed := make(chan string, 1)
+	var sys *systemtest.System
+	gateway.last = func() {
+		id := <-placed
+		if _, err := sys.Shop.Cancel(context.Background(), id); err != nil {
+			t.Error(err)
+		}
+		systemtest.Until(t, "payment is closed", func() bool {
+			_, ok := event.Find(systemtest.Read(t, sys.JetStream()).Orders[id], event.PaymentDeclined)
+			return ok
+		})
+	}
+	sys = systemtest.Start(t, func(cfg *system.Config) {
+		gateway.Use(cfg)
+		cfg.Wire[payments.Name] = func(rt *runtime.Runtime) (runtime.Part, error) { return payments.New(rt, gateway), nil }
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
+	defer cancel()
+	order, err := sys.Shop.Place(ctx, scenario(t, "happy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	placed <- order.ID
+	client, err := sys.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	systemtest.Until(t, "the event is given up", func() bool {
+		letters, err := client.DeadLetters(ctx)
+		return err == nil && len(letters) == 1
+	})
+	systemtest.Settle(t, sys.JetStream(), 1)
+	if got := gateway.Captured(order.ID); got != 0 {
+		t.Errorf("%d were taken for a cancelled order, and not given back", got)
+	}
+}

@@ -36,7 +36,7 @@ func Wire(rt *service.Runtime) (service.Part, error) { return New(rt, SimulatedG
 func New(rt *service.Runtime, gateway Gateway) service.Part {
 	p := &payments{rt, gateway}
 	return service.Part{Run: func(ctx context.Context) error {
-		return rt.Stream.Consume(ctx, Name, p.handle)
+		return rt.Stream.Consume(ctx, Name, p.handle, stream.BeforeDeadLetter(p.giveUp))
 	}}
 }
 
@@ -48,6 +48,16 @@ func (p *payments) handle(ctx context.Context, e event.Event) error {
 		return p.close(ctx, e)
 	}
 	return nil
+}
+
+// giveUp leaves no charge behind of an order that is closed already: whether the
+// last try took the money is unknown. Of any other order close gives it back.
+func (p *payments) giveUp(ctx context.Context, e event.Event) error {
+	if e.Type != event.OrderCreated {
+		return nil
+	}
+	_, err := p.decided(ctx, e)
+	return err
 }
 
 // pay decides the order's payment. Of all who decide it (a redelivery, another
