@@ -356,7 +356,7 @@ func TestStopsInTime(t *testing.T) {
 	}
 	systemtest.Until(t, "notify has its hands full", func() bool {
 		info, err := c.Info(context.Background())
-		return err == nil && info.NumAckPending >= 64
+		return err == nil && info.NumAckPending >= 32
 	})
 	for _, p := range []*process{shop, letters} {
 		p.signal(t, syscall.SIGTERM)

@@ -43,13 +43,9 @@ type consumption struct {
 }
 
 const (
-	workers = 32 // events one replica handles at a time
+	workers = 32 // events one replica has at a time, and handles
 
-	// Messages that wait in the client count against AckWait. At worst one waits
-	// until all handlers have timed out, and then times out itself: that must come
-	// before the server delivers it again elsewhere.
-	batch          = workers
-	handlerTimeout = 4 * time.Second // 2 × that < defaultAckWait
+	handlerTimeout = 4 * time.Second // and effectTimeout, together < defaultAckWait
 
 	effectTimeout = 2 * time.Second // after that
 
@@ -92,15 +88,24 @@ func (c *Client) Consume(ctx context.Context, durable string, h Handler, opts ..
 	}
 	var busy sync.WaitGroup
 	defer busy.Wait()
-	slots := make(chan struct{}, workers)
+	// An event that waited here for others would be delivered again elsewhere, and
+	// handled twice at a time. So there are never more than there are hands for.
+	idle := make(chan struct{}, workers)
+	for range workers {
+		idle <- struct{}{}
+	}
 	for ctx.Err() == nil {
-		err := fetch(consumer, func(m jetstream.Msg) {
-			slots <- struct{}{}
+		hands := take(idle)
+		err := fetch(consumer, hands, func(m jetstream.Msg) {
+			hands--
 			busy.Go(func() {
-				defer func() { <-slots }()
+				defer func() { idle <- struct{}{} }()
 				c.deliver(ctx, m, what)
 			})
 		})
+		for range hands {
+			idle <- struct{}{}
+		}
 		switch {
 		case err == nil || ctx.Err() != nil:
 		case errors.Is(err, nats.ErrConnectionClosed):
@@ -113,10 +118,22 @@ func (c *Client) Consume(ctx context.Context, durable string, h Handler, opts ..
 	return nil
 }
 
-// fetch asks for a batch and calls take for each message as it comes. It always
+// take takes all that there are, one at least.
+func take(idle <-chan struct{}) (n int) {
+	<-idle // a handler ends sooner or later, whatever it waits for
+	for n = 1; ; n++ {
+		select {
+		case <-idle:
+		default:
+			return n
+		}
+	}
+}
+
+// fetch asks for so many messages and calls take for each as it comes. It always
 // waits for the end of its request: whoever leaves earlier leaves messages behind
 // that the server has sent already, and will deliver again only after AckWait.
-func fetch(consumer jetstream.Consumer, take func(jetstream.Msg)) error {
+func fetch(consumer jetstream.Consumer, batch int, take func(jetstream.Msg)) error {
 	messages, err := consumer.Fetch(batch, jetstream.FetchMaxWait(fetchWait))
 	if err != nil {
 		return err

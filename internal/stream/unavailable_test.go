@@ -32,15 +32,15 @@ func full(t *testing.T, b bench) (free func()) {
 	return func() { set(-1) }
 }
 
-// patient has the consumer wait long before it delivers an event again.
-func patient(t *testing.T, b bench) {
+// patient has the consumer wait for so long before it delivers an event again.
+func patient(t *testing.T, b bench, ackWait time.Duration) {
 	t.Helper()
 	c, err := b.JetStream().Consumer(b.ctx, stream.OrdersStream, durable)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg := c.CachedInfo().Config
-	cfg.AckWait = patience
+	cfg.AckWait = ackWait
 	if _, err := b.JetStream().UpdateConsumer(b.ctx, stream.OrdersStream, cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestUnavailableIsNoFailure(t *testing.T) {
 	id := event.NewOrderID()
 	stored := b.MustPublish(t, created(id), stream.First(event.OrderCreated, id))
 	free := full(t, b)
-	patient(t, b)
+	patient(t, b, patience)
 
 	const calledAgain = 8 // more often than an event may be delivered
 	var got calls
@@ -107,7 +107,7 @@ func TestStopWhileUnavailable(t *testing.T) {
 	id := event.NewOrderID()
 	b.MustPublish(t, created(id), stream.First(event.OrderCreated, id))
 	full(t, b)
-	patient(t, b)
+	patient(t, b, patience)
 	ctx, cancel := context.WithCancel(b.ctx)
 	defer cancel()
 	var got calls
@@ -133,5 +133,52 @@ func TestStopWhileUnavailable(t *testing.T) {
 	}
 	if n := len(got.all()); n != 2 {
 		t.Errorf("the handler was called %d times", n)
+	}
+}
+
+// An event that waits for others is not delivered again meanwhile: it would be
+// handled twice at the same time, and its deliveries be used up on nothing.
+func TestNoneWaitsInTheClient(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	patient(t, b, 2*time.Second)
+	const n = 100
+	for range n {
+		id := event.NewOrderID()
+		b.MustPublish(t, created(id), stream.First(event.OrderCreated, id))
+	}
+	var got calls
+	back := make(chan struct{}) // closed when NATS is there again
+	consume(t, b.Client, durable, func(_ context.Context, e event.Event) error {
+		got.add(e)
+		select {
+		case <-back:
+			<-time.After(200 * time.Millisecond) // an effect
+			return nil
+		default:
+			return stream.ErrUnavailable
+		}
+	})
+	systemtest.Until(t, "one event was tried for long", func() bool {
+		tries := map[string]int{}
+		for _, e := range got.all() {
+			tries[e.Key]++
+		}
+		for _, n := range tries {
+			if n > 6 { // 100 + 200 + 400 + 800 + 800 + 800 ms
+				return true
+			}
+		}
+		return false
+	})
+	close(back)
+	systemtest.Until(t, "all are settled", func() bool {
+		c, err := b.JetStream().Consumer(b.ctx, stream.OrdersStream, durable)
+		return err == nil && c.CachedInfo().AckFloor.Stream == n && c.CachedInfo().NumAckPending == 0
+	})
+	for _, e := range got.all() {
+		if e.Delivery > 1 && !e.Retry {
+			t.Errorf("%s was delivered again: delivery %d", e.Key, e.Delivery)
+		}
 	}
 }
