@@ -114,7 +114,9 @@ func NewRuntime(ctx context.Context, cfg Config) (*Runtime, error) {
 // Close sends what is buffered (the last acks), closes the connection and exports
 // the spans and metrics that are left. Call it after Part.Run has returned.
 func (rt *Runtime) Close(ctx context.Context) error {
-	err := rt.conn.FlushWithContext(ctx)
+	flush, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	err := rt.conn.FlushWithContext(flush) // while NATS is away it waits
 	if errors.Is(err, nats.ErrConnectionClosed) {
 		err = nil
 	}
@@ -125,6 +127,10 @@ func (rt *Runtime) Close(ctx context.Context) error {
 // Kill drops the connection, nearly as a crash would: what is buffered is still
 // sent, but nothing more can be published or acknowledged.
 func (rt *Runtime) Kill() { rt.conn.Close() }
+
+// flushTimeout bounds the sending of what is buffered: if NATS is away, the time is
+// the last spans'.
+const flushTimeout = 500 * time.Millisecond
 
 // drainTimeout bounds the orderly end of a service.
 const drainTimeout = 8 * time.Second
