@@ -14,8 +14,8 @@ import (
 const idleHeartbeat = 2 * time.Second
 
 // stallWait is after how long without a message a follower looks whether one that
-// its library does not pass on holds it up.
-const stallWait = 2 * time.Second
+// its library does not pass on holds it up; it looks twice.
+const stallWait = time.Second
 
 // Follow reads the messages on the filters' subjects in stream order, from
 // sequence from on (1: from the beginning), and calls apply for each, one after
@@ -87,6 +87,7 @@ func (f *follower) follow(ctx context.Context) error {
 	}()
 	stalled := time.NewTicker(stallWait)
 	defer stalled.Stop()
+	suspect := uint64(0) // what held it up when it last looked
 	for {
 		select {
 		case <-ctx.Done():
@@ -103,12 +104,17 @@ func (f *follower) follow(ctx context.Context) error {
 			if meta, err := m.Metadata(); err == nil {
 				f.next = meta.Sequence.Stream + 1
 			}
+			suspect = 0
 			stalled.Reset(stallWait)
 		case <-stalled.C:
-			if at := f.heldUpAt(ctx); at > 0 {
+			// The filters are looked at one after the other, perhaps on replicas that lag:
+			// what came first may not have been seen. The second time it would be.
+			at := f.heldUpAt(ctx)
+			if at > 0 && at == suspect {
 				f.next = at
 				return errHeldUp
 			}
+			suspect = at
 		}
 	}
 }
