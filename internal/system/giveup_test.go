@@ -269,3 +269,41 @@ func TestLastChargeOfCancelledOrder(t *testing.T) {
 		t.Errorf("%d were taken for a cancelled order, and not given back", got)
 	}
 }
+
+// slowRefund gives the money back when its caller has stopped waiting.
+type slowRefund struct{ *systemtest.World }
+
+func (g *slowRefund) Refund(ctx context.Context, key string) error {
+	<-ctx.Done()
+	return g.World.Refund(ctx, key)
+}
+
+// Money that went back late is said to have gone back.
+func TestRefundTakesLong(t *testing.T) {
+	t.Parallel()
+	world := systemtest.NewWorld()
+	sys := systemtest.Start(t, func(cfg *system.Config) {
+		world.Use(cfg)
+		cfg.Wire[payments.Name] = func(rt *runtime.Runtime) (runtime.Part, error) { return payments.New(rt, &slowRefund{world}), nil }
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
+	defer cancel()
+	order, err := sys.Shop.Place(ctx, scenario(t, "sold-out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := sys.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	systemtest.Until(t, "payment is closed, or given up", func() bool {
+		if letters, err := client.DeadLetters(ctx); err != nil || len(letters) > 0 {
+			t.Fatalf("dead letters: %+v, %v", letters, err)
+		}
+		_, refunded := event.Find(systemtest.Read(t, sys.JetStream()).Orders[order.ID], event.PaymentRefunded)
+		return refunded
+	})
+	if got := world.Captured(order.ID); got != 0 {
+		t.Errorf("%d were not given back", got)
+	}
+}

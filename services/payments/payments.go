@@ -135,6 +135,8 @@ func (p *payments) close(ctx context.Context, e event.Event) error {
 		if err := p.refund(ctx, e.Key); err != nil {
 			return err
 		}
+		ctx, cancel := stream.AfterEffect(ctx)
+		defer cancel()
 		confirmed, ok := event.Find(events, event.PaymentConfirmed)
 		if !ok {
 			// Nothing decided yet: decide it, so that a charge still under way finds
