@@ -39,6 +39,7 @@ var elsewhere = map[string]string{
 	"go build -o bin/ . ./cmd/...": ".ci/run: binaries",
 	"NATS_USER=admin NATS_PASSWORD=demo-admin bin/ordertrail provision": "internal/processtest: TestReplicas",
 	"go run . restock LAST-ONE 5":                                       "internal/processtest: TestCommands",
+	"go run . trail 01a20482-ab51-759f-8537-365521a88cb5":               "internal/processtest: TestTrailCommand",
 	"go run . deadletters":                                              "internal/processtest: TestOperator",
 	"go run . deadletters show payments.58":                             "internal/processtest: TestOperator",
 	"go run . deadletters redrive payments.58":                          "internal/processtest: TestOperator",
@@ -236,7 +237,8 @@ var changing = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:.]+Z`), "TIME"},
 	{regexp.MustCompile(`\b([0-9a-f]{32}|[0-9a-f]{16})\b`), "SPAN"},
 	{regexp.MustCompile(`order …[0-9a-f]{6}|trace [0-9a-f]{8}…`), "ID"},
-	{regexp.MustCompile(`\+\d+ ms`), "+N ms"},
+	{regexp.MustCompile(`\+?\d+(\.\d+)? (ms|µs|s)\b`), "TIME"},
+	{regexp.MustCompile(`, TIME later|  \*|, \*`), ""}, // which consumer has to wait, and which outcome comes last
 	{regexp.MustCompile(`payments\.\d+`), "payments.N"},
 	{regexp.MustCompile(`"sequence":\d+`), `"sequence":N`},
 	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "URL"},

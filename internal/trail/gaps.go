@@ -3,6 +3,7 @@ package trail
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"ordertrail/internal/event"
 )
@@ -43,13 +44,22 @@ func (s *stitcher) check() {
 		}
 	}
 	s.deadline(handled)
+	for i, g := range t.Gaps {
+		if g.Kind == GapLinkTarget && slices.ContainsFunc(t.Gaps, func(p Gap) bool { return p.Kind == GapPublisher && p.Pending && p.Ref == g.Ref }) {
+			t.Gaps[i].Pending = true
+			t.Gaps[i].Detail = strings.Replace(g.Detail, lost, "has not come in yet.", 1)
+		}
+	}
 	t.Complete = len(t.Gaps) == 0
 	t.Pending = slices.ContainsFunc(t.Gaps, func(g Gap) bool { return g.Pending })
 }
 
+// lost is why what is not known is not.
+const lost = "is not known: it was not sampled, is forgotten, or was not exported."
+
 // missed tells of a span that an event should have left.
 func (s *stitcher) missed(kind string, e OrderEvent, publisher Ref, what string) {
-	why, pending := "is not known: it was not sampled, is forgotten, or was not exported.", false
+	why, pending := lost, false
 	switch {
 	case !e.Sampled:
 		why = "is not known: the trace was not sampled."
@@ -71,7 +81,7 @@ func (s *stitcher) deadline(handled map[Ref]bool) {
 			g.Pending = true
 			g.Detail = fmt.Sprintf("The order's deadline comes due in %s, and is handled then.", duration(max(0, left)))
 		} else {
-			g.Detail = "A span that handles the order's deadline is not known: it was not sampled, is forgotten, or was not exported."
+			g.Detail = "A span that handles the order's deadline " + lost
 		}
 		s.gap(g)
 	}

@@ -89,6 +89,9 @@ func TestGaps(t *testing.T) {
 				t.Errorf("the gaps are %+v", got.Gaps)
 			}
 			for _, g := range got.Gaps {
+				if tt.name == "a publisher, just now" && (!g.Pending || !strings.Contains(g.Detail, "has not come in yet")) {
+					t.Errorf("not pending: %+v", g)
+				}
 				if strings.Contains(g.Detail, "secret") {
 					t.Errorf("%q tells an error", g.Detail)
 				}

@@ -328,7 +328,7 @@ func (s *stitcher) link(span *Span, l Link) Edge {
 	// attributes, or says that it is not to be trusted.
 	e.External = l.Attributes.Text(linkTraceKey) == "" || l.Attributes[untrustedKey] == true
 	if !e.External {
-		s.gap(Gap{Kind: GapLinkTarget, Ref: l.Ref, EventType: e.EventType, Detail: fmt.Sprintf("%s %q links a span that is not known: it was not sampled, or is forgotten.", span.Service, span.Name)})
+		s.gap(Gap{Kind: GapLinkTarget, Ref: l.Ref, EventType: e.EventType, Detail: fmt.Sprintf("%s %q links a span that "+lost, span.Service, span.Name)})
 	}
 	return e
 }
