@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"sync"
 	"testing"
 
@@ -382,4 +383,38 @@ func MustStore(tb testing.TB, server *embedded.Server, n int) map[trace.SpanID]s
 		producers[span.SpanID()] = id
 	}
 	return producers
+}
+
+// Under its own address analytics has all that its page needs; who is no browser
+// gets JSON.
+func TestOwnAddress(t *testing.T) {
+	t.Parallel()
+	api := start(t).Replica(analytics.Name, 0).HTTP()
+	get := func(path, accept string) *httptest.ResponseRecorder {
+		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, path, nil)
+		r.Header.Set("Accept", accept)
+		api.ServeHTTP(w, r)
+		return w
+	}
+	if w := get("/", "text/html"); w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/analytics" {
+		t.Errorf("GET /: %d to %q, want the page", w.Code, w.Header().Get("Location"))
+	}
+	page := get("/analytics", "text/html,*/*;q=0.8")
+	if got := page.Header().Get("Content-Type"); page.Code != http.StatusOK || got != "text/html; charset=utf-8" {
+		t.Fatalf("GET /analytics by a browser: %d, %s", page.Code, got)
+	}
+	parts := regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`).FindAllStringSubmatch(page.Body.String(), -1)
+	if len(parts) != 3 {
+		t.Errorf("the page has the parts %v", parts)
+	}
+	for _, p := range parts {
+		if w := get(p[1], "*/*"); w.Code != http.StatusOK {
+			t.Errorf("GET %s: %d", p[1], w.Code)
+		}
+	}
+	for _, accept := range []string{"", "*/*", "application/json"} {
+		if got := get("/analytics", accept).Header().Get("Content-Type"); got != "application/json" {
+			t.Errorf("Accept %q gets %q, want JSON", accept, got)
+		}
+	}
 }
