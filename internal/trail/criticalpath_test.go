@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	oteltrace "go.opentelemetry.io/otel/trace"
 
 	"ordertrail/internal/event"
@@ -125,6 +126,23 @@ func TestCriticalPathOfCancellation(t *testing.T) {
 	got := stitched(t, s, s.order(by["created"], cancelled, end))
 	wantPath(t, got.CriticalPath, 0, 18*time.Millisecond)
 	if !strings.Contains(path(got.CriticalPath), "publish orders.created 2ms\nwait for orders: DELETE /orders/{id} 6ms") {
+		t.Errorf("the path is\n%s", path(got.CriticalPath))
+	}
+}
+
+// What was sent again by hand goes back to the failure that it is about, which is
+// later than the producer, which it links too.
+func TestCriticalPathOfRedrive(t *testing.T) {
+	s, by := happy(1)
+	s.spans = s.spans[:3]
+	failed := fail(s.process("payments", by["created"], 1, 5, 9), "timeout")
+	again := s.process("payments", by["created"], 1, 60_000, 60_009)
+	again.Attributes[4] = attribute.String("messaging.destination.name", "redrive.payments.orders.created."+s.id)
+	s.link(again, failed, "redrive_of")
+	confirmed := s.publish(again, event.PaymentConfirmed, 60_002, 60_008)
+	got := stitched(t, s, s.order(by["created"], confirmed))
+	wantPath(t, got.CriticalPath, 0, 60_009*time.Millisecond)
+	if !got.Find(refOf(failed)).Critical || !strings.Contains(path(got.CriticalPath), "wait for payments: process orders.created 59.991s") {
 		t.Errorf("the path is\n%s", path(got.CriticalPath))
 	}
 }
