@@ -71,6 +71,18 @@ fulfillment: publish fulfillment.shipped 3ms`
 	}
 }
 
+// What comes after the publishing, in the same span, is not waited for.
+func TestCriticalPathLeavesOutWhatComesAfter(t *testing.T) {
+	s, by := happy(1)
+	for _, l := range stitched(t, s, s.order(events(by)...)).Lanes {
+		for _, n := range l.Spans {
+			if strings.HasPrefix(n.Name, "ack ") && n.Critical {
+				t.Errorf("%s: %s is on the critical path", n.Service, n.Name)
+			}
+		}
+	}
+}
+
 // A consumer may begin before its producer has its answer, and clocks may disagree:
 // the path has neither gaps nor overlaps.
 func TestCriticalPathOverlaps(t *testing.T) {
