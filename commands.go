@@ -143,8 +143,12 @@ func runLoad(ctx context.Context, args []string) error {
 	f.IntVar(&o.Orders, "orders", 1000, "how many orders to place")
 	f.IntVar(&o.Concurrency, "concurrency", 16, "how many customers at once: each places an order and waits for its end")
 	f.BoolVar(&o.Burst, "burst", false, "place all orders first, as fast as the shop takes them, and then wait for their ends")
+	f.DurationVar(&o.Every, "every", 0, "instead: place an order every so often, such as 1s, of each scenario in turn, until Ctrl-C")
 	if err := parse(f, args); err != nil {
 		return err
+	}
+	if o.Every != 0 {
+		return load.Steady(ctx, o)
 	}
 	return load.Run(ctx, o)
 }

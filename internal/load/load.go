@@ -23,8 +23,9 @@ import (
 type Options struct {
 	URL         string
 	Orders      int
-	Concurrency int  // customers at once: each places an order and waits for its end
-	Burst       bool // all orders are placed first, and then waited for
+	Concurrency int           // customers at once: each places an order and waits for its end
+	Burst       bool          // all orders are placed first, and then waited for
+	Every       time.Duration // of Steady: from one order to the next
 	Out         io.Writer
 }
 
@@ -71,7 +72,8 @@ type load struct {
 	scenario  demo.Scenario
 	shop      demo.Shop
 	orders    []order
-	comeBacks atomic.Int64 // how often the shop asked a customer to come back later
+	comeBacks atomic.Int64  // how often the shop asked a customer to come back later
+	away      time.Duration // until a shop that does not answer is asked again; 0: never
 }
 
 type order struct {
@@ -136,12 +138,16 @@ func (l *load) patiently(ctx context.Context, ask func(context.Context) (orders.
 	for {
 		answer, err := ask(ctx)
 		busy := new(demo.StatusError)
-		if !errors.As(err, &busy) || busy.RetryAfter == 0 {
+		wait := l.away
+		if errors.As(err, &busy) {
+			wait = busy.RetryAfter
+		}
+		if err == nil || wait == 0 {
 			return answer, err
 		}
 		l.comeBacks.Add(1)
 		select {
-		case <-time.After(busy.RetryAfter):
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return answer, err
 		}

@@ -1,0 +1,66 @@
+package load
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"ordertrail/internal/demo"
+	"ordertrail/services/orders"
+)
+
+// Steady places an order every so often, of each scenario in turn, until ctx ends,
+// and says so in a line each. A shop that is away, or asks to come back later, is
+// asked again; an order that it does not take within a minute is given up, with a
+// line. It waits for no order's end.
+func Steady(ctx context.Context, o Options) error {
+	if o.Every <= 0 {
+		return errors.New("load: -every must be more than 0, such as 1s")
+	}
+	l := load{away: time.Second, shop: demo.Shop{URL: o.URL, Client: &http.Client{Timeout: orderTimeout}}}
+	defer l.shop.Client.CloseIdleConnections()
+	tick := time.NewTicker(o.Every)
+	defer tick.Stop()
+	var placing sync.WaitGroup
+	defer placing.Wait()
+	var lines sync.Mutex
+	scenarios := demo.Scenarios()
+	for n := 0; ; n++ {
+		sc := scenarios[n%len(scenarios)]
+		placing.Go(func() {
+			order, err := l.placeScenario(ctx, sc)
+			if ctx.Err() != nil {
+				return
+			}
+			lines.Lock()
+			defer lines.Unlock()
+			if err != nil {
+				fmt.Fprintf(o.Out, "%s: not taken: %v\n", sc.Name, err)
+				return
+			}
+			fmt.Fprintf(o.Out, "%s: order %s\n", sc.Name, order.ID)
+		})
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// placeScenario places an order, once however often it has to ask; the customer who
+// changes their mind does so at once.
+func (l *load) placeScenario(ctx context.Context, sc demo.Scenario) (orders.Order, error) {
+	key := rand.Text()
+	order, err := l.patiently(ctx, func(ctx context.Context) (orders.Order, error) {
+		return l.shop.PlaceWithKey(ctx, sc, key)
+	})
+	if err == nil && sc.Cancel {
+		_, err = l.shop.Cancel(ctx, order.ID)
+	}
+	return order, err
+}

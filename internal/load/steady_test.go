@@ -1,0 +1,56 @@
+package load_test
+
+import (
+	"context"
+	"net/http"
+	"regexp"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"ordertrail/internal/demo"
+	"ordertrail/internal/load"
+	"ordertrail/internal/system/systemtest"
+)
+
+// An order of each scenario is placed in turn, also when the shop is away at first,
+// until one says stop.
+func TestSteady(t *testing.T) {
+	t.Parallel()
+	sys := systemtest.Start(t, systemtest.Deadline(5*time.Second))
+	shop := proxy(t, sys.URL)
+	var asked atomic.Int64
+	url := systemtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			panic(http.ErrAbortHandler) // the customer sees a broken connection
+		}
+		shop.ServeHTTP(w, r)
+	}))
+	ctx, stop := context.WithCancel(context.Background())
+	var out systemtest.Output
+	done := make(chan error, 1)
+	go func() { done <- load.Steady(ctx, load.Options{URL: url, Every: 50 * time.Millisecond, Out: &out}) }()
+
+	line := regexp.MustCompile(`(?m)^([a-z-]+): order [0-9a-f-]{36}$`)
+	var want []string
+	for _, sc := range demo.Scenarios() {
+		want = append(want, sc.Name)
+	}
+	slices.Sort(want)
+	systemtest.Until(t, "each scenario is placed", func() bool {
+		var placed []string
+		for _, m := range line.FindAllStringSubmatch(out.String(), -1) {
+			placed = append(placed, m[1])
+		}
+		slices.Sort(placed)
+		return slices.Equal(slices.Compact(placed), want)
+	})
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := load.Steady(context.Background(), load.Options{URL: url, Out: &out}); err == nil {
+		t.Error("no time between the orders is no error")
+	}
+}
