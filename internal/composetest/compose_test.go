@@ -232,9 +232,10 @@ func (s *stack) traced(t *testing.T, order string) {
 	})
 	for _, name := range services {
 		until(t, "Jaeger has traces of "+name+" about the order", func() error {
-			query := url.Values{
-				"query.service_name": {name}, "query.start_time_min": {time.Now().Add(-time.Hour).UTC().Format(time.RFC3339Nano)},
-				"query.start_time_max": {time.Now().Add(time.Hour).UTC().Format(time.RFC3339Nano)}, "query.search_depth": {"1000"},
+			from, to := time.Now().Add(-time.Hour).UTC().Format(time.RFC3339Nano), time.Now().Add(time.Hour).UTC().Format(time.RFC3339Nano)
+			query := url.Values{ // each under both of its names: see package trail
+				"query.serviceName": {name}, "query.startTimeMin": {from}, "query.startTimeMax": {to}, "query.searchDepth": {"1000"},
+				"query.service_name": {name}, "query.start_time_min": {from}, "query.start_time_max": {to}, "query.search_depth": {"1000"},
 			}
 			var found struct{ Result json.RawMessage }
 			if err := get(t, s.jaeger+"/api/v3/traces?"+query.Encode(), &found); err != nil {

@@ -164,7 +164,11 @@ func startNATS(t testing.TB, args ...string) *natsServer {
 
 func startNATSOn(t testing.TB, store, port string, args ...string) *natsServer {
 	t.Helper()
-	config := withTester(t)
+	return startNATSWith(t, withTester(t, ""), store, port, args...)
+}
+
+func startNATSWith(t testing.TB, config, store, port string, args ...string) *natsServer {
+	t.Helper()
 	args = append([]string{"-c", config, "-a", "127.0.0.1", "-p", port, "-m", "-1", "-sd", store}, args...)
 	p := start(t, nil, "nats-server", args...)
 	addr := p.said(t, &p.stderr, `Listening for client connections on (\S+)`)
@@ -172,8 +176,9 @@ func startNATSOn(t testing.TB, store, port string, args ...string) *natsServer {
 	return &natsServer{p, "nats://" + addr, store}
 }
 
-// withTester copies the server's configuration and adds a user.
-func withTester(t testing.TB) string {
+// withTester copies the server's configuration and adds a user, and a line about
+// JetStream.
+func withTester(t testing.TB, jetStream string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"nats.conf", "passwords.conf"} {
@@ -186,7 +191,8 @@ func withTester(t testing.TB) string {
 			if strings.Count(string(text), users) != 1 {
 				t.Fatalf("%s has no list of users", name)
 			}
-			text = []byte(strings.Replace(string(text), users, users+"\t\t{ user: tester, password: demo-tester }\n", 1))
+			text = []byte(strings.NewReplacer(users, users+"\t\t{ user: tester, password: demo-tester }\n",
+				"jetstream {\n", "jetstream {\n"+jetStream+"\n").Replace(string(text)))
 		}
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 			t.Fatal(err)

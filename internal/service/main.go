@@ -11,10 +11,12 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"go.opentelemetry.io/otel"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -26,6 +28,7 @@ func Main(name, httpAddr string, wire Wire) {
 	defer stop()
 	settings, err := ReadSettings()
 	if err == nil {
+		otel.SetErrorHandler(&telemetryErrors{log: slog.New(slog.NewTextHandler(os.Stderr, nil)).With("service", name), now: time.Now})
 		addr := settings.HealthAddr
 		if httpAddr != "" {
 			addr = cmp.Or(settings.HTTPAddr, httpAddr)
@@ -36,6 +39,32 @@ func Main(name, httpAddr string, wire Wire) {
 		fmt.Fprintf(os.Stderr, "%s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "; "))
 		os.Exit(1)
 	}
+}
+
+// telemetryErrors tells that spans or metrics do not get where they should: at once,
+// and then once a minute at most, for a collector that is away fails every batch.
+type telemetryErrors struct {
+	log *slog.Logger
+	now func() time.Time
+
+	mu     sync.Mutex
+	next   time.Time
+	silent int
+}
+
+const telemetryErrorsEvery = time.Minute
+
+// Handle implements otel.ErrorHandler.
+func (t *telemetryErrors) Handle(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	if now.Before(t.next) {
+		t.silent++
+		return
+	}
+	t.log.Warn("telemetry is lost: OTEL_EXPORTER_OTLP_ENDPOINT does not take it, and nothing else waits for it", "error", err, "not_told", t.silent)
+	t.next, t.silent = now.Add(telemetryErrorsEvery), 0
 }
 
 // run runs the service, which answers HTTP at addr, if that is not empty.

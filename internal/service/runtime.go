@@ -121,7 +121,12 @@ func (rt *Runtime) Close(ctx context.Context) error {
 		err = nil
 	}
 	rt.conn.Close()
-	return errors.Join(err, rt.Tracing.Shutdown(ctx), rt.providers.Shutdown(ctx))
+	err = errors.Join(err, rt.Tracing.Shutdown(ctx))
+	if lost := rt.providers.Shutdown(ctx); lost != nil {
+		// Whoever collects them is away, which is no failure of what was done here.
+		rt.Log.Warn("the last spans are lost: they could not be exported in time", "error", lost)
+	}
+	return err
 }
 
 // Kill drops the connection, nearly as a crash would: what is buffered is still

@@ -80,12 +80,18 @@ func (j *Jaeger) search(ctx context.Context, from time.Time, depth int, query ur
 	if !from.Before(to) {
 		from = to.Add(-jaegerHorizon) // an id of a clock that is ahead
 	}
-	query.Set("query.startTimeMin", from.UTC().Format(time.RFC3339Nano))
-	query.Set("query.startTimeMax", to.UTC().Format(time.RFC3339Nano))
-	query.Set("query.searchDepth", strconv.Itoa(depth))
+	// Each under both of its names: which one Jaeger knows depends on its release.
+	for names, value := range map[[2]string]string{
+		{"query.startTimeMin", "query.start_time_min"}: from.UTC().Format(time.RFC3339Nano),
+		{"query.startTimeMax", "query.start_time_max"}: to.UTC().Format(time.RFC3339Nano),
+		{"query.searchDepth", "query.search_depth"}:    strconv.Itoa(depth),
+	} {
+		query.Set(names[0], value)
+		query.Set(names[1], value)
+	}
 	// As they were sent: Jaeger would move spans whose clocks disagree.
 	query.Set("query.rawTraces", "true")
-	query.Set("query.raw_traces", "true") // its older name
+	query.Set("query.raw_traces", "true")
 	found, err := j.get(ctx, "", query)
 	traces := map[string]bool{}
 	for _, s := range found.Spans {

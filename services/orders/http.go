@@ -8,9 +8,11 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/propagation"
 
@@ -162,7 +164,28 @@ func (o *orders) fail(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		o.Log.ErrorContext(r.Context(), "request failed", "method", r.Method, "error", err)
 		w.Header().Set("Retry-After", retryAfter)
-		refuse(w, http.StatusServiceUnavailable, "orders can not be stored or read right now: try again, with the same Idempotency-Key if you use one")
+		refuse(w, http.StatusServiceUnavailable, o.outage(err)+": orders can not be stored or read right now, try again, with the same Idempotency-Key if you use one")
+	}
+}
+
+// Answers of a server that has no room left, for which the client library has no
+// names.
+var full = []jetstream.ErrorCode{
+	10023, // insufficient resources
+	10047, // the server's store has reached its limit
+	10077, // the stream has
+}
+
+// outage tells a customer what the matter is, without its particulars.
+func (o *orders) outage(err error) string {
+	var api *jetstream.APIError
+	switch {
+	case !o.Stream.JetStream().Conn().IsConnected():
+		return "the shop has no connection to NATS"
+	case errors.As(err, &api) && slices.Contains(full, api.ErrorCode):
+		return "the disk of NATS is full"
+	default:
+		return "NATS does not answer in time"
 	}
 }
 
