@@ -121,8 +121,7 @@ func (rt *Runtime) Close(ctx context.Context) error {
 		err = nil
 	}
 	rt.conn.Close()
-	err = errors.Join(err, rt.Tracing.Shutdown(ctx))
-	if lost := rt.providers.Shutdown(ctx); lost != nil {
+	if lost := errors.Join(rt.Tracing.Shutdown(ctx), rt.providers.Shutdown(ctx)); lost != nil {
 		// Whoever collects them is away, which is no failure of what was done here.
 		rt.Log.Warn("the last spans are lost: they could not be exported in time", "error", lost)
 	}
