@@ -235,7 +235,7 @@ func (s *stack) traced(t *testing.T, order string) {
 			from, to := time.Now().Add(-time.Hour).UTC().Format(time.RFC3339Nano), time.Now().Add(time.Hour).UTC().Format(time.RFC3339Nano)
 			query := url.Values{ // each under both of its names: see package trail
 				"query.serviceName": {name}, "query.startTimeMin": {from}, "query.startTimeMax": {to}, "query.searchDepth": {"1000"},
-				"query.service_name": {name}, "query.start_time_min": {from}, "query.start_time_max": {to}, "query.search_depth": {"1000"},
+				"query.service_name": {name}, "query.start_time_min": {from}, "query.start_time_max": {to}, "query.num_traces": {"1000"},
 			}
 			var found struct{ Result json.RawMessage }
 			if err := get(t, s.jaeger+"/api/v3/traces?"+query.Encode(), &found); err != nil {

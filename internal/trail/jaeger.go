@@ -84,7 +84,7 @@ func (j *Jaeger) search(ctx context.Context, from time.Time, depth int, query ur
 	for names, value := range map[[2]string]string{
 		{"query.startTimeMin", "query.start_time_min"}: from.UTC().Format(time.RFC3339Nano),
 		{"query.startTimeMax", "query.start_time_max"}: to.UTC().Format(time.RFC3339Nano),
-		{"query.searchDepth", "query.search_depth"}:    strconv.Itoa(depth),
+		{"query.searchDepth", "query.num_traces"}:      strconv.Itoa(depth),
 	} {
 		query.Set(names[0], value)
 		query.Set(names[1], value)
