@@ -241,6 +241,7 @@ func TestRedrive(t *testing.T) {
 		return nil
 	})
 	letter := letters(t, b, 1)[0]
+	systemtest.Until(t, "the bystander has the event", func() bool { return len(bystander.all()) == 1 })
 	if err := b.Redrive(b.ctx, letter.ID); err != nil {
 		t.Fatal(err)
 	}

@@ -75,8 +75,12 @@ func TestTrail(t *testing.T) {
 		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 		page := s.with(&client).MustDo(t, http.MethodGet, "/trail"+query, "", http.Header{"Accept": {"text/html"}})
 		wantStatus(t, page, http.StatusSeeOther)
-		if got := page.Header.Get("Location"); got != path {
-			t.Errorf("GET /trail%s leads a browser to %q", query, got)
+		want := path
+		if strings.Contains(query, "span=") {
+			want += "#span-" + n.SpanID
+		}
+		if got := page.Header.Get("Location"); got != want {
+			t.Errorf("GET /trail%s leads a browser to %q, want %q", query, got, want)
 		}
 	}
 
