@@ -112,12 +112,18 @@ func run(ctx context.Context, name, addr string, settings Settings, wire Wire) e
 	// The group's context has ended, at the latest by its Wait.
 	closing, cancel := context.WithDeadline(context.WithoutCancel(ctx), (<-ending).Add(endTimeout))
 	defer cancel()
+	closing, cancelExport := context.WithTimeout(closing, exportTimeout)
+	defer cancelExport()
 	return errors.Join(err, rt.Close(closing))
 }
 
 // endTimeout bounds the whole end of a service, of which drainTimeout is for what
 // it has in hand, and the rest for the spans that are left.
-const endTimeout = 9 * time.Second
+const endTimeout = 8 * time.Second
+
+// exportTimeout bounds the export of the spans that are left: a collector that does
+// not answer holds up nobody's end for longer.
+const exportTimeout = 4 * time.Second
 
 // runPart runs a part, and leaves it behind if it does not end in time: what it
 // has in hand is delivered again, elsewhere.

@@ -137,7 +137,7 @@ func (rt *Runtime) Kill() { rt.conn.Close() }
 const flushTimeout = 500 * time.Millisecond
 
 // drainTimeout bounds the orderly end of a service.
-const drainTimeout = 8 * time.Second
+const drainTimeout = 7 * time.Second
 
 // readyTimeout bounds one look whether the service can work.
 const readyTimeout = 2 * time.Second
