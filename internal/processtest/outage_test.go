@@ -159,14 +159,17 @@ func TestJaegerAway(t *testing.T) {
 			systemtest.Until(t, "analytics has counted", func() bool {
 				return systemtest.GetAnalytics(t, all[analytics.Name].url(t)).Orders.Shipped == n
 			})
-			// One a minute, and one at the end.
-			about := regexp.MustCompile(`(?m)^.*(telemetry is lost|traces export).*$`)
+			// One line a minute, and one about what was left at the end.
+			lost, left := regexp.MustCompile(`(?m)^.*telemetry is lost.*$`), regexp.MustCompile(`(?m)^.*last spans are lost.*$`)
 			most := 1 + int(time.Since(start)/time.Minute)
 			for name, p := range all {
 				p.stop(t)
-				lines := about.FindAllString(p.stderr.String(), -1)
-				if len(lines) > most || len(lines) == 0 && tt.refuses {
-					t.Errorf("%s says %d times that its exporter fails, want 1 to %d: %q", name, len(lines), most, lines)
+				told := lost.FindAllString(p.stderr.String(), -1)
+				if len(told) > most || len(told) == 0 && tt.refuses {
+					t.Errorf("%s says %d times that its exporter fails, want 1 to %d: %q", name, len(told), most, told)
+				}
+				if end := left.FindAllString(p.stderr.String(), -1); len(end) > 1 {
+					t.Errorf("%s says %d times that its last spans are lost: %q", name, len(end), end)
 				}
 			}
 		})
