@@ -22,6 +22,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"regexp"
 	"strings"
 	"time"
 
@@ -99,10 +100,24 @@ var parsed = func() map[string]*template.Template {
 		if name == "layout" {
 			continue
 		}
-		all[name] = template.Must(template.New("layout.html").Funcs(functions).ParseFS(templates, "templates/layout.html", f))
+		t := template.New(name).Funcs(functions)
+		template.Must(t.Parse(source("templates/layout.html")))
+		all[name] = template.Must(t.Parse(source(f)))
 	}
 	return all
 }()
+
+// indentation is what is left out of templates: on a page with hundreds of rows it
+// is a tenth of the weight.
+var indentation = regexp.MustCompile(`(?m)^[ \t]+`)
+
+func source(file string) string {
+	b, err := fs.ReadFile(templates, file)
+	if err != nil {
+		panic(err)
+	}
+	return indentation.ReplaceAllString(string(b), "")
+}
 
 // functions are what templates can call beside their own data.
 var functions = template.FuncMap{

@@ -1,0 +1,105 @@
+package orders_test
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	oteltrace "go.opentelemetry.io/otel/trace"
+
+	"ordertrail/internal/demo"
+	"ordertrail/internal/event"
+	"ordertrail/internal/system/systemtest"
+	"ordertrail/internal/trail"
+)
+
+// BenchmarkTrailPage asks for a trail with 10,000 orders in the store, over HTTP, as
+// a browser and as a program does. More than 50 ms is too slow.
+func BenchmarkTrailPage(b *testing.B) {
+	sys := systemtest.Start(b, systemtest.Deadline(demo.OrderDeadline))
+	s := &shop{url: sys.URL, client: sys.Shop.Client}
+	paths := map[string]string{}
+	for _, sc := range demo.Scenarios() {
+		if sc.Name != "happy" && sc.Name != "poison" {
+			continue
+		}
+		order, err := demo.Play(b.Context(), sys.Shop, sc)
+		if err != nil {
+			b.Fatal(err)
+		}
+		paths[sc.Name] = "/orders/" + order.ID + "/trail"
+		systemtest.Until(b, sc.Name+"'s trail is complete", func() bool {
+			var got trail.Trail
+			if err := json.Unmarshal(s.MustGet(b, paths[sc.Name]).body, &got); err != nil {
+				b.Fatal(err)
+			}
+			return got.Complete
+		})
+		if sc.Name == "happy" {
+			multiply(sys.Trails, sys.Spans.GetSpans(), order.ID, 10_000)
+		}
+	}
+	if orders, bytes := sys.Trails.Size(); orders < 10_000 {
+		b.Fatalf("the store has %d orders, in %d bytes", orders, bytes)
+	}
+	for name, path := range paths {
+		for form, header := range map[string]http.Header{"html": browser(), "json": {"Accept": {"application/json"}}} {
+			b.Run(name+"/"+form, func(b *testing.B) {
+				for b.Loop() {
+					wantStatus(b, s.MustDo(b, http.MethodGet, path, "", header), http.StatusOK)
+				}
+				if each := b.Elapsed() / time.Duration(b.N); each > 50*time.Millisecond {
+					b.Errorf("%v for each", each)
+				}
+			})
+		}
+	}
+}
+
+// multiply fills a store with the spans of one order, n times, each time as those
+// of another order.
+func multiply(store *trail.Store, spans tracetest.SpanStubs, order string, n int) {
+	for range n {
+		id, traces, ids := event.NewOrderID(), map[oteltrace.TraceID]oteltrace.TraceID{}, map[oteltrace.SpanID]oteltrace.SpanID{}
+		renamed := func(as []attribute.KeyValue) (all []attribute.KeyValue) {
+			for _, a := range as {
+				if a.Value.Type() == attribute.STRING {
+					a.Value = attribute.StringValue(strings.ReplaceAll(a.Value.AsString(), order, id))
+				}
+				all = append(all, a)
+			}
+			return all
+		}
+		moved := func(c oteltrace.SpanContext) oteltrace.SpanContext {
+			if !c.IsValid() {
+				return c
+			}
+			t, known := traces[c.TraceID()]
+			if !known {
+				_, _ = rand.Read(t[:]) // never fails
+				traces[c.TraceID()] = t
+			}
+			s, known := ids[c.SpanID()]
+			if !known {
+				_, _ = rand.Read(s[:])
+				ids[c.SpanID()] = s
+			}
+			return c.WithTraceID(t).WithSpanID(s)
+		}
+		for _, span := range spans {
+			span.SpanContext, span.Parent, span.Attributes = moved(span.SpanContext), moved(span.Parent), renamed(span.Attributes)
+			links := span.Links
+			span.Links = nil
+			for _, l := range links {
+				l.SpanContext, l.Attributes = moved(l.SpanContext), renamed(l.Attributes)
+				span.Links = append(span.Links, l)
+			}
+			store.OnEnd(span.Snapshot())
+		}
+	}
+}

@@ -1,0 +1,67 @@
+package orders_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"regexp"
+	"testing"
+
+	"ordertrail/internal/demo"
+	"ordertrail/internal/scenario"
+	"ordertrail/internal/system"
+	"ordertrail/internal/system/systemtest"
+	"ordertrail/internal/trail"
+)
+
+// heaviest is how much a page may weigh with all its parts, in bytes, not zipped.
+const heaviest = 150_000
+
+// Every page of every scenario's order loads at once on a slow line: what it weighs
+// is counted with its style, its script and its icon.
+func TestPageWeights(t *testing.T) {
+	t.Parallel()
+	s := everything(t, systemtest.Deadline(demo.OrderDeadline), func(cfg *system.Config) {
+		cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "localhost:16686"}
+	})
+	ids := map[string]string{}
+	for _, sc := range scenario.All() {
+		ids[sc.Name] = wantRedirect(t, s.MustSubmit(t, "/scenarios/"+sc.Name, nil, submitted()))
+	}
+	for name, id := range ids {
+		systemtest.Until(t, name+"'s trail is complete", func() bool {
+			var got trail.Trail
+			a := s.MustGet(t, "/orders/"+id+"/trail")
+			wantStatus(t, a, http.StatusOK)
+			if err := json.Unmarshal(a.body, &got); err != nil {
+				t.Fatal(err)
+			}
+			return got.Complete
+		})
+		s.wantLight(t, name, "/orders/"+id)
+		s.wantLight(t, name, "/orders/"+id+"/trail")
+	}
+	for _, path := range []string{"/", "/services", "/analytics", "/orders/" + unknown} {
+		s.wantLight(t, "all", path)
+	}
+}
+
+// wantLight checks what a page weighs.
+func (s *shop) wantLight(t *testing.T, scenario, path string) {
+	t.Helper()
+	a := s.MustDo(t, http.MethodGet, path, "", browser())
+	weight := len(a.body)
+	parts := regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`).FindAllStringSubmatch(string(a.body), -1)
+	if len(parts) != 3 {
+		t.Fatalf("%s has the parts %v, want a style, a script and an icon", path, parts)
+	}
+	for _, p := range parts {
+		part := s.MustGet(t, p[1])
+		wantStatus(t, part, http.StatusOK)
+		weight += len(part.body)
+	}
+	t.Logf("%6d bytes, %6d without its parts: %s %s", weight, len(a.body), scenario, path)
+	if weight > heaviest {
+		t.Errorf("%s, of %s, weighs %d bytes with all its parts, want %d at most", path, scenario, weight, heaviest)
+	}
+}
