@@ -103,3 +103,12 @@ func TestServiceColours(t *testing.T) {
 		t.Errorf("the class of an unknown service is %q", got)
 	}
 }
+
+func TestWholePercent(t *testing.T) {
+	t.Parallel()
+	for percent, want := range map[float64]string{0: "0 %", 0.04: "under 1 %", 0.99: "under 1 %", 1: "1 %", 57.6: "58 %", 100: "100 %"} {
+		if got := wholePercent(percent); got != want {
+			t.Errorf("%g is %q, want %q", percent, got, want)
+		}
+	}
+}

@@ -131,7 +131,25 @@ var functions = template.FuncMap{
 	"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 	"short":    Short,
 	"class":    Class,
-	"words":    func(s string) string { return strings.ReplaceAll(s, "_", " ") },
+	"words":    words,
+	"reason":   Reason,
+	"percent":  wholePercent,
+}
+
+func words(s string) string { return strings.ReplaceAll(s, "_", " ") }
+
+// reasons are those that as a word alone say too little.
+var reasons = map[string]string{event.ReasonCustomer: "customer asked", event.ReasonDeadline: "deadline passed"}
+
+// Reason says why an order was cancelled, in words.
+func Reason(reason string) string { return cmp.Or(reasons[reason], words(reason)) }
+
+// wholePercent is a share for people: what is there is never nothing.
+func wholePercent(p float64) string {
+	if p > 0 && p < 1 {
+		return "under 1 %"
+	}
+	return fmt.Sprintf("%.0f %%", p)
 }
 
 // Write answers a request with a page.

@@ -76,6 +76,18 @@ func TestMoney(t *testing.T) {
 	}
 }
 
+// Every reason says why, also to who has not read the code.
+func TestReason(t *testing.T) {
+	t.Parallel()
+	for reason, want := range map[string]string{
+		event.ReasonCustomer: "customer asked", event.ReasonDeadline: "deadline passed", event.ReasonOutOfStock: "out of stock", "": "",
+	} {
+		if got := web.Reason(reason); got != want {
+			t.Errorf("%s is %q, want %q", reason, got, want)
+		}
+	}
+}
+
 // All that a page loads is small. The pages themselves are weighed where they are
 // served.
 func TestWeight(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"ordertrail/internal/event"
@@ -172,7 +171,7 @@ func countedUnits(by map[string]int64) (all []units) {
 func countedReasons(by map[string]int64) (all []reason) {
 	largest := int64(0)
 	for why, n := range by {
-		all, largest = append(all, reason{Why: strings.ReplaceAll(why, "_", " "), Orders: n}), max(largest, n)
+		all, largest = append(all, reason{Why: web.Reason(why), Orders: n}), max(largest, n)
 	}
 	slices.SortFunc(all, func(a, b reason) int {
 		return cmp.Or(cmp.Compare(b.Orders, a.Orders), cmp.Compare(a.Why, b.Why))

@@ -330,7 +330,7 @@ type sent struct {
 // stories says what an event means.
 var stories = map[event.Type]string{
 	event.OrderCreated:         "The order is placed",
-	event.OrderCancelled:       "Somebody asks for the order's end",
+	event.OrderCancelled:       "The order's end is asked for", // asked has more
 	event.PaymentConfirmed:     "The card is charged",
 	event.PaymentDeclined:      "The card is not charged",
 	event.PaymentRefunded:      "The money is given back",
@@ -343,6 +343,22 @@ var stories = map[event.Type]string{
 	event.NotifyShipped:        "Mail: your order is on its way",
 	event.NotifyCancelled:      "Mail: your order was cancelled",
 	event.NotifyRefunded:       "Mail: your money is on its way back",
+}
+
+// asked says who has asked for an order's end.
+var asked = map[string]string{
+	event.ReasonCustomer: "The customer asks for the order's end",
+	event.ReasonDeadline: "The deadline passes, which asks for the order's end",
+}
+
+// storyOf says what an event means.
+func storyOf(e event.Event) string {
+	if e.Type == event.OrderCancelled {
+		if why, err := event.Decode[event.CancelRequested](e); err == nil && asked[why.Reason] != "" {
+			return asked[why.Reason]
+		}
+	}
+	return stories[e.Type]
 }
 
 func (o *orders) showPage(w http.ResponseWriter, r *http.Request, id string) {
@@ -363,7 +379,7 @@ func (o *orders) showPage(w http.ResponseWriter, r *http.Request, id string) {
 			p.Placed = e.Time
 		}
 		shown := p.Events[i]
-		p.Steps = append(p.Steps, step{Event: shown, Service: e.Type.Domain(), Story: stories[e.Type], After: e.Time.Sub(events[0].Time)})
+		p.Steps = append(p.Steps, step{Event: shown, Service: e.Type.Domain(), Story: storyOf(e), After: e.Time.Sub(events[0].Time)})
 		switch e.Type {
 		case event.FulfillmentShipped, event.FulfillmentCancelled:
 			p.Took = e.Time.Sub(events[0].Time)

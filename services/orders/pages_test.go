@@ -189,7 +189,7 @@ func TestScenarioForms(t *testing.T) {
 	}{
 		"happy":         {orders.StateShipped, []string{"Time to parcel", "The parcel is on its way", "Your order is on its way", "Dear Robin Example", "notify.shipped."}},
 		"undeliverable": {orders.StateCancelled, []string{"undeliverable, refunded", "The money is given back", "Your money is on its way back"}},
-		"cancelled":     {orders.StateCancelled, []string{"Somebody asks for the order's end", "you asked us to"}},
+		"cancelled":     {orders.StateCancelled, []string{"The customer asks for the order's end", "customer asked", "you asked us to"}},
 	} {
 		id := wantRedirect(t, s.MustSubmit(t, "/scenarios/"+name, nil, submitted()))
 		var page string
