@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ordertrail/internal/event"
+	"ordertrail/internal/outbox"
 	"ordertrail/internal/system/systemtest"
 	"ordertrail/services/notify"
 	"ordertrail/services/payments"
@@ -213,7 +214,7 @@ func (f face) Cancel(ctx context.Context, key string) error {
 	return f.effect("unbook", func() error { return f.World.Cancel(ctx, key) })
 }
 
-func (f face) Send(ctx context.Context, m notify.Mail) error {
+func (f face) Send(ctx context.Context, m outbox.Mail) error {
 	return f.effect("mail", func() error {
 		f.chaos.mu.Lock()
 		f.chaos.mails.sent[m.ID]++

@@ -10,13 +10,8 @@ import (
 
 // Scenario is one order whose course is known beforehand, and how it must end.
 type Scenario struct {
-	Name   string
-	Story  string
-	Token  string
-	SKUs   []string
-	Addr   string
-	Cancel bool // the customer changes their mind at once
-	Want   Want
+	scenario.Scenario
+	Want Want
 }
 
 // Want is how a scenario must end.
@@ -31,7 +26,7 @@ type Want struct {
 func Scenarios() []Scenario {
 	var all []Scenario
 	for _, s := range scenario.All() {
-		all = append(all, Scenario{s.Name, s.Story, s.Token, s.SKUs, s.Addr, s.Cancel, wants[s.Name]})
+		all = append(all, Scenario{s, wants[s.Name]})
 	}
 	return all
 }

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"time"
 
-	"ordertrail/internal/scenario"
 	"ordertrail/services/orders"
 )
 
@@ -31,8 +30,7 @@ func (s Shop) Place(ctx context.Context, sc Scenario) (orders.Order, error) {
 // PlaceWithKey does so under an Idempotency-Key: asking again leads to the same
 // order.
 func (s Shop) PlaceWithKey(ctx context.Context, sc Scenario, key string) (orders.Order, error) {
-	body := scenario.Scenario{Token: sc.Token, SKUs: sc.SKUs, Addr: sc.Addr}.Request()
-	return s.call(ctx, http.MethodPost, "/orders", key, body)
+	return s.call(ctx, http.MethodPost, "/orders", key, sc.Request())
 }
 
 // Cancel asks for the order's end.

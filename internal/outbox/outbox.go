@@ -4,7 +4,9 @@ package outbox
 
 import (
 	"context"
+	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"ordertrail/internal/event"
 )
@@ -14,7 +16,21 @@ type Mail struct {
 	ID      string // Message-ID (RFC 5322) without brackets: the same for the same order and kind
 	To      event.Customer
 	Subject string
-	Text    string
+	Text    string // without the salutation: it does not tell who the customer is
+}
+
+// Body is what the customer gets: the salutation, and the text.
+func (m Mail) Body() string { return "Dear " + m.To.Name + ",\n\n" + m.Text }
+
+// MaskedTo is the address as strangers may see it: enough for the customer to
+// recognise, its first letter and its domain.
+func (m Mail) MaskedTo() string {
+	at := strings.LastIndex(m.To.Email, "@")
+	if at <= 0 {
+		return "…"
+	}
+	first, _ := utf8.DecodeRuneInString(m.To.Email)
+	return string(first) + "…" + m.To.Email[at:]
 }
 
 // size is how many mails an Outbox remembers: the newest.

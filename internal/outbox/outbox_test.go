@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"ordertrail/internal/event"
 	"ordertrail/internal/outbox"
 )
 
@@ -43,5 +44,17 @@ func TestOutbox(t *testing.T) {
 	sending.Wait()
 	if got, want := o.Channel(), "outbox"; got != want {
 		t.Errorf("channel = %q, want %q", got, want)
+	}
+}
+
+// Strangers see the first letter of an address, and its domain.
+func TestMaskedTo(t *testing.T) {
+	for address, want := range map[string]string{
+		"robin@example.com": "r…@example.com", "ü@example.com": "ü…@example.com",
+		`"robin@home"@example.com`: `"…@example.com`, "robin": "…", "": "…",
+	} {
+		if got := (outbox.Mail{To: event.Customer{Email: address}}).MaskedTo(); got != want {
+			t.Errorf("%s is shown as %q, want %q", address, got, want)
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ordertrail/internal/event"
+	"ordertrail/internal/outbox"
 	"ordertrail/internal/system/systemtest"
 	"ordertrail/services/notify"
 )
@@ -77,7 +78,7 @@ func (c *chaos) keepMail(id string, r *replica) {
 	c.mu.Lock()
 	c.mails[id] = append(c.mails[id], sent{r.number, time.Now()})
 	c.mu.Unlock()
-	_ = c.world.Send(context.Background(), notify.Mail{ID: id}) // for who audits the world
+	_ = c.world.Send(context.Background(), outbox.Mail{ID: id}) // for who audits the world
 }
 
 // auditMails wants every mail of which the stream says that it was sent, and no

@@ -14,6 +14,7 @@ import (
 	"ordertrail/internal/demo"
 	"ordertrail/internal/embedded"
 	"ordertrail/internal/event"
+	"ordertrail/internal/scenario"
 	"ordertrail/internal/stream"
 	"ordertrail/services/orders"
 )
@@ -185,7 +186,7 @@ func TestCommands(t *testing.T) {
 	refused(t, p, code, "refused")
 
 	shop := demo.Shop{URL: url, Client: http.DefaultClient}
-	last := demo.Scenario{Token: "tok_ok", SKUs: []string{"LAST-ONE"}, Addr: "1 Trailhead Way", Want: demo.Want{State: orders.StateShipped}}
+	last := demo.Scenario{Scenario: scenario.Scenario{Token: "tok_ok", SKUs: []string{"LAST-ONE"}, Addr: "1 Trailhead Way"}, Want: demo.Want{State: orders.StateShipped}}
 	ends := func(want string) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -149,7 +149,7 @@ func TestClosing(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			sc := scenario(t, "happy")
+			sc := scenarioNamed(t, "happy")
 			if c.change != nil {
 				c.change(&sc)
 			}

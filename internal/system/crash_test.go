@@ -64,7 +64,7 @@ func TestKilled(t *testing.T) {
 
 			ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 			defer cancel()
-			sc := scenario(t, c.scenario)
+			sc := scenarioNamed(t, c.scenario)
 			placed, err := sys.Shop.Place(ctx, sc)
 			if err != nil {
 				t.Fatal(err)
@@ -150,7 +150,7 @@ func TestKilledAnalytics(t *testing.T) {
 	defer cancel()
 	const n = 30
 	for i := range n {
-		if _, err := sys.Shop.Place(ctx, scenario(t, "happy")); err != nil {
+		if _, err := sys.Shop.Place(ctx, scenarioNamed(t, "happy")); err != nil {
 			t.Fatal(err)
 		}
 		if i%10 == 5 {
@@ -190,7 +190,7 @@ func onStore(name string, f func(event.Type, string)) func(*system.Config) {
 	}
 }
 
-func scenario(t *testing.T, name string) demo.Scenario {
+func scenarioNamed(t *testing.T, name string) demo.Scenario {
 	t.Helper()
 	for _, sc := range demo.Scenarios() {
 		if sc.Name == name {

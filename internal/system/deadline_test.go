@@ -45,7 +45,7 @@ func TestDeadlineOutlivesRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	shop := systemtest.Shop(sys)
-	order, err := shop.Place(ctx, scenario(t, "happy"))
+	order, err := shop.Place(ctx, scenarioNamed(t, "happy"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestDeadlineOfConcluded(t *testing.T) {
 	sys := systemtest.Start(t, systemtest.Deadline(time.Second))
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
-	order, err := sys.Shop.Place(ctx, scenario(t, "happy"))
+	order, err := sys.Shop.Place(ctx, scenarioNamed(t, "happy"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,7 +74,7 @@ func TestGivenUpWhileBooked(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
-	order, err := sys.Shop.Place(ctx, scenario(t, "happy"))
+	order, err := sys.Shop.Place(ctx, scenarioNamed(t, "happy"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestEffectAfterGivenUp(t *testing.T) {
 			})
 			ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 			defer cancel()
-			order, err := sys.Shop.Place(ctx, scenario(t, "happy"))
+			order, err := sys.Shop.Place(ctx, scenarioNamed(t, "happy"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -251,7 +251,7 @@ func TestLastChargeOfCancelledOrder(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
-	order, err := sys.Shop.Place(ctx, scenario(t, "happy"))
+	order, err := sys.Shop.Place(ctx, scenarioNamed(t, "happy"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +288,7 @@ func TestRefundTakesLong(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
-	order, err := sys.Shop.Place(ctx, scenario(t, "sold-out"))
+	order, err := sys.Shop.Place(ctx, scenarioNamed(t, "sold-out"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func TestLastUnit(t *testing.T) {
 	t.Parallel()
 	world := systemtest.NewWorld()
 	sys := systemtest.Start(t, world.Use)
-	sc := scenario(t, "happy")
+	sc := scenarioNamed(t, "happy")
 	sc.SKUs = []string{"COMPASS", "LAST-ONE"}
 	const n = 40
 	placeAll(t, sys, n, func(int) []string { return sc.SKUs })
@@ -155,7 +155,7 @@ func placeAll(t *testing.T, sys *systemtest.System, n int, skus func(int) []stri
 	t.Helper()
 	var all sync.WaitGroup
 	for i := range n {
-		sc := scenario(t, "happy")
+		sc := scenarioNamed(t, "happy")
 		sc.SKUs = skus(i)
 		all.Go(func() {
 			if _, err := sys.Shop.Place(context.Background(), sc); err != nil {

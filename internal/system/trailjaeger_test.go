@@ -16,6 +16,7 @@ import (
 
 	"ordertrail/internal/demo"
 	"ordertrail/internal/event"
+	"ordertrail/internal/scenario"
 	"ordertrail/internal/system"
 	"ordertrail/internal/system/systemtest"
 	"ordertrail/internal/trail"
@@ -36,7 +37,9 @@ const recordings = "../trail/testdata/jaeger"
 // everything is an order that has all that a trail can show: retries, a fan-in, a
 // refusal, compensation, a batch and a deadline.
 var everything = demo.Scenario{
-	Name: "everything", Token: "tok_flaky", SKUs: []string{"TRAIL-MAP", "COMPASS"}, Addr: "undeliverable, 1 Trailhead Way, 12345 Sampleton",
+	Scenario: scenario.Scenario{
+		Name: "everything", Token: "tok_flaky", SKUs: []string{"TRAIL-MAP", "COMPASS"}, Addr: "undeliverable, 1 Trailhead Way, 12345 Sampleton",
+	},
 	Want: demo.Want{State: orders.StateCancelled, Reason: event.ReasonUndeliverable, Refunded: true, Events: []event.Type{
 		event.OrderCreated, event.NotifyReceived, event.PaymentConfirmed, event.InventoryReserved, event.FulfillmentCancelled,
 		event.PaymentRefunded, event.InventoryReleased, event.NotifyCancelled, event.NotifyRefunded,

@@ -9,6 +9,7 @@ import (
 
 	"ordertrail/internal/demo"
 	"ordertrail/internal/event"
+	"ordertrail/internal/scenario"
 	"ordertrail/internal/stream"
 	"ordertrail/internal/system/systemtest"
 )
@@ -38,7 +39,7 @@ func TestForeignSeed(t *testing.T) {
 	sys := systemtest.StartOn(t, server.Connect)
 	play := func(sku string, want demo.Want) {
 		t.Helper()
-		order, err := sys.Shop.Place(ctx, demo.Scenario{Token: "tok_ok", SKUs: []string{sku}, Addr: "1 Trailhead Way"})
+		order, err := sys.Shop.Place(ctx, demo.Scenario{Scenario: scenario.Scenario{Token: "tok_ok", SKUs: []string{sku}, Addr: "1 Trailhead Way"}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,20 +15,14 @@ import (
 	"ordertrail/internal/stream"
 )
 
-// Mail is one message to a customer.
-type Mail = outbox.Mail
-
 // Mailer sends mail.
 type Mailer interface {
 	// Send returns nil once the mail is accepted for delivery. An error leaves open
 	// whether it was; one that stream.Permanent marks is final.
-	Send(ctx context.Context, m Mail) error
+	Send(ctx context.Context, m outbox.Mail) error
 	// Channel names the way, for spans and events: "smtp" or "outbox".
 	Channel() string
 }
-
-// Outbox records mails in memory instead of sending them.
-type Outbox = outbox.Outbox
 
 // from is the sender of every mail; example domains are reserved (RFC 2606).
 const from = "shop@ordertrail.example"
@@ -69,7 +63,7 @@ func NewSMTP(u *url.URL) (*SMTP, error) {
 
 // Send delivers the mail to the server. Its refusal of the mail (an answer in the
 // 5xx range) is final; that of the connection or the login is not.
-func (s *SMTP) Send(ctx context.Context, m Mail) error {
+func (s *SMTP) Send(ctx context.Context, m outbox.Mail) error {
 	msg := mail.NewMsg()
 	to, err := netmail.ParseAddress(m.To.Email)
 	if err == nil {
@@ -84,7 +78,7 @@ func (s *SMTP) Send(ctx context.Context, m Mail) error {
 	msg.Subject(m.Subject)
 	msg.SetDate()
 	msg.SetMessageIDWithValue(m.ID)
-	msg.SetBodyString(mail.TypeTextPlain, m.Text)
+	msg.SetBodyString(mail.TypeTextPlain, m.Body())
 	ctx, cancel := context.WithTimeout(ctx, smtpTimeout)
 	defer cancel()
 	err = s.client.DialAndSendWithContext(ctx, msg)

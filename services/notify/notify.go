@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"ordertrail/internal/event"
+	"ordertrail/internal/outbox"
 	"ordertrail/internal/service"
 	"ordertrail/internal/stream"
 )
@@ -45,7 +46,7 @@ type notify struct {
 // outbox in memory: the process's, if it has one.
 func Wire(rt *service.Runtime) (service.Part, error) {
 	if rt.Settings.SMTPURL == nil {
-		return New(rt, cmp.Or(rt.Outbox, &Outbox{})), nil
+		return New(rt, cmp.Or(rt.Outbox, &outbox.Outbox{})), nil
 	}
 	mailer, err := NewSMTP(rt.Settings.SMTPURL)
 	if err != nil {
@@ -104,7 +105,7 @@ func (n *notify) handle(ctx context.Context, e event.Event) error {
 }
 
 // compose writes the mail about an event, and names the fact that it was sent.
-func compose(e event.Event) (Mail, event.Type, error) {
+func compose(e event.Event) (outbox.Mail, event.Type, error) {
 	switch e.Type {
 	case event.OrderCreated:
 		order, err := event.Decode[event.Created](e)
@@ -124,12 +125,12 @@ func compose(e event.Event) (Mail, event.Type, error) {
 			err = stream.Permanent(errors.New("the refund names no customer"))
 		}
 		if err != nil {
-			return Mail{}, "", err
+			return outbox.Mail{}, "", err
 		}
 		return letter(event.NotifyRefunded, e.Key, *c.Customer, "Your money is on its way back",
 			fmt.Sprintf("we have given back %s.", amount(c.Amount))), event.NotifyRefunded, nil
 	}
-	return Mail{}, "", stream.Permanent(fmt.Errorf("no mail is written about %s", e.Type))
+	return outbox.Mail{}, "", stream.Permanent(fmt.Errorf("no mail is written about %s", e.Type))
 }
 
 // MessageID names the mail about a fact of an order: the same each time.
@@ -137,12 +138,12 @@ func MessageID(fact event.Type, order string) string {
 	return string(fact) + "." + order + "@ordertrail.example"
 }
 
-func letter(fact event.Type, order string, to event.Customer, subject, text string) Mail {
-	return Mail{
+func letter(fact event.Type, order string, to event.Customer, subject, text string) outbox.Mail {
+	return outbox.Mail{
 		ID:      MessageID(fact, order),
 		To:      to,
 		Subject: subject,
-		Text:    fmt.Sprintf("Dear %s,\n\n%s\n\nOrder %s\n", to.Name, text, order),
+		Text:    fmt.Sprintf("%s\n\nOrder %s\n", text, order),
 	}
 }
 

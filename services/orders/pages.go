@@ -323,7 +323,7 @@ type sent struct {
 	event.MailSent
 	Time    time.Time
 	Subject string
-	To      string
+	To      string // masked: everybody can see the page
 	Text    string // "" if it is not recorded
 }
 
@@ -400,7 +400,7 @@ func (o *orders) mail(e event.Event) sent {
 		return m
 	}
 	if kept, ok := o.Outbox.Find(m.MessageID); ok {
-		m.Subject, m.To, m.Text = kept.Subject, kept.To.Email, kept.Text
+		m.Subject, m.To, m.Text = kept.Subject, kept.MaskedTo(), kept.Text
 	}
 	return m
 }

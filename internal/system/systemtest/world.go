@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"ordertrail/internal/event"
+	"ordertrail/internal/outbox"
 	"ordertrail/internal/service"
 	"ordertrail/internal/system"
 	"ordertrail/services/fulfillment"
@@ -130,7 +131,7 @@ func (w *World) Cancel(_ context.Context, key string) error {
 }
 
 // Send counts the mail.
-func (w *World) Send(_ context.Context, m notify.Mail) error {
+func (w *World) Send(_ context.Context, m outbox.Mail) error {
 	w.mu.Lock()
 	w.mails[m.ID]++
 	w.mu.Unlock()
