@@ -15,5 +15,14 @@ func Bounded(underWay, open int, now func() time.Time) service.Wire {
 	}
 }
 
+// Impatient is Wire with readers of feeds that may not be slow.
+func Impatient(slowest time.Duration) service.Wire {
+	return func(rt *service.Runtime) (service.Part, error) {
+		b := defaultBounds
+		b.slowest = slowest
+		return wire(rt, b), nil
+	}
+}
+
 // MaxWatchers is how many readers of feeds there may be.
 const MaxWatchers = maxWatchers

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"sync"
@@ -19,7 +20,6 @@ import (
 const (
 	maxWatchers = 512                    // readers at a time, of all feeds
 	keepAlive   = 15 * time.Second       // how soon a reader that has gone is noticed
-	slowest     = 10 * time.Second       // how long a reader may take for what was sent
 	listPause   = 200 * time.Millisecond // between two messages about the whole shop
 	reconnect   = time.Second            // what readers are asked to wait before they come back
 )
@@ -159,7 +159,7 @@ func (o *orders) feed(w http.ResponseWriter, r *http.Request, key string, pause 
 	if r.Method == http.MethodHead {
 		return
 	}
-	send := sender{w: w, c: http.NewResponseController(w)}
+	send := sender{w: w, c: http.NewResponseController(w), slowest: o.bounds.slowest}
 	send.start()
 	tick := time.NewTicker(keepAlive)
 	defer tick.Stop()
@@ -192,9 +192,10 @@ func (o *orders) feed(w http.ResponseWriter, r *http.Request, key string, pause 
 
 // sender writes a feed. After an error it does nothing more.
 type sender struct {
-	w   http.ResponseWriter
-	c   *http.ResponseController
-	err error
+	w       http.ResponseWriter
+	c       *http.ResponseController
+	slowest time.Duration
+	err     error
 }
 
 // start begins the answer, which outlasts the server's bounds for requests.
@@ -218,8 +219,8 @@ func (s *sender) text(text string) {
 	if s.err != nil {
 		return
 	}
-	_ = s.c.SetWriteDeadline(time.Now().Add(slowest))
-	_, s.err = s.w.Write([]byte(text))
+	_ = s.c.SetWriteDeadline(time.Now().Add(s.slowest))
+	_, s.err = io.WriteString(s.w, text)
 }
 
 func (s *sender) flush() {

@@ -45,7 +45,9 @@ func follow(tb testing.TB, url, last string) *reader {
 	if got := a.Header.Get("Content-Type"); a.StatusCode == http.StatusOK && got != "text/event-stream" {
 		tb.Errorf("Content-Type = %q", got)
 	}
-	return &reader{a, bufio.NewScanner(a.Body), leave}
+	lines := bufio.NewScanner(a.Body)
+	lines.Buffer(nil, 1<<20) // a hundred orders are one line
+	return &reader{a, lines, leave}
 }
 
 // next waits for the next message. It returns false when the feed has ended.

@@ -30,11 +30,15 @@ type bounds struct {
 	// concluded. Something is in the way of its end, and will not go away (a foreign
 	// message in its place); the shop opens again nevertheless.
 	forgetAfter time.Duration
+	// slowest is how long the reader of a feed may take for what was sent. Until then
+	// one message waits for it, a hundred orders at most: it is told that there is news,
+	// and none piles up.
+	slowest time.Duration
 
 	now func() time.Time
 }
 
-var defaultBounds = bounds{underWay: 512, open: 500, forgetAfter: 10 * time.Minute, now: time.Now}
+var defaultBounds = bounds{underWay: 512, open: 500, forgetAfter: 10 * time.Minute, slowest: 10 * time.Second, now: time.Now}
 
 // backlogKept bounds the memory of a backlog, whoever writes to the stream.
 const backlogKept = 10_000
