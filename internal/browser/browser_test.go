@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -38,6 +39,7 @@ type tab struct {
 
 	mu       sync.Mutex
 	problems []string
+	expected []string // what a problem may say
 }
 
 // program finds a browser.
@@ -98,7 +100,10 @@ func (b *tab) listen(e any) {
 	note := func(format string, args ...any) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.problems = append(b.problems, fmt.Sprintf(format, args...))
+		what := fmt.Sprintf(format, args...)
+		if !slices.ContainsFunc(b.expected, func(e string) bool { return strings.Contains(what, e) }) {
+			b.problems = append(b.problems, what)
+		}
 	}
 	switch e := e.(type) {
 	case *runtime.EventExceptionThrown:
@@ -118,6 +123,13 @@ func (b *tab) listen(e any) {
 			note("a request went elsewhere: %s", u)
 		}
 	}
+}
+
+// expect has things happen that are problems else.
+func (b *tab) expect(what ...string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.expected = append(b.expected, what...)
 }
 
 // run does something in the browser.

@@ -110,7 +110,8 @@ if (load) {
     stop.onclick = () => stopping.abort();
     start.disabled = stop.hidden = false; start.disabled = true;
     document.getElementById("load-run").hidden = false;
-    const state = { next: 0, placed: 0, ended: {}, failed: 0, comeBacks: 0, took: [] }, began = performance.now();
+    const times = n => n === 1 ? "once" : `${n} times`;
+    const state = { next: 0, ended: {}, failed: 0, comeBacks: 0, unanswered: 0, took: [] }, began = performance.now();
     const show = word => {
       const done = state.took.length + state.failed, seconds = (performance.now() - began) / 1000;
       bar.max = count; bar.value = done;
@@ -118,7 +119,8 @@ if (load) {
       for (const [end, n] of Object.entries(state.ended)) parts.push(`${n} ${end}`);
       if (state.failed) parts.push(`${state.failed} failed: ${state.error}`);
       if (took.length) parts.push(`${Math.round(done / seconds)} per second`, `median ${Math.round(took[took.length >> 1])} ms from order to end`);
-      if (state.comeBacks) parts.push(`asked to come back later ${state.comeBacks} times`);
+      if (state.comeBacks) parts.push(`asked to come back later ${times(state.comeBacks)}`);
+      if (state.unanswered) parts.push(`no answer ${times(state.unanswered)}`);
       said.textContent = parts.join(", ") + ".";
     };
     const ticking = setInterval(show, 500, "done");
@@ -162,16 +164,18 @@ if (load) {
     throw new Error("not concluded within a minute");
   }
 
-  // ask asks the shop, again for as long as it says when to come back.
+  // ask asks the shop, again for as long as it says when to come back, or is away.
   async function ask(signal, state, url, request) {
     for (let tries = 0; ; tries++) {
-      const answer = await fetch(url, { ...request, signal });
-      if (answer.ok) return answer.json();
-      const after = Number(answer.headers.get("Retry-After"));
-      if ((answer.status !== 429 && answer.status !== 503) || !after || tries === 60) {
+      const answer = await fetch(url, { ...request, signal }).catch(e => {
+        if (signal.aborted || tries === 60) throw e;
+      });
+      if (answer?.ok) return answer.json();
+      const after = answer ? Number(answer.headers.get("Retry-After")) : 1;
+      if (answer && ((answer.status !== 429 && answer.status !== 503) || !after || tries === 60)) {
         throw new Error((await answer.json().catch(() => ({}))).detail || `the shop answers ${answer.status}`);
       }
-      state.comeBacks++;
+      if (answer) state.comeBacks++; else state.unanswered++;
       await sleep(signal, after * 1000);
     }
   }
