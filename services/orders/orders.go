@@ -48,6 +48,7 @@ type orders struct {
 	backlog    *backlog
 	turnedAway atomic.Int64 // requests
 	traces     trail.Source // nil if there are none to look at
+	maps       *sharedMap
 	watchers   *watchers
 	api        http.Handler
 	site       web.Site
@@ -58,7 +59,7 @@ func Wire(rt *service.Runtime) (service.Part, error) { return wire(rt, defaultBo
 
 func wire(rt *service.Runtime, b bounds) service.Part {
 	o := &orders{
-		Runtime: rt, recent: newRecent(), traces: rt.Traces, watchers: newWatchers(), site: web.SiteOf(rt.Settings),
+		Runtime: rt, recent: newRecent(), traces: rt.Traces, maps: &sharedMap{now: b.now}, watchers: newWatchers(), site: web.SiteOf(rt.Settings),
 		deadline: cmp.Or(rt.Settings.OrderDeadline, service.DefaultOrderDeadline), bounds: b,
 	}
 	o.backlog = newBacklog(b.open, func() time.Time { return b.now().Add(-o.deadline - b.forgetAfter) })

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"ordertrail/internal/event"
 	"ordertrail/internal/trail"
@@ -20,8 +23,48 @@ const (
 	trailSourceTimeout = 3 * time.Second
 )
 
-// mapTraces is how many of the newest traces the service map is made of.
-const mapTraces = 1000
+const (
+	mapTraces = 1000        // how many of the newest traces the service map is made of
+	mapFresh  = time.Second // how long one is good for
+)
+
+// sharedMap is the service map, made once for all who look at it: that reads a
+// thousand traces, and a page that follows what happens asks four times a second.
+type sharedMap struct {
+	now   func() time.Time
+	group singleflight.Group
+
+	mu   sync.Mutex
+	made time.Time
+	kept trail.ServiceMap
+}
+
+// get returns the map, which make makes if there is no fresh one. An error is for
+// those who wait for the same, and not kept.
+func (s *sharedMap) get(ctx context.Context, make func(context.Context) (trail.ServiceMap, error)) (trail.ServiceMap, error) {
+	m, err, _ := s.group.Do("", func() (any, error) {
+		if m, fresh := s.fresh(); fresh {
+			return m, nil
+		}
+		// It is for others too: they wait no longer than this, though the first leave.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), trailSourceTimeout)
+		defer cancel()
+		m, err := make(ctx)
+		if err == nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.made, s.kept = s.now(), m
+		}
+		return m, err
+	})
+	return m.(trail.ServiceMap), err
+}
+
+func (s *sharedMap) fresh() (trail.ServiceMap, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept, s.now().Sub(s.made) < mapFresh && !s.made.IsZero()
+}
 
 // trail answers GET /orders/{id}/trail: everything about an order, of all its traces.
 func (o *orders) showTrail(w http.ResponseWriter, r *http.Request) {
@@ -106,7 +149,7 @@ func (o *orders) failTrail(w http.ResponseWriter, r *http.Request, err error, no
 	case errors.Is(err, errNoTraces):
 		refuse(w, http.StatusNotImplemented, "this shop has no traces to look at: set JAEGER_URL to Jaeger's query API, such as http://localhost:16686")
 	case errors.Is(err, trail.ErrUnsupported):
-		refuse(w, http.StatusNotImplemented, "Jaeger finds no span by its id alone: ask for its trace, with ?trace=")
+		refuse(w, http.StatusNotImplemented, "Jaeger finds no span by its id alone: ask for its trace, an id of 32 digits (?trace=, and &span= for this span in it); logs have it as trace_id, and Jaeger in the address of every page that shows the span")
 	case r.Context().Err() != nil: // the reader has gone
 	case errors.Is(err, context.DeadlineExceeded):
 		o.Log.WarnContext(r.Context(), "traces", "error", err)
@@ -214,14 +257,14 @@ func (o *orders) serviceMap(w http.ResponseWriter, r *http.Request) {
 		o.failTrail(w, r, errNoTraces, "")
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), trailSourceTimeout)
-	defer cancel()
-	found, err := o.traces.Recent(ctx, mapTraces)
+	m, err := o.maps.get(r.Context(), func(ctx context.Context) (trail.ServiceMap, error) {
+		found, err := o.traces.Recent(ctx, mapTraces)
+		return trail.Map(found.Spans), err
+	})
 	if err != nil {
 		o.failTrail(w, r, err, "")
 		return
 	}
-	m := trail.Map(found.Spans)
 	if form == web.HTML {
 		o.servicesPage(w, r, m)
 		return

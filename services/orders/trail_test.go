@@ -273,7 +273,7 @@ func TestTrailOfEmptyJaeger(t *testing.T) {
 	if err != nil || time.Since(from) > time.Hour || query.Get("query.attributes") != `{"order.id":"`+order.ID+`"}` || query.Get("query.searchDepth") == "" {
 		t.Errorf("Jaeger was asked for %v", query)
 	}
-	wantProblem(t, s.MustGet(t, "/trail?span="+strings.Repeat("a", 16)), http.StatusNotImplemented, "?trace=")
+	wantProblem(t, s.MustGet(t, "/trail?span="+strings.Repeat("a", 16)), http.StatusNotImplemented, "32 digits (?trace=", "trace_id")
 	wantProblem(t, s.MustGet(t, "/trail?trace="+strings.Repeat("a", 32)), http.StatusNotFound, "no span of it is known")
 	wantProblem(t, s.MustGet(t, "/orders/"+unknown+"/trail"), http.StatusNotFound, "no such order")
 }

@@ -1,0 +1,81 @@
+package orders_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"ordertrail/internal/service"
+	"ordertrail/internal/system/systemtest"
+	"ordertrail/internal/trail"
+	"ordertrail/services/orders"
+)
+
+// slowSource counts how often it is asked for the newest traces, and answers when it
+// may.
+type slowSource struct {
+	trail.Source
+	asked  atomic.Int64
+	answer chan error
+}
+
+func (s *slowSource) Recent(context.Context, int) (trail.Spans, error) {
+	n := s.asked.Add(1)
+	err := <-s.answer
+	return trail.Spans{Spans: []trail.Span{{Service: "orders", Ref: trail.Ref{SpanID: string(rune('0' + n))}}}}, err
+}
+
+// However many look at the service map, the traces are read once for all of them, and
+// again only when it has become old. An error is nothing that is kept.
+func TestServiceMapIsShared(t *testing.T) {
+	t.Parallel()
+	var later atomic.Int64
+	now := func() time.Time { return time.Unix(1_800_000_000, later.Load()) }
+	source := &slowSource{answer: make(chan error)}
+	s := openWired(t, systemtest.Server(t).Connect, func(rt *service.Runtime) (service.Part, error) {
+		rt.Traces = source
+		return orders.Bounded(many, many, now)(rt)
+	})
+	ask := func(answer error, status int) {
+		t.Helper()
+		done := make(chan struct{})
+		defer close(done)
+		go func() {
+			for {
+				select {
+				case source.answer <- answer:
+				case <-done:
+					return
+				}
+			}
+		}()
+		for i, a := range s.MustDoAll(t, 20, func(i int) (string, string, string, http.Header) {
+			return http.MethodGet, "/services", "", []http.Header{{"Accept": {"application/json"}}, browser()}[i%2]
+		}) {
+			wantStatus(t, a, status)
+			var m trail.ServiceMap
+			if i%2 == 0 && status == http.StatusOK && (json.Unmarshal(a.body, &m) != nil || len(m.Services) != 1 || m.Services[0].Spans != 1) {
+				t.Errorf("the map is %s", a.body)
+			}
+		}
+	}
+	ask(errors.New("broken"), http.StatusBadGateway)
+	failed := source.asked.Load()
+	ask(nil, http.StatusOK)
+	if got := source.asked.Load() - failed; got != 1 {
+		t.Errorf("the source was asked %d times, want once", got)
+	}
+	ask(nil, http.StatusOK)
+	if got := source.asked.Load() - failed; got != 1 {
+		t.Errorf("the source was asked %d times by who came a little later, want not at all", got-1)
+	}
+	later.Store(int64(time.Second))
+	ask(nil, http.StatusOK)
+	if got := source.asked.Load() - failed; got != 2 {
+		t.Errorf("the source was asked %d times when the map was old, want once", got-1)
+	}
+}
