@@ -15,7 +15,6 @@ import (
 
 	"ordertrail/internal/demo"
 	"ordertrail/internal/event"
-	"ordertrail/internal/stream"
 	"ordertrail/internal/system"
 	"ordertrail/internal/system/systemtest"
 	"ordertrail/services/analytics"
@@ -39,14 +38,7 @@ func TestLaundering(t *testing.T) {
 	if _, err := demo.Play(ctx, sys.Shop, demo.Scenarios()[0]); err != nil {
 		t.Fatal(err)
 	}
-	unlimited, err := jetstream.New(s.connect(t, spy))
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := unlimited.Stream(ctx, stream.OrdersStream)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, in := s.everything(t)
 	// An event carries its guard, which keeps its copies out; see the next test. The
 	// lease message has none.
 	lease := event.StockLease.Subject(event.LeaseKey)
@@ -115,14 +107,7 @@ func TestLaunderingConsumers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unlimited, err := jetstream.New(s.connect(t, spy))
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := unlimited.Stream(ctx, stream.OrdersStream)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, in := s.everything(t)
 	nc := s.connect(t, analytics.Name)
 	create := func(name, config string) string {
 		t.Helper()
@@ -179,14 +164,7 @@ func TestRepeatedEvent(t *testing.T) {
 	sys, _ := run(t, s, nil)
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
-	unlimited, err := jetstream.New(s.connect(t, spy))
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := unlimited.Stream(ctx, stream.OrdersStream)
-	if err != nil {
-		t.Fatal(err)
-	}
+	unlimited, in := s.everything(t)
 	nc := s.connect(t, notify.Name)
 	other := event.NewOrderID()
 	for _, sc := range demo.Scenarios()[:4] {

@@ -3,9 +3,6 @@
 package nats_test
 
 import (
-	"maps"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -26,75 +23,7 @@ import (
 	"ordertrail/services/payments"
 )
 
-const (
-	admin    = "admin"
-	operator = "operator"
-	spy      = "spy" // the test's own, who sees everything
-)
-
 var users = []string{admin, operator, orders.Name, payments.Name, inventory.Name, fulfillment.Name, notify.Name, analytics.Name}
-
-// password is what passwords.conf says.
-func password(user string) string { return "demo-" + user }
-
-// testServer is a server that runs on nats.conf.
-type testServer struct {
-	url     string
-	options *server.Options // as the file has them
-}
-
-// start runs a server on the very file, with a store and ports of the test's own,
-// and one more user.
-func start(t testing.TB, config string) testServer {
-	t.Helper()
-	asWritten, err := server.ProcessConfigFile(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o, err := server.ProcessConfigFile(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.Host, o.Port, o.HTTPPort = "127.0.0.1", server.RANDOM_PORT, 0
-	o.StoreDir, o.NoSigs, o.NoLog = t.TempDir(), true, true
-	o.Users = append(o.Users, &server.User{Username: spy, Password: password(spy)})
-	s, err := server.NewServer(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(systemtest.Patience) {
-		t.Fatal("the server is not ready")
-	}
-	return testServer{s.ClientURL(), asWritten}
-}
-
-// connect connects as a user, whose inbox is the one that the services use.
-func (s testServer) connect(t testing.TB, user string, opts ...nats.Option) *nats.Conn {
-	t.Helper()
-	nc, err := s.dial(user, opts...)
-	if err != nil {
-		t.Fatalf("connect as %s: %v", user, err)
-	}
-	t.Cleanup(nc.Close)
-	return nc
-}
-
-func (s testServer) dial(user string, opts ...nats.Option) (*nats.Conn, error) {
-	return nats.Connect(s.url, append([]nats.Option{
-		nats.UserInfo(user, password(user)), nats.CustomInboxPrefix(strings.TrimSuffix(inbox(user), ".")),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // by default the library prints errors
-	}, opts...)...)
-}
-
-// inbox is where a user's answers come.
-func inbox(user string) string {
-	if user == admin {
-		user = "provision"
-	}
-	return "_INBOX." + user + "."
-}
 
 // mayPublish tells what a user needs, by what it does: written down apart from
 // nats.conf, which must agree with it.
@@ -317,86 +246,4 @@ func TestSubscribe(t *testing.T) {
 			}
 		})
 	}
-}
-
-// Nobody gets in without the right password, and every user has one.
-func TestPasswords(t *testing.T) {
-	t.Parallel()
-	s := start(t, "nats.conf")
-	for _, opt := range []nats.Option{
-		nats.Name("nobody"), nats.UserInfo(payments.Name, "demo-orders"), nats.UserInfo(payments.Name, ""), nats.UserInfo("stranger", "demo"),
-	} {
-		if nc, err := nats.Connect(s.url, opt); err == nil {
-			nc.Close()
-			t.Error("a stranger was let in")
-		}
-	}
-	names := map[string]string{}
-	for _, u := range s.options.Users {
-		if other, twice := names[u.Password]; twice {
-			t.Errorf("%s and %s have one password", other, u.Username)
-		}
-		if u.Permissions == nil || u.Permissions.Response != nil {
-			t.Errorf("%s may do more than its permissions say", u.Username)
-		}
-		names[u.Password] = u.Username
-	}
-	if got := slices.Sorted(maps.Values(names)); !slices.Equal(got, slices.Sorted(slices.Values(users))) {
-		t.Errorf("users %v, want %v", got, users)
-	}
-	if s.options.NoAuthUser != "" || s.options.Username != "" || s.options.Authorization != "" {
-		t.Error("there are other ways in")
-	}
-}
-
-// The demo's passwords are replaced by another file, in plain text or as bcrypt
-// hashes, or by the environment.
-func TestPasswordsAreReplaced(t *testing.T) {
-	dir := t.TempDir()
-	config, err := os.ReadFile("nats.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	demo, err := os.ReadFile("passwords.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	write := func(name, text string) string {
-		t.Helper()
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	path := write("nats.conf", string(config))
-	const hash = "$2a$04$BIm0Io4wTMtCcZClD8sXn.8GDFHTu9mcFuykPRObGw.tRYVbKkPzm"
-	write("passwords.conf", strings.NewReplacer("demo-payments", `"`+hash+`"`, "demo-orders", "mine").Replace(string(demo)))
-	o, err := server.ProcessConfigFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]string{payments.Name: hash, orders.Name: "mine", notify.Name: "demo-notify"}
-	check := func() {
-		t.Helper()
-		for _, u := range o.Users {
-			if w, ok := want[u.Username]; ok && u.Password != w {
-				t.Errorf("password of %s: %q, want %q", u.Username, u.Password, w)
-			}
-		}
-	}
-	check()
-
-	write("passwords.conf", "# all of them come from the environment\n")
-	if _, err := server.ProcessConfigFile(path); err == nil {
-		t.Error("a server without passwords starts")
-	}
-	for _, user := range users {
-		t.Setenv("NATS_PASSWORD_"+strings.ToUpper(user), "from-environment-"+user)
-		want[user] = "from-environment-" + user
-	}
-	if o, err = server.ProcessConfigFile(path); err != nil {
-		t.Fatal(err)
-	}
-	check()
 }

@@ -4,76 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ordertrail/internal/event"
 	"ordertrail/internal/stream"
 	"ordertrail/internal/system/systemtest"
 )
-
-// After a reconnect the next message is not applied before the one in hand, and
-// none twice: a fold depends on it.
-func TestFollowAcrossReconnect(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	const n = 20
-	for range n {
-		id := event.NewOrderID()
-		b.MustPublish(t, created(id), stream.First(event.OrderCreated, id))
-	}
-	ctx, cancel := context.WithCancel(b.ctx)
-	defer cancel()
-	var busy atomic.Int32
-	var got []uint64
-	err := b.Follow(ctx, []string{"orders.*.*"}, 1, func(m jetstream.Msg) error {
-		if busy.Add(1) > 1 {
-			return errors.New("two at a time")
-		}
-		defer busy.Add(-1)
-		e, err := stream.EventOf(m)
-		if err != nil {
-			return err
-		}
-		if got = append(got, e.Sequence); len(got) == 3 {
-			before := b.conn.Stats().Reconnects
-			if err := b.conn.ForceReconnect(); err != nil {
-				return err
-			}
-			systemtest.Until(t, "the connection is back", func() bool { return b.conn.Stats().Reconnects > before && b.conn.IsConnected() })
-			<-time.After(300 * time.Millisecond) // room for the new subscription to deliver
-		}
-		if len(got) == n {
-			cancel()
-		}
-		return nil
-	})
-	if err != nil {
-		t.Error(err)
-	}
-	for i, sequence := range got {
-		if sequence != uint64(i+1) {
-			t.Fatalf("applied %v, want 1 to %d in order", got, n)
-		}
-	}
-}
-
-func TestFollowEndsWithItsError(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	id := event.NewOrderID()
-	b.MustPublish(t, created(id), stream.First(event.OrderCreated, id))
-	want := errors.New("enough")
-	if err := b.Follow(b.ctx, []string{"orders.*.*"}, 1, func(jetstream.Msg) error { return want }); !errors.Is(err, want) {
-		t.Errorf("got %v", err)
-	}
-}
 
 // Who is told to stop while NATS is away stops all the same, and soon.
 func TestStopWhileAway(t *testing.T) {
@@ -228,51 +169,5 @@ func TestRestockNeedsAFirstStock(t *testing.T) {
 		if err := b.Restock(b.ctx, "COMPASS", 5); err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-// A stored message that looks to the client library like one of the server's own
-// does not stop a fold: it is passed over.
-func TestFollowPassesOverControlMessages(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	var want []uint64
-	good := func() {
-		id := event.NewOrderID()
-		want = append(want, b.MustPublish(t, created(id), stream.First(event.OrderCreated, id)).Sequence)
-	}
-	bad := func(status string) {
-		if _, err := b.JetStream().PublishMsg(b.ctx, &nats.Msg{
-			Subject: event.OrderCreated.Subject(event.NewOrderID()), Header: nats.Header{"Status": {status}},
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	good()
-	bad("409")
-	bad("100")
-	good()
-	bad("404")
-	ctx, cancel := context.WithCancel(b.ctx)
-	defer cancel()
-	var got []uint64
-	if err := b.Follow(ctx, []string{"orders.*.*", "payments.*.*"}, 1, func(m jetstream.Msg) error {
-		e, err := stream.EventOf(m)
-		if err != nil {
-			return err
-		}
-		got = append(got, e.Sequence)
-		switch len(got) {
-		case 2:
-			good() // while it stands before the last one
-		case 3:
-			cancel()
-		}
-		return nil
-	}); err != nil {
-		t.Error(err)
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("applied %v, want %v", got, want)
 	}
 }

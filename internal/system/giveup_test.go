@@ -179,14 +179,7 @@ func TestEffectAfterGivenUp(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			client, err := sys.Client()
-			if err != nil {
-				t.Fatal(err)
-			}
-			systemtest.Until(t, "the event is given up", func() bool {
-				letters, err := client.DeadLetters(ctx)
-				return err == nil && len(letters) == 1
-			})
+			awaitDeadLetter(ctx, t, sys)
 			systemtest.Until(t, "both sides are closed", func() bool {
 				order, err = sys.Shop.Get(ctx, order.ID)
 				closed := 0
@@ -256,14 +249,7 @@ func TestLastChargeOfCancelledOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	placed <- order.ID
-	client, err := sys.Client()
-	if err != nil {
-		t.Fatal(err)
-	}
-	systemtest.Until(t, "the event is given up", func() bool {
-		letters, err := client.DeadLetters(ctx)
-		return err == nil && len(letters) == 1
-	})
+	awaitDeadLetter(ctx, t, sys)
 	systemtest.Settle(t, sys.JetStream(), 1)
 	if got := gateway.Captured(order.ID); got != 0 {
 		t.Errorf("%d were taken for a cancelled order, and not given back", got)
@@ -306,4 +292,17 @@ func TestRefundTakesLong(t *testing.T) {
 	if got := world.Captured(order.ID); got != 0 {
 		t.Errorf("%d were not given back", got)
 	}
+}
+
+// awaitDeadLetter waits until an event is given up.
+func awaitDeadLetter(ctx context.Context, t *testing.T, sys *systemtest.System) {
+	t.Helper()
+	client, err := sys.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	systemtest.Until(t, "the event is given up", func() bool {
+		letters, err := client.DeadLetters(ctx)
+		return err == nil && len(letters) == 1
+	})
 }
