@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -162,8 +163,13 @@ func TestJaegerAway(t *testing.T) {
 			// One line a minute, and one about what was left at the end.
 			lost, left := regexp.MustCompile(`(?m)^.*telemetry is lost.*$`), regexp.MustCompile(`(?m)^.*last spans are lost.*$`)
 			most := 1 + int(time.Since(start)/time.Minute)
+			for _, p := range all { // all at once: each may wait for the collector
+				p.signal(t, syscall.SIGTERM)
+			}
 			for name, p := range all {
-				p.stop(t)
+				if code := p.wait(t, 10*time.Second); code != 0 {
+					t.Errorf("%s: exit code %d on SIGTERM", name, code)
+				}
 				told := lost.FindAllString(p.stderr.String(), -1)
 				if len(told) > most || len(told) == 0 && tt.refuses {
 					t.Errorf("%s says %d times that its exporter fails, want 1 to %d: %q", name, len(told), most, told)
