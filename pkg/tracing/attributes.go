@@ -58,10 +58,8 @@ func messageID(h nats.Header) string {
 
 // describeMessage records what tells one message from the next. Callers see to
 // it that span is recording. id is the producer's, or "".
-func (t *Tracer) describeMessage(span trace.Span, id string, msg jetstream.Msg, md *jetstream.MsgMetadata, attrs []attribute.KeyValue) {
-	if attrs == nil {
-		attrs = make([]attribute.KeyValue, 0, 6)
-	}
+func (t *Tracer) describeMessage(span trace.Span, id string, msg jetstream.Msg, md *jetstream.MsgMetadata) {
+	attrs := make([]attribute.KeyValue, 0, 6)
 	if md != nil {
 		if id == "" {
 			id = strconv.FormatUint(md.Sequence.Stream, 10)

@@ -62,9 +62,8 @@ func (t *Tracer) ProcessBatch(ctx context.Context, msgs []jetstream.Msg, handler
 
 // startBatch starts the span of several messages.
 func (t *Tracer) startBatch(ctx context.Context, sh *shape, stream string, msgs []jetstream.Msg, o *processOptions, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
-	attributes, _ := sh.start(commonSubject(msgs), o.attributes)
-	opts = append(opts, sh.kind, attributes, trace.WithLinks(t.links(msgs, o)...))
-	ctx, span := t.tracer().Start(ctx, sh.name, opts...)
+	opts = append(opts, trace.WithAttributes(o.attributes...), trace.WithLinks(t.links(msgs, o)...))
+	ctx, span := sh.start(ctx, t.tracer(), commonSubject(msgs), trace.Link{}, opts...)
 	if span.IsRecording() {
 		span.SetAttributes(semconv.MessagingBatchMessageCount(len(msgs)))
 		if stream != "" {

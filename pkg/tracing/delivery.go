@@ -78,12 +78,11 @@ func (d *delivery) settle(op operation, do func() error) (err error) {
 	key.operation = op
 	t := d.work.tracer
 	s := &settling{shape: t.shape(&key), instruments: d.work.instruments}
-	attributes, memory := s.shape.start(d.Subject(), nil)
 	// The context of the process span, for settle spans need its baggage too.
-	s.ctx, s.span = t.tracer().Start(d.work.ctx, s.shape.name, s.shape.kind, attributes)
+	s.ctx, s.span = s.shape.start(d.work.ctx, t.tracer(), d.Subject(), trace.Link{})
 	if s.span.IsRecording() {
 		md, _ := d.Metadata()
-		t.describeMessage(s.span, messageID(d.Headers()), d.Msg, md, memory)
+		t.describeMessage(s.span, messageID(d.Headers()), d.Msg, md)
 	}
 	if s.instruments.enabled(s.ctx) {
 		s.start = time.Now()

@@ -84,9 +84,7 @@ func (w *work) end(class string) {
 // processing is all that one message needs, in one piece of memory.
 type processing struct {
 	work
-	handed  delivery // the handler's message
-	link    [1]trace.Link
-	options [4]trace.SpanStartOption
+	handed delivery // the handler's message
 }
 
 // begin starts the span.
@@ -100,18 +98,20 @@ func (p *processing) begin(ctx context.Context, tracer *tracerOf, msg jetstream.
 	p.shape = t.shape(&key)
 
 	id := messageID(msg.Headers())
-	attributes, memory := p.shape.start(msg.Subject(), o.attributes)
-	start := append(p.options[:0], p.shape.kind, attributes)
+	var link trace.Link
 	if creation.IsValid() {
-		p.link[0] = o.link(creation, msg, id)
-		start = append(start, trace.WithLinks(p.link[:]...))
+		link = o.link(creation, msg, id)
+	}
+	var more []trace.SpanStartOption
+	if len(o.attributes) > 0 {
+		more = append(more, trace.WithAttributes(o.attributes...))
 	}
 	if ambient.IsValid() {
-		start = append(start, trace.WithLinks(trace.Link{SpanContext: ambient}))
+		more = append(more, trace.WithLinks(trace.Link{SpanContext: ambient}))
 	}
-	p.ctx, p.span = tracer.Start(ctx, p.shape.name, start...)
+	p.ctx, p.span = p.shape.start(ctx, tracer, msg.Subject(), link, more...)
 	if p.span.IsRecording() {
-		t.describeMessage(p.span, id, msg, md, memory)
+		t.describeMessage(p.span, id, msg, md)
 	}
 	p.handed = delivery{Msg: msg, work: &p.work, key: p.shape.key}
 }

@@ -84,10 +84,10 @@ func (t *Tracer) received(ctx context.Context, start time.Time, msgs []jetstream
 	if batch {
 		ctx, span = t.startBatch(ctx, sh, key.stream, msgs, &o, at)
 	} else {
-		attributes, memory := sh.start(commonSubject(msgs), o.attributes)
-		ctx, span = t.tracer().Start(ctx, sh.name, at, sh.kind, attributes, trace.WithLinks(t.links(msgs, &o)...))
+		ctx, span = sh.start(ctx, t.tracer(), commonSubject(msgs), trace.Link{}, at,
+			trace.WithAttributes(o.attributes...), trace.WithLinks(t.links(msgs, &o)...))
 		if len(msgs) > 0 && span.IsRecording() {
-			t.describeMessage(span, messageID(msgs[0].Headers()), msgs[0], md, memory)
+			t.describeMessage(span, messageID(msgs[0].Headers()), msgs[0], md)
 		}
 	}
 	i := t.instruments()

@@ -30,11 +30,9 @@ type Send struct {
 	start       time.Time
 	ended       atomic.Bool
 
-	size    int       // of the header block
-	set     int       // how many headers were injected
-	value   [1]string // of the first of them, in most cases the only one
-	memory  []attribute.KeyValue
-	options [2]trace.SpanStartOption
+	size  int       // of the header block
+	set   int       // how many headers were injected
+	value [1]string // of the first of them, in most cases the only one
 }
 
 // StartSend starts a send span for callers who publish themselves: with
@@ -79,14 +77,12 @@ func (t *Tracer) StartSend(ctx context.Context, msg *nats.Msg) (context.Context,
 	if tracer.inert {
 		s.ctx, s.span = tracer.startInert(ctx)
 	} else {
-		var attributes trace.SpanStartOption
-		attributes, s.memory = s.shape.start(msg.Subject, nil)
-		opts := append(s.options[:0], s.shape.kind, attributes)
+		var link trace.Link
 		if creation.IsValid() {
-			opts = append(opts, trace.WithLinks(newLink(creation, msg.Header, messageID(msg.Header), []attribute.KeyValue{
-				RelationshipKey.String("creation"), semconv.MessagingDestinationName(msg.Subject)}, nil)))
+			link = newLink(creation, msg.Header, messageID(msg.Header), []attribute.KeyValue{
+				RelationshipKey.String("creation"), semconv.MessagingDestinationName(msg.Subject)}, nil)
 		}
-		s.ctx, s.span = tracer.Start(ctx, s.shape.name, opts...)
+		s.ctx, s.span = s.shape.start(ctx, tracer, msg.Subject, link)
 	}
 
 	if creation.IsValid() {
@@ -169,10 +165,7 @@ func (s *Send) conclude(returned *bool, ack **jetstream.PubAck, err *error) {
 // record says what is known of the message now. That includes its id, which a
 // publish option may have put into the copy's header only lately.
 func (s *Send) record(ack *jetstream.PubAck, err error) {
-	attrs := s.memory
-	if attrs == nil {
-		attrs = make([]attribute.KeyValue, 0, 5)
-	}
+	attrs := make([]attribute.KeyValue, 0, 5)
 	id := messageID(s.Msg.Header)
 	if err == nil && ack != nil {
 		attrs = append(attrs, streamKey.String(ack.Stream), integer(streamSequenceKey, ack.Sequence))

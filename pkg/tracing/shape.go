@@ -40,6 +40,7 @@ type shape struct {
 	attributes []attribute.KeyValue
 	option     trace.SpanStartOption // of the attributes
 	subject    string                // among the attributes, if all messages have the same
+	starters   sync.Pool             // of *starter
 	measures   measures
 }
 
@@ -147,22 +148,6 @@ func (t *Tracer) newShape(key *shapeKey) *shape {
 	s.option = trace.WithAttributes(s.attributes...)
 	s.measures.of(key, class, t.server)
 	return s
-}
-
-// start returns what a span starts with: the attributes of the shape, the
-// concrete subject unless it is "", and more. memory, if not nil, may be written
-// to once the span has started: tracers copy attributes.
-func (s *shape) start(subject string, more []attribute.KeyValue) (attributes trace.SpanStartOption, memory []attribute.KeyValue) {
-	if (subject == s.subject || subject == "") && len(more) == 0 {
-		return s.option, nil
-	}
-	attrs := make([]attribute.KeyValue, 0, len(s.attributes)+1+len(more))
-	attrs = append(attrs, s.attributes...)
-	if subject != s.subject && subject != "" {
-		attrs = append(attrs, semconv.MessagingDestinationName(subject))
-	}
-	attrs = append(attrs, more...)
-	return trace.WithAttributes(attrs...), attrs[:0]
 }
 
 // boundedDestination returns what a span name may say of the destination, or "".

@@ -1,0 +1,127 @@
+package tracing_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"ordertrail/pkg/tracing"
+)
+
+// keeper keeps all that it is shown, and drops every second span.
+type keeper struct {
+	mu   sync.Mutex
+	seen []sdktrace.SamplingParameters
+}
+
+func (k *keeper) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.seen = append(k.seen, p)
+	if len(k.seen)%2 == 0 {
+		return sdktrace.SamplingResult{Decision: sdktrace.Drop}
+	}
+	return sdktrace.SamplingResult{Decision: sdktrace.RecordAndSample}
+}
+
+func (*keeper) Description() string { return "keeper" }
+
+// Spans of one shape start in the same memory, one after the other. What one of
+// them was given never shows on another, nor in what a sampler has kept.
+func TestStartsShareNothing(t *testing.T) {
+	k := &keeper{}
+	tap := newTap(k)
+	var all sync.WaitGroup
+	for g := range 4 {
+		all.Go(func() {
+			for i := range 50 {
+				n := fmt.Sprintf("%032x", 1+g*50+i)
+				msg := arrived(nats.Header{"traceparent": {"00-" + n + "-" + spanID1 + "-01"}})
+				msg.subject = "orders.created." + n
+				_ = tap.Process(context.Background(), msg, func(context.Context, jetstream.Msg) error { return nil },
+					tracing.Attributes(attribute.String("n", n)))
+				bare := arrived(nil)
+				bare.subject = "orders.created.bare"
+				_ = tap.Process(context.Background(), bare, nothing)
+			}
+		})
+	}
+	all.Wait()
+	bare := 0
+	check := func(attrs []attribute.KeyValue, links []trace.Link) {
+		t.Helper()
+		n := attr(attrs, "n")
+		if n == "" {
+			bare++
+			wantAttrs(t, attrs, map[string]string{"messaging.destination.name": "orders.created.bare", "server.address": "nats.example"})
+			if len(links) != 0 {
+				t.Errorf("links of another: %v", links)
+			}
+			return
+		}
+		wantAttrs(t, attrs, map[string]string{
+			"messaging.destination.name": "orders.created." + n, "messaging.destination.template": "orders.created.{order_id}",
+			"messaging.consumer.group.name": "payments", "messaging.operation.type": "process", "messaging.system": "nats",
+		})
+		if len(links) != 1 || links[0].SpanContext.TraceID().String() != n {
+			t.Fatalf("links are %v, want one to %s", links, n)
+		}
+		wantAttrs(t, links[0].Attributes, map[string]string{
+			"link.trace_id": n, "messaging.destination.name": "orders.created." + n, "link.relationship": "triggered_by"})
+	}
+	for _, p := range k.seen {
+		check(p.Attributes, p.Links)
+	}
+	for _, s := range tap.spans.Ended() {
+		var links []trace.Link
+		for _, l := range s.Links() {
+			links = append(links, trace.Link{SpanContext: l.SpanContext, Attributes: l.Attributes})
+		}
+		check(s.Attributes(), links)
+	}
+	if len(k.seen) != 400 || len(tap.spans.Ended()) != 200 || bare == 0 {
+		t.Errorf("%d sampled of %d, %d bare", len(tap.spans.Ended()), len(k.seen), bare)
+	}
+}
+
+// adding is a tracer that adds a start option to those it is given.
+type adding struct {
+	trace.Tracer
+	option trace.SpanStartOption
+}
+
+func (a adding) Start(ctx context.Context, name string, options ...trace.SpanStartOption) (context.Context, trace.Span) {
+	return a.Tracer.Start(ctx, name, append(options, a.option)...)
+}
+
+type addingProvider struct {
+	trace.TracerProvider
+	option trace.SpanStartOption
+}
+
+func (p addingProvider) Tracer(name string, opts ...trace.TracerOption) trace.Tracer {
+	return adding{p.TracerProvider.Tracer(name, opts...), p.option}
+}
+
+// A tracer that appends to the options does not write into those of the next span.
+func TestStartOptionsAreNotOverwritten(t *testing.T) {
+	tap := newTap(sdktrace.AlwaysSample())
+	tracer := tracing.New(tracing.WithPropagator(w3c()), tracing.WithDestinationTemplate(byOrder),
+		tracing.WithTracerProvider(addingProvider{tap.provider, trace.WithAttributes(attribute.Int("added", 1))}))
+	_ = tracer.Process(context.Background(), arrived(nil), nothing)
+	_ = tracer.Process(context.Background(), arrived(nats.Header{"traceparent": {valid}}), nothing)
+	spans := tap.named("process orders.created")
+	if len(spans) != 2 || len(spans[1].Links()) != 1 {
+		t.Fatalf("%d spans, the second with links %v", len(spans), spans[len(spans)-1].Links())
+	}
+	for _, s := range spans {
+		wantAttrs(t, s.Attributes(), map[string]string{"added": "1"})
+	}
+}
