@@ -12,7 +12,10 @@ import (
 // of a message they traced themselves (account setting msg_trace).
 const renamedTraceparent = "Xraceparent"
 
-const traceparent = "traceparent"
+const (
+	traceparent = "traceparent"
+	tracestate  = "tracestate"
+)
 
 // HeaderCarrier lets propagators read and write the headers of a message.
 //

@@ -36,6 +36,6 @@
 //
 // # What it is not
 //
-// The package starts no goroutine, holds no connection and exports nothing:
+// The package leaves no goroutine behind, holds no connection and exports nothing:
 // package setup makes providers, and any other way of making them will do.
 package tracing

@@ -2,6 +2,7 @@ package tracing
 
 import (
 	"context"
+	"encoding/hex"
 
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/attribute"
@@ -38,7 +39,7 @@ func newLink(sc trace.SpanContext, header nats.Header, id string, more, last []a
 		n++
 	}
 	attrs := make([]attribute.KeyValue, 0, n)
-	attrs = append(attrs, linkTraceIDKey.String(sc.TraceID().String()))
+	attrs = append(attrs, linkTraceIDKey.String(traceIDText(sc.TraceID(), header)))
 	if kind != "" {
 		attrs = append(attrs, linkEventTypeKey.String(kind))
 	}
@@ -46,4 +47,18 @@ func newLink(sc trace.SpanContext, header nats.Header, id string, more, last []a
 		attrs = append(attrs, semconv.MessagingMessageID(id))
 	}
 	return trace.Link{SpanContext: sc, Attributes: append(append(attrs, more...), last...)}
+}
+
+// traceIDText returns id in hex: as a part of the header where it is written, in
+// most cases, so that nothing has to be made.
+func traceIDText(id trace.TraceID, header nats.Header) string {
+	const start, end = len("00-"), len("00-") + 2*len(id)
+	if written := first(header, traceparent); len(written) >= end {
+		var digits [2 * len(id)]byte
+		hex.Encode(digits[:], id[:])
+		if text := written[start:end]; text == string(digits[:]) {
+			return text
+		}
+	}
+	return id.String()
 }

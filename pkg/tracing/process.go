@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -132,8 +133,13 @@ func (t *Tracer) arrive(ctx context.Context, msg jetstream.Msg, o *processOption
 	if hasAmbient {
 		ctx = trace.ContextWithSpan(ctx, noSpan)
 	}
+	from := ctx
 	ctx = p.Extract(ctx, carrier)
 	creation = trace.SpanContextFromContext(ctx)
+	if !hasAmbient && !t.topologyParent && len(msg.Headers()[baggageHeader]) == 0 && allW3C(fields, carrier) {
+		// A root span, and nothing was extracted but what it links.
+		return from, creation, ambient
+	}
 	if own.Len() > 0 {
 		if theirs := baggage.FromContext(ctx); hasAmbient {
 			ctx = withBaggage(ctx, own, theirs)
@@ -151,6 +157,20 @@ func (t *Tracer) arrive(ctx context.Context, msg jetstream.Msg, o *processOption
 	default:
 		return ctx, creation, ambient
 	}
+}
+
+// allW3C reports whether fields are those of W3C Trace Context and W3C Baggage,
+// and are read from carrier as they are spelled.
+func allW3C(fields []string, carrier propagation.TextMapCarrier) bool {
+	if _, ok := carrier.(verbatim); !ok {
+		return false
+	}
+	for _, f := range fields {
+		if f != traceparent && f != tracestate && f != baggageHeader {
+			return false
+		}
+	}
+	return len(fields) > 0 // those of a propagator that names none are not known
 }
 
 // consumer fills in what the metadata tell of the consumer.
