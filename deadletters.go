@@ -79,12 +79,15 @@ func deadLetters(ctx context.Context, args []string) error {
 	})
 }
 
-// printable keeps what a stranger's header holds from commanding the terminal.
-func printable(r rune) rune {
-	if !unicode.IsPrint(r) {
-		return '.'
-	}
-	return r
+// printable is one line of text that does not command the terminal, whatever a
+// stranger has put into it.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '.'
+		}
+		return r
+	}, s)
 }
 
 func printDeadLetters(out io.Writer, letters []stream.DeadLetter) error {
@@ -96,7 +99,7 @@ func printDeadLetters(out io.Writer, letters []stream.DeadLetter) error {
 	fmt.Fprintln(table, "ID\tGIVEN UP\tEVENT\tDELIVERIES\tREASON\tERROR")
 	for _, l := range letters {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%.100s\n",
-			l.ID, l.Time.Format(time.DateTime), l.Subject, l.Deliveries, l.Reason, l.Error)
+			l.ID, l.Time.Format(time.DateTime), printable(l.Subject), l.Deliveries, printable(l.Reason), printable(l.Error))
 	}
 	return table.Flush()
 }
@@ -111,7 +114,7 @@ func printDeadLetter(out io.Writer, l stream.DeadLetter) error {
 		{"error", l.Error},
 		{"failed span", l.Span},
 	} {
-		fmt.Fprintf(table, "%s\t%s\n", row[0], row[1])
+		fmt.Fprintf(table, "%s\t%s\n", row[0], printable(row[1]))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -122,14 +125,18 @@ func printDeadLetter(out io.Writer, l stream.DeadLetter) error {
 			continue // not the event's own; above is what they say
 		}
 		for _, value := range l.Header[name] {
-			fmt.Fprintf(out, "  %s: %s\n", name, strings.Map(printable, value))
+			fmt.Fprintf(out, "  %s: %s\n", printable(name), printable(value))
 		}
 	}
 	var pretty bytes.Buffer
 	if json.Indent(&pretty, l.Data, "  ", "  ") != nil {
 		pretty.Reset()
-		fmt.Fprintf(&pretty, "%q", l.Data) // whatever it is, it does not command the terminal
+		fmt.Fprintf(&pretty, "%q", l.Data)
 	}
-	_, err := fmt.Fprintf(out, "\npayload\n  %s\n\nsend it again: go run . deadletters redrive %s\n", &pretty, l.ID)
+	lines := strings.Split(pretty.String(), "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i]) // a string of JSON may hold what has no looks too
+	}
+	_, err := fmt.Fprintf(out, "\npayload\n  %s\n\nsend it again: go run . deadletters redrive %s\n", strings.Join(lines, "\n"), l.ID)
 	return err
 }
