@@ -6,9 +6,11 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 
+	metrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -24,16 +26,17 @@ type span struct {
 	service, instance string
 }
 
-// otlpCollector takes spans by OTLP over HTTP.
+// otlpCollector takes spans and metrics by OTLP over HTTP.
 type otlpCollector struct {
 	*httptest.Server
-	mu    sync.Mutex
-	spans map[spanID]span
+	mu      sync.Mutex
+	spans   map[spanID]span
+	metrics map[string]map[string]bool // by service and name
 }
 
 func startCollector(t testing.TB) *otlpCollector {
 	t.Helper()
-	c := &otlpCollector{spans: map[spanID]span{}}
+	c := &otlpCollector{spans: map[spanID]span{}, metrics: map[string]map[string]bool{}}
 	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := c.take(r); err != nil {
 			t.Errorf("export: %v", err)
@@ -55,6 +58,9 @@ func (c *otlpCollector) take(r *http.Request) (err error) {
 	if err != nil {
 		return err
 	}
+	if strings.HasSuffix(r.URL.Path, "/v1/metrics") {
+		return c.takeMetrics(raw)
+	}
 	var request collector.ExportTraceServiceRequest
 	if err := proto.Unmarshal(raw, &request); err != nil {
 		return err
@@ -67,6 +73,27 @@ func (c *otlpCollector) take(r *http.Request) (err error) {
 		for _, ss := range rs.ScopeSpans {
 			for _, s := range ss.Spans {
 				c.spans[idOf(s.TraceId, s.SpanId)] = span{s, service.GetStringValue(), instance.GetStringValue()}
+			}
+		}
+	}
+	return nil
+}
+
+func (c *otlpCollector) takeMetrics(raw []byte) error {
+	var request metrics.ExportMetricsServiceRequest
+	if err := proto.Unmarshal(raw, &request); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, rm := range request.ResourceMetrics {
+		service := attributeOf(rm.Resource.Attributes, "service.name").GetStringValue()
+		if c.metrics[service] == nil {
+			c.metrics[service] = map[string]bool{}
+		}
+		for _, sm := range rm.ScopeMetrics {
+			for _, m := range sm.Metrics {
+				c.metrics[service][m.Name] = true
 			}
 		}
 	}
