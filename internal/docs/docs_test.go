@@ -352,7 +352,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// Go code compiles as it stands.
+// Go code compiles as it stands. The service that docs/tracing.md shows also runs.
 func TestGoCode(t *testing.T) {
 	dir := t.TempDir()
 	base, err := filepath.Abs(".")
@@ -361,7 +361,8 @@ func TestGoCode(t *testing.T) {
 	}
 	// Files that are there for the compiler alone, each in a package of its own.
 	overlay := map[string]map[string]string{"Replace": {}}
-	args := []string{"build", "-overlay", filepath.Join(dir, "overlay.json")}
+	flag, args := []string{"-overlay", filepath.Join(dir, "overlay.json")}, []string(nil)
+	service := ""
 	for i, b := range blocks(t) {
 		if b.language != "go" {
 			continue
@@ -372,9 +373,15 @@ func TestGoCode(t *testing.T) {
 		}
 		overlay["Replace"][filepath.Join(base, name, name+".go")] = filepath.Join(dir, name+".go")
 		args = append(args, "./"+name)
+		if b.document == "tracing.md" && strings.Contains(b.text, "func run(ctx context.Context, nc *nats.Conn)") {
+			service = "./" + name
+			test := filepath.Join(base, "testdata", "payments_test.go")
+			read(t, test) // so that a change of it is a reason to test again
+			overlay["Replace"][filepath.Join(base, name, "payments_test.go")] = test
+		}
 	}
-	if len(overlay["Replace"]) == 0 {
-		t.Fatal("no Go code was found")
+	if service == "" {
+		t.Fatal("docs/tracing.md shows no service")
 	}
 	encoded, err := json.Marshal(overlay)
 	if err != nil {
@@ -383,7 +390,15 @@ func TestGoCode(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), encoded, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	// Its directory is not there, so its test is built here and run elsewhere.
+	test := filepath.Join(dir, "service.test")
+	for _, args := range [][]string{
+		slices.Concat([]string{"go", "build"}, flag, args),
+		slices.Concat([]string{"go", "test", "-c", "-vet=off", "-o", test}, flag, []string{service}),
+		{test},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil { // #nosec G204 -- the test's own
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
 	}
 }
