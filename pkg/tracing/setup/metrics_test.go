@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -17,7 +15,6 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -53,10 +50,8 @@ func (m *measured) Export(_ context.Context, req *collector.ExportMetricsService
 }
 
 func (m *measured) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	body, err := io.ReadAll(req.Body)
 	var export collector.ExportMetricsServiceRequest
-	if err != nil || proto.Unmarshal(body, &export) != nil {
-		w.WriteHeader(http.StatusBadRequest)
+	if !decode(w, req, &export) {
 		return
 	}
 	_, _ = m.Export(req.Context(), &export)
@@ -119,16 +114,9 @@ func TestMetricsOverHTTP(t *testing.T) {
 }
 
 func TestMetricsOverGRPC(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var m measured
-	s := grpc.NewServer()
-	collector.RegisterMetricsServiceServer(s, &m)
-	go func() { _ = s.Serve(listener) }()
-	defer s.Stop()
-	setenv(t, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://"+listener.Addr().String(), "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=grpc")
+	address := mustServe(t, func(s *grpc.Server) { collector.RegisterMetricsServiceServer(s, &m) })
+	setenv(t, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://"+address, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=grpc")
 	p := mustStart(t)
 	send(p)
 	mustShutdown(t, p)

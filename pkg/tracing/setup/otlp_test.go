@@ -40,16 +40,39 @@ func (r *received) Export(_ context.Context, req *collector.ExportTraceServiceRe
 }
 
 func (r *received) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	body, err := io.ReadAll(req.Body)
 	var export collector.ExportTraceServiceRequest
-	if err != nil || proto.Unmarshal(body, &export) != nil {
-		w.WriteHeader(http.StatusBadRequest)
+	if !decode(w, req, &export) {
 		return
 	}
 	_, _ = r.Export(req.Context(), &export)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.paths = append(r.paths, req.URL.Path)
+}
+
+// decode reads what an exporter has sent over HTTP, and refuses what is no such
+// message.
+func decode(w http.ResponseWriter, req *http.Request, export proto.Message) bool {
+	body, err := io.ReadAll(req.Body)
+	if err != nil || proto.Unmarshal(body, export) != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return false
+	}
+	return true
+}
+
+// mustServe serves gRPC with what register adds, and returns the address.
+func mustServe(t *testing.T, register func(*grpc.Server)) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	register(s)
+	go func() { _ = s.Serve(listener) }()
+	t.Cleanup(s.Stop)
+	return listener.Addr().String()
 }
 
 func TestOTLPOverHTTP(t *testing.T) {
@@ -77,16 +100,9 @@ func TestOTLPOverHTTP(t *testing.T) {
 }
 
 func TestOTLPOverGRPC(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var r received
-	s := grpc.NewServer()
-	collector.RegisterTraceServiceServer(s, &r)
-	go func() { _ = s.Serve(listener) }()
-	defer s.Stop()
-	setenv(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+listener.Addr().String(),
+	address := mustServe(t, func(s *grpc.Server) { collector.RegisterTraceServiceServer(s, &r) })
+	setenv(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+address,
 		"OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc")
 	p := mustStart(t)
 	span(p, context.Background())
