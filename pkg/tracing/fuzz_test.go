@@ -49,8 +49,8 @@ func FuzzUntrusted(f *testing.F) {
 	})
 }
 
-// Whatever arrives: what is sent on of it keeps the producer and its baggage,
-// leaves out what is for the server, and stays below what a server takes.
+// Whatever arrives: what is sent on of it keeps the producer and its baggage, and
+// leaves out what is for the server.
 func FuzzForward(f *testing.F) {
 	f.Add("traceparent", valid, "baggage", "k=v", "Nats-Msg-Id", "1", "own=1")
 	f.Add("Traceparent", valid, "tracestate", "a=1", "nats-expected-last-sequence", "1", "")
