@@ -28,12 +28,19 @@ func TestTrailCommand(t *testing.T) {
 	for _, want := range []string{
 		"order " + order + "  cancelled (undeliverable), refunded", "orders: POST /orders", "⇠ triggered_by orders: publish orders.created",
 		"⇠ payment_confirmation payments: publish payments.confirmed", "book parcel  refused", "refund card  undo", "links are this order's",
-		"critical path (*): ", "wait for ",
+		"critical path (*): ",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
+	// Whether that order waits for anybody depends on the machine. This one always does.
+	late := p.said(t, &p.stdout, `poison +([0-9a-f-]{36}) cancelled`)
+	waits, code := run(t, nil, "ordertrail", "trail", late, "--url", url)
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, &waits.stderr)
+	}
+	waits.said(t, &waits.stdout, `wait for orders: process deadlines\.due`)
 	if strings.Contains(story+text, "\x1b") {
 		t.Error("there is colour without a terminal")
 	}
