@@ -75,10 +75,10 @@ func (t *Tracer) startBatch(ctx context.Context, sh *shape, stream string, msgs 
 
 // links returns a link for each message with a valid context.
 func (t *Tracer) links(msgs []jetstream.Msg, o *processOptions) []trace.Link {
-	p, fields := t.propagation()
+	p := t.propagation()
 	links := make([]trace.Link, 0, len(msgs))
 	for _, msg := range msgs {
-		sc := trace.SpanContextFromContext(p.Extract(context.Background(), carrierOf(msg.Headers(), fields)))
+		sc := trace.SpanContextFromContext(p.Extract(context.Background(), carrierOf(msg.Headers(), p.fields)))
 		if sc.IsValid() {
 			links = append(links, o.link(sc, msg, messageID(msg.Headers())))
 		}

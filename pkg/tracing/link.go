@@ -20,8 +20,7 @@ import (
 // Nats-Msg-Id; and attrs, which should hold a [RelationshipKey]. [LinkAware]
 // trusts it.
 func (t *Tracer) Link(header nats.Header, attrs ...attribute.KeyValue) trace.Link {
-	p, _ := t.propagation()
-	sc := trace.SpanContextFromContext(p.Extract(context.Background(), HeaderCarrier(header)))
+	sc := trace.SpanContextFromContext(t.propagation().Extract(context.Background(), HeaderCarrier(header)))
 	if !sc.IsValid() {
 		return trace.Link{}
 	}

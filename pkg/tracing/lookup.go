@@ -74,52 +74,82 @@ func sameMeterProvider(a, b metric.MeterProvider) bool {
 	return t == reflect.TypeOf(b) && t.Comparable() && a == b
 }
 
-// fieldsOf remembers the header names of the propagator last seen: asking a
-// composite propagator builds a map each time.
-type fieldsOf struct {
-	id         propagatorID
-	propagator propagation.TextMapPropagator // keeps the address in id taken
-	names      []string
+// propagatorOf is a propagator and what it is asked for once.
+type propagatorOf struct {
+	propagation.TextMapPropagator
+	id     propagatorID
+	fields []string // the headers it writes
+	// onlyW3C says that it reads nothing into a context but a remote span and
+	// baggage. Whoever else names these headers may read more.
+	onlyW3C bool
+}
+
+func newPropagator(p propagation.TextMapPropagator) *propagatorOf {
+	return &propagatorOf{TextMapPropagator: p, id: identify(p), fields: p.Fields(), onlyW3C: onlyW3C(p)}
+}
+
+// composite is the type of several propagators together.
+var composite = reflect.TypeOf(propagation.NewCompositeTextMapPropagator())
+
+func onlyW3C(p propagation.TextMapPropagator) bool {
+	switch p.(type) {
+	case propagation.TraceContext, propagation.Baggage:
+		return true
+	}
+	if reflect.TypeOf(p) != composite {
+		return false
+	}
+	for _, part := range reflect.ValueOf(p).Seq2() {
+		if one, ok := part.Interface().(propagation.TextMapPropagator); !ok || !onlyW3C(one) {
+			return false
+		}
+	}
+	return true
 }
 
 // propagatorID tells propagators apart. They cannot be compared with ==: the
-// composite one is a slice.
+// composite one is a slice. The zero value is that of one that cannot be told.
 type propagatorID struct {
 	kind    reflect.Type
 	address uintptr
 	length  int
 }
 
-func identify(p propagation.TextMapPropagator) (propagatorID, bool) {
+func identify(p propagation.TextMapPropagator) propagatorID {
 	v := reflect.ValueOf(p)
 	switch v.Kind() {
 	case reflect.Pointer:
-		return propagatorID{v.Type(), v.Pointer(), 0}, true
+		return propagatorID{v.Type(), v.Pointer(), 0}
 	case reflect.Slice:
-		return propagatorID{v.Type(), v.Pointer(), v.Len()}, true
-	default:
-		return propagatorID{v.Type(), 0, 0}, v.Kind() == reflect.Struct && v.NumField() == 0
+		return propagatorID{v.Type(), v.Pointer(), v.Len()}
+	case reflect.Struct:
+		if v.NumField() == 0 {
+			return propagatorID{v.Type(), 0, 0}
+		}
 	}
+	return propagatorID{}
 }
 
-// propagation returns the propagator to use now and the headers it writes.
-func (t *Tracer) propagation() (propagation.TextMapPropagator, []string) {
-	p := t.fixedPropagator
-	if len(t.fixedFields) > 0 {
-		return p, t.fixedFields
+// propagation returns the propagator to use now. The global delegate has no
+// fields until it is given something to delegate to, so emptiness is not worth
+// remembering.
+func (t *Tracer) propagation() *propagatorOf {
+	if t.fixedPropagator != nil && len(t.fixedPropagator.fields) > 0 {
+		return t.fixedPropagator
 	}
-	if p == nil {
+	var p propagation.TextMapPropagator
+	if t.fixedPropagator != nil {
+		p = t.fixedPropagator.TextMapPropagator
+	} else {
 		p = otel.GetTextMapPropagator()
 	}
-	id, known := identify(p)
-	if last := t.fields.Load(); known && last != nil && last.id == id {
-		return p, last.names
+	id := identify(p)
+	if last := t.propagators.Load(); last != nil && last.id == id && id.kind != nil {
+		return last
 	}
-	names := p.Fields()
-	// The global delegate has no fields until it is given something to
-	// delegate to, so emptiness is not worth remembering.
-	if known && len(names) > 0 {
-		t.fields.Store(&fieldsOf{id: id, propagator: p, names: names})
+	now := newPropagator(p)
+	if id.kind != nil && len(now.fields) > 0 {
+		t.propagators.Store(now)
 	}
-	return p, names
+	return now
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
-	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -120,8 +119,8 @@ func (p *processing) begin(ctx context.Context, tracer *tracerOf, msg jetstream.
 // arrive returns the context to start the process span in, the context the
 // message was created in, and the ambient context if it is not the parent.
 func (t *Tracer) arrive(ctx context.Context, msg jetstream.Msg, o *processOptions) (_ context.Context, creation, ambient trace.SpanContext) {
-	p, fields := t.propagation()
-	carrier := carrierOf(msg.Headers(), fields)
+	p := t.propagation()
+	carrier := carrierOf(msg.Headers(), p.fields)
 	if o.untrusted {
 		return ctx, trace.SpanContextFromContext(p.Extract(context.Background(), carrier)), ambient
 	}
@@ -136,7 +135,8 @@ func (t *Tracer) arrive(ctx context.Context, msg jetstream.Msg, o *processOption
 	from := ctx
 	ctx = p.Extract(ctx, carrier)
 	creation = trace.SpanContextFromContext(ctx)
-	if !hasAmbient && !t.topologyParent && len(msg.Headers()[baggageHeader]) == 0 && allW3C(fields, carrier) {
+	_, asSpelled := carrier.(verbatim)
+	if p.onlyW3C && !hasAmbient && !t.topologyParent && asSpelled && len(msg.Headers()[baggageHeader]) == 0 {
 		// A root span, and nothing was extracted but what it links.
 		return from, creation, ambient
 	}
@@ -157,20 +157,6 @@ func (t *Tracer) arrive(ctx context.Context, msg jetstream.Msg, o *processOption
 	default:
 		return ctx, creation, ambient
 	}
-}
-
-// allW3C reports whether fields are those of W3C Trace Context and W3C Baggage,
-// and are read from carrier as they are spelled.
-func allW3C(fields []string, carrier propagation.TextMapCarrier) bool {
-	if _, ok := carrier.(verbatim); !ok {
-		return false
-	}
-	for _, f := range fields {
-		if f != traceparent && f != tracestate && f != baggageHeader {
-			return false
-		}
-	}
-	return len(fields) > 0 // those of a propagator that names none are not known
 }
 
 // consumer fills in what the metadata tell of the consumer.

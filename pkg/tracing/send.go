@@ -55,12 +55,12 @@ func (t *Tracer) StartSend(ctx context.Context, msg *nats.Msg) (context.Context,
 	}
 	t.flying.begin()
 	tracer := t.tracer()
-	p, fields := t.propagation()
+	p := t.propagation()
 	s := &Send{tracer: t, instruments: t.instruments()}
 	s.msg = nats.Msg{Subject: msg.Subject, Reply: msg.Reply, Data: msg.Data, Sub: msg.Sub}
 	s.Msg = &s.msg
 
-	header := survey(msg.Header, fields)
+	header := survey(msg.Header, p.fields)
 	s.size = header.size
 	var creation trace.SpanContext
 	if header.fields > 0 {
@@ -89,7 +89,7 @@ func (t *Tracer) StartSend(ctx context.Context, msg *nats.Msg) (context.Context,
 		s.msg.Header = header.clone(msg.Header, nil)
 		return s.ctx, s
 	}
-	s.msg.Header = header.clone(msg.Header, fields)
+	s.msg.Header = header.clone(msg.Header, p.fields)
 	p.Inject(s.ctx, (*injector)(s))
 	s.fit(maxHeader - spareHeader)
 	return s.ctx, s
@@ -117,8 +117,7 @@ func (s *Send) fit(limit int) {
 	if s.size = headerSize(s.msg.Header); s.size <= limit {
 		return
 	}
-	_, fields := s.tracer.propagation()
-	for _, f := range fields {
+	for _, f := range s.tracer.propagation().fields {
 		delete(s.msg.Header, f)
 	}
 	s.set = 0

@@ -4,7 +4,6 @@ import (
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
@@ -16,20 +15,19 @@ const schemaURL = semconv.SchemaURL
 // Tracer makes the spans of one service's traffic with JetStream. It is safe
 // for concurrent use and meant to be made once. Make it with [New].
 type Tracer struct {
-	fixedTracer      *tracerOf                     // nil: look up the global provider
-	fixedInstruments *instruments                  // nil: look up the global provider
-	fixedPropagator  propagation.TextMapPropagator // nil: look up the global one
-	fixedFields      []string                      // of fixedPropagator; empty: ask it
-	template         func(subject string) string   // nil: no templates
+	fixedTracer      *tracerOf                   // nil: look up the global provider
+	fixedInstruments *instruments                // nil: look up the global provider
+	fixedPropagator  *propagatorOf               // nil: look up the global one
+	template         func(subject string) string // nil: no templates
 	topologyParent   bool
 	bodySize         bool
 	server           []attribute.KeyValue
 
-	tracers atomic.Pointer[tracerOf]
-	meters  atomic.Pointer[instruments]
-	fields  atomic.Pointer[fieldsOf]
-	shapes  shapeCache
-	flying  inFlight
+	tracers     atomic.Pointer[tracerOf]
+	meters      atomic.Pointer[instruments]
+	propagators atomic.Pointer[propagatorOf]
+	shapes      shapeCache
+	flying      inFlight
 }
 
 // New returns a Tracer. Without options it uses OpenTelemetry's global providers
@@ -42,12 +40,11 @@ func New(opts ...Option) *Tracer {
 		opt(&o)
 	}
 	t := &Tracer{
-		fixedPropagator: o.propagator,
-		template:        o.template,
-		topologyParent:  o.topologyParent,
-		bodySize:        o.bodySize,
-		server:          o.server,
-		flying:          inFlight{idle: make(chan struct{}, 1)},
+		template:       o.template,
+		topologyParent: o.topologyParent,
+		bodySize:       o.bodySize,
+		server:         o.server,
+		flying:         inFlight{idle: make(chan struct{}, 1)},
 	}
 	if o.provider != nil {
 		t.fixedTracer = newTracer(o.provider)
@@ -56,7 +53,7 @@ func New(opts ...Option) *Tracer {
 		t.fixedInstruments = newInstruments(o.meters)
 	}
 	if o.propagator != nil {
-		t.fixedFields = o.propagator.Fields()
+		t.fixedPropagator = newPropagator(o.propagator)
 	}
 	return t
 }
