@@ -77,10 +77,11 @@ func (t *Tracer) startBatch(ctx context.Context, sh *shape, stream string, msgs 
 func (t *Tracer) links(msgs []jetstream.Msg, o *processOptions) []trace.Link {
 	p := t.propagation()
 	links := make([]trace.Link, 0, len(msgs))
+	var r reading
 	for _, msg := range msgs {
-		sc := trace.SpanContextFromContext(p.Extract(context.Background(), carrierOf(msg.Headers(), p.fields)))
-		if sc.IsValid() {
-			links = append(links, o.link(sc, msg, messageID(msg.Headers())))
+		r.read(msg.Headers())
+		if sc := p.spanContext(&r); sc.IsValid() {
+			links = append(links, o.link(sc, msg, &r))
 		}
 	}
 	return links

@@ -1,7 +1,6 @@
 package tracing
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -63,34 +62,6 @@ func (c HeaderCarrier) Values(key string) []string {
 }
 
 func present(values []string) bool { return len(values) > 0 && values[0] != "" }
-
-// verbatim is a HeaderCarrier for a header in which all keys that will be asked
-// for are spelled as they should be, or not there.
-type verbatim nats.Header
-
-func (c verbatim) Get(key string) string      { return first(nats.Header(c), key) }
-func (c verbatim) Values(key string) []string { return c[key] }
-func (c verbatim) Keys() []string             { return HeaderCarrier(c).Keys() }
-func (c verbatim) Set(key, value string)      { HeaderCarrier(c).Set(key, value) }
-
-// carrierOf returns the carrier to read fields of h with.
-func carrierOf(h nats.Header, fields []string) propagation.TextMapCarrier {
-	found := 0
-	for _, f := range fields {
-		if _, ok := h[f]; ok {
-			found++
-		}
-	}
-	if found == len(h) {
-		return verbatim(h)
-	}
-	for k := range h {
-		if isField(k, fields) && !slices.Contains(fields, k) {
-			return HeaderCarrier(h)
-		}
-	}
-	return verbatim(h)
-}
 
 // Set replaces the values of key. It does nothing on a nil header, and nothing
 // for a key that a NATS header cannot hold: the client would refuse to publish

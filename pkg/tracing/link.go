@@ -1,7 +1,6 @@
 package tracing
 
 import (
-	"context"
 	"encoding/hex"
 
 	"github.com/nats-io/nats.go"
@@ -20,39 +19,41 @@ import (
 // Nats-Msg-Id; and attrs, which should hold a [RelationshipKey]. [LinkAware]
 // trusts it.
 func (t *Tracer) Link(header nats.Header, attrs ...attribute.KeyValue) trace.Link {
-	sc := trace.SpanContextFromContext(t.propagation().Extract(context.Background(), HeaderCarrier(header)))
+	var r reading
+	r.read(header)
+	sc := t.propagation().spanContext(&r)
 	if !sc.IsValid() {
 		return trace.Link{}
 	}
-	return newLink(sc, header, messageID(header), attrs, nil)
+	return trace.Link{SpanContext: sc, Attributes: append(linkAttributes(sc, &r, len(attrs)), attrs...)}
 }
 
-// newLink returns a link to sc with what header tells of its message, and more.
-func newLink(sc trace.SpanContext, header nats.Header, id string, more, last []attribute.KeyValue) trace.Link {
-	kind := first(header, ceType)
-	n := 1 + len(more) + len(last)
-	if kind != "" {
+// linkAttributes returns what the header of a message tells of it on a link to
+// its creation context sc. There is room for more.
+func linkAttributes(sc trace.SpanContext, r *reading, more int) []attribute.KeyValue {
+	n := 1 + more
+	if r.eventType != "" {
 		n++
 	}
-	if id != "" {
+	if r.id != "" {
 		n++
 	}
-	attrs := make([]attribute.KeyValue, 0, n)
-	attrs = append(attrs, linkTraceIDKey.String(traceIDText(sc.TraceID(), header)))
-	if kind != "" {
-		attrs = append(attrs, linkEventTypeKey.String(kind))
+	attrs := make([]attribute.KeyValue, 1, n)
+	attrs[0] = linkTraceIDKey.String(traceIDText(sc.TraceID(), r.traceparent))
+	if r.eventType != "" {
+		attrs = append(attrs, linkEventTypeKey.String(r.eventType))
 	}
-	if id != "" {
-		attrs = append(attrs, semconv.MessagingMessageID(id))
+	if r.id != "" {
+		attrs = append(attrs, semconv.MessagingMessageID(r.id))
 	}
-	return trace.Link{SpanContext: sc, Attributes: append(append(attrs, more...), last...)}
+	return attrs
 }
 
-// traceIDText returns id in hex: as a part of the header where it is written, in
-// most cases, so that nothing has to be made.
-func traceIDText(id trace.TraceID, header nats.Header) string {
+// traceIDText returns id in hex: as a part of the traceparent where it is
+// written, in most cases, so that nothing has to be made.
+func traceIDText(id trace.TraceID, written string) string {
 	const start, end = len("00-"), len("00-") + 2*len(id)
-	if written := first(header, traceparent); len(written) >= end {
+	if len(written) >= end {
 		var digits [2 * len(id)]byte
 		hex.Encode(digits[:], id[:])
 		if text := written[start:end]; text == string(digits[:]) {

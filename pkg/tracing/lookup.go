@@ -88,6 +88,11 @@ func newPropagator(p propagation.TextMapPropagator) *propagatorOf {
 	return &propagatorOf{TextMapPropagator: p, id: identify(p), fields: p.Fields(), onlyW3C: onlyW3C(p)}
 }
 
+// spanContext returns the context that a message was created in.
+func (p *propagatorOf) spanContext(r *reading) trace.SpanContext {
+	return trace.SpanContextFromContext(p.Extract(context.Background(), r))
+}
+
 // composite is the type of several propagators together.
 var composite = reflect.TypeOf(propagation.NewCompositeTextMapPropagator())
 

@@ -37,15 +37,14 @@ func (t *Tracer) Process(ctx context.Context, msg jetstream.Msg, handler func(co
 	o := newProcessOptions(opts)
 	tracer, instruments := t.tracer(), t.instruments()
 	measured := instruments.enabled(ctx)
-	ctx, creation, ambient := t.arrive(ctx, msg, &o)
+	p := &processing{work: work{tracer: t, instruments: instruments}}
+	p.header.read(msg.Headers())
+	ctx, creation, ambient := p.arrive(ctx, &o)
 
 	t.flying.begin()
-	var w *work
 	if tracer.inert && !measured {
-		w = &work{tracer: t, instruments: instruments}
-		w.ctx, w.span = tracer.startInert(ctx)
+		p.ctx, p.span = tracer.startInert(ctx)
 	} else {
-		p := &processing{work: work{tracer: t, instruments: instruments}}
 		p.begin(ctx, tracer, msg, &o, creation, ambient)
 		if measured {
 			p.start = time.Now()
@@ -53,12 +52,12 @@ func (t *Tracer) Process(ctx context.Context, msg jetstream.Msg, handler func(co
 				p.shape.count(p.ctx, instruments.consumed, 1, "")
 			}
 		}
-		w, msg = &p.work, &p.handed
+		msg = &p.handed
 	}
 
 	returned := false
-	defer conclude(w, w.span, &returned, &err)
-	err = handler(w.ctx, msg)
+	defer conclude(&p.work, p.span, &returned, &err)
+	err = handler(p.ctx, msg)
 	returned = true
 	return err
 }
@@ -84,6 +83,7 @@ func (w *work) end(class string) {
 // processing is all that one message needs, in one piece of memory.
 type processing struct {
 	work
+	header reading
 	handed delivery // the handler's message
 }
 
@@ -97,10 +97,9 @@ func (p *processing) begin(ctx context.Context, tracer *tracerOf, msg jetstream.
 	o.consumer(&key, md)
 	p.shape = t.shape(&key)
 
-	id := messageID(msg.Headers())
 	var link trace.Link
 	if creation.IsValid() {
-		link = o.link(creation, msg, id)
+		link = o.link(creation, msg, &p.header)
 	}
 	var more []trace.SpanStartOption
 	if len(o.attributes) > 0 {
@@ -111,18 +110,18 @@ func (p *processing) begin(ctx context.Context, tracer *tracerOf, msg jetstream.
 	}
 	p.ctx, p.span = p.shape.start(ctx, tracer, msg.Subject(), link, more...)
 	if p.span.IsRecording() {
-		t.describeMessage(p.span, id, msg, md)
+		t.describeMessage(p.span, p.header.id, msg, md)
 	}
 	p.handed = delivery{Msg: msg, work: &p.work, key: p.shape.key}
 }
 
 // arrive returns the context to start the process span in, the context the
 // message was created in, and the ambient context if it is not the parent.
-func (t *Tracer) arrive(ctx context.Context, msg jetstream.Msg, o *processOptions) (_ context.Context, creation, ambient trace.SpanContext) {
-	p := t.propagation()
-	carrier := carrierOf(msg.Headers(), p.fields)
+func (p *processing) arrive(ctx context.Context, o *processOptions) (_ context.Context, creation, ambient trace.SpanContext) {
+	t, r := p.tracer, &p.header
+	propagator := t.propagation()
 	if o.untrusted {
-		return ctx, trace.SpanContextFromContext(p.Extract(context.Background(), carrier)), ambient
+		return ctx, propagator.spanContext(r), ambient
 	}
 
 	// Extract leaves a context alone when the carrier has nothing, so the
@@ -133,10 +132,9 @@ func (t *Tracer) arrive(ctx context.Context, msg jetstream.Msg, o *processOption
 		ctx = trace.ContextWithSpan(ctx, noSpan)
 	}
 	from := ctx
-	ctx = p.Extract(ctx, carrier)
+	ctx = propagator.Extract(ctx, r)
 	creation = trace.SpanContextFromContext(ctx)
-	_, asSpelled := carrier.(verbatim)
-	if p.onlyW3C && !hasAmbient && !t.topologyParent && asSpelled && len(msg.Headers()[baggageHeader]) == 0 {
+	if propagator.onlyW3C && !hasAmbient && !t.topologyParent && len(r.baggage) == 0 && !r.respelled {
 		// A root span, and nothing was extracted but what it links.
 		return from, creation, ambient
 	}
@@ -170,20 +168,21 @@ func (o *processOptions) consumer(key *shapeKey, md *jetstream.MsgMetadata) {
 	}
 }
 
-// link returns the link to the span that produced msg.
-func (o *processOptions) link(sc trace.SpanContext, msg jetstream.Msg, id string) trace.Link {
-	attrs := [3]attribute.KeyValue{
-		RelationshipKey.String(cmp.Or(o.relationship, "triggered_by")),
-		semconv.MessagingDestinationName(msg.Subject()),
-		linkUntrustedKey.Bool(true),
-	}
-	more := attrs[:2]
-	if o.untrusted {
-		more = attrs[:]
-	}
-	var last []attribute.KeyValue
+// link returns the link to the span that produced msg, whose header was read.
+func (o *processOptions) link(sc trace.SpanContext, msg jetstream.Msg, r *reading) trace.Link {
+	var more []attribute.KeyValue
 	if o.linkAttributes != nil {
-		last = o.linkAttributes(msg)
+		more = o.linkAttributes(msg)
 	}
-	return newLink(sc, msg.Headers(), id, more, last)
+	n := 2 + len(more)
+	if o.untrusted {
+		n++
+	}
+	attrs := append(linkAttributes(sc, r, n),
+		RelationshipKey.String(cmp.Or(o.relationship, "triggered_by")),
+		semconv.MessagingDestinationName(msg.Subject()))
+	if o.untrusted {
+		attrs = append(attrs, linkUntrustedKey.Bool(true))
+	}
+	return trace.Link{SpanContext: sc, Attributes: append(attrs, more...)}
 }

@@ -62,30 +62,26 @@ func (t *Tracer) StartSend(ctx context.Context, msg *nats.Msg) (context.Context,
 
 	header := survey(msg.Header, p.fields)
 	s.size = header.size
-	var creation trace.SpanContext
+	var link trace.Link
 	if header.fields > 0 {
-		creation = trace.SpanContextFromContext(p.Extract(context.Background(), HeaderCarrier(msg.Header)))
+		link = t.Link(msg.Header, RelationshipKey.String("creation"), semconv.MessagingDestinationName(msg.Subject))
 	}
+	custom := link.SpanContext.IsValid()
 
 	measured := s.instruments.enabled(ctx)
 	if measured {
 		s.start = time.Now()
 	}
 	if measured || !tracer.inert {
-		s.shape = t.shape(&shapeKey{operation: opPublish, link: creation.IsValid(), template: t.templateOf(msg.Subject)})
+		s.shape = t.shape(&shapeKey{operation: opPublish, link: custom, template: t.templateOf(msg.Subject)})
 	}
 	if tracer.inert {
 		s.ctx, s.span = tracer.startInert(ctx)
 	} else {
-		var link trace.Link
-		if creation.IsValid() {
-			link = newLink(creation, msg.Header, messageID(msg.Header), []attribute.KeyValue{
-				RelationshipKey.String("creation"), semconv.MessagingDestinationName(msg.Subject)}, nil)
-		}
 		s.ctx, s.span = s.shape.start(ctx, tracer, msg.Subject, link)
 	}
 
-	if creation.IsValid() {
+	if custom {
 		s.msg.Header = header.clone(msg.Header, nil)
 		return s.ctx, s
 	}
