@@ -79,8 +79,7 @@ func (t *Tracer) links(msgs []jetstream.Msg, o *processOptions) []trace.Link {
 	links := make([]trace.Link, 0, len(msgs))
 	var r reading
 	for _, msg := range msgs {
-		r.read(msg.Headers())
-		if sc := p.spanContext(&r); sc.IsValid() {
+		if sc := p.spanContext(msg.Headers(), &r); sc.IsValid() {
 			links = append(links, o.link(sc, msg, &r))
 		}
 	}

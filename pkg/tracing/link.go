@@ -1,8 +1,6 @@
 package tracing
 
 import (
-	"encoding/hex"
-
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/attribute"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
@@ -20,8 +18,7 @@ import (
 // trusts it.
 func (t *Tracer) Link(header nats.Header, attrs ...attribute.KeyValue) trace.Link {
 	var r reading
-	r.read(header)
-	sc := t.propagation().spanContext(&r)
+	sc := t.propagation().spanContext(header, &r)
 	if !sc.IsValid() {
 		return trace.Link{}
 	}
@@ -39,7 +36,7 @@ func linkAttributes(sc trace.SpanContext, r *reading, more int) []attribute.KeyV
 		n++
 	}
 	attrs := make([]attribute.KeyValue, 1, n)
-	attrs[0] = linkTraceIDKey.String(traceIDText(sc.TraceID(), r.traceparent))
+	attrs[0] = linkTraceIDKey.String(r.traceID(sc))
 	if r.eventType != "" {
 		attrs = append(attrs, linkEventTypeKey.String(r.eventType))
 	}
@@ -47,18 +44,4 @@ func linkAttributes(sc trace.SpanContext, r *reading, more int) []attribute.KeyV
 		attrs = append(attrs, semconv.MessagingMessageID(r.id))
 	}
 	return attrs
-}
-
-// traceIDText returns id in hex: as a part of the traceparent where it is
-// written, in most cases, so that nothing has to be made.
-func traceIDText(id trace.TraceID, written string) string {
-	const start, end = len("00-"), len("00-") + 2*len(id)
-	if len(written) >= end {
-		var digits [2 * len(id)]byte
-		hex.Encode(digits[:], id[:])
-		if text := written[start:end]; text == string(digits[:]) {
-			return text
-		}
-	}
-	return id.String()
 }

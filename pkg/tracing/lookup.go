@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 
+	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
@@ -88,8 +89,10 @@ func newPropagator(p propagation.TextMapPropagator) *propagatorOf {
 	return &propagatorOf{TextMapPropagator: p, id: identify(p), fields: p.Fields(), onlyW3C: onlyW3C(p)}
 }
 
-// spanContext returns the context that a message was created in.
-func (p *propagatorOf) spanContext(r *reading) trace.SpanContext {
+// spanContext reads the header of a message into r and returns the context that
+// the message was created in.
+func (p *propagatorOf) spanContext(h nats.Header, r *reading) trace.SpanContext {
+	r.read(h, p)
 	return trace.SpanContextFromContext(p.Extract(context.Background(), r))
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
@@ -38,8 +39,7 @@ func (t *Tracer) Process(ctx context.Context, msg jetstream.Msg, handler func(co
 	tracer, instruments := t.tracer(), t.instruments()
 	measured := instruments.enabled(ctx)
 	p := &processing{work: work{tracer: t, instruments: instruments}}
-	p.header.read(msg.Headers())
-	ctx, creation, ambient := p.arrive(ctx, &o)
+	ctx, creation, ambient := p.arrive(ctx, msg.Headers(), &o)
 
 	t.flying.begin()
 	if tracer.inert && !measured {
@@ -117,13 +117,14 @@ func (p *processing) begin(ctx context.Context, tracer *tracerOf, msg jetstream.
 
 // arrive returns the context to start the process span in, the context the
 // message was created in, and the ambient context if it is not the parent.
-func (p *processing) arrive(ctx context.Context, o *processOptions) (_ context.Context, creation, ambient trace.SpanContext) {
+func (p *processing) arrive(ctx context.Context, h nats.Header, o *processOptions) (_ context.Context, creation, ambient trace.SpanContext) {
 	t, r := p.tracer, &p.header
 	propagator := t.propagation()
 	if o.untrusted {
-		return ctx, propagator.spanContext(r), ambient
+		return ctx, propagator.spanContext(h, r), ambient
 	}
 
+	r.read(h, propagator)
 	// Extract leaves a context alone when the carrier has nothing, so the
 	// ambient span must be out of the way to tell the two apart.
 	span, own := trace.SpanFromContext(ctx), baggage.FromContext(ctx)
@@ -134,7 +135,7 @@ func (p *processing) arrive(ctx context.Context, o *processOptions) (_ context.C
 	from := ctx
 	ctx = propagator.Extract(ctx, r)
 	creation = trace.SpanContextFromContext(ctx)
-	if propagator.onlyW3C && !hasAmbient && !t.topologyParent && len(r.baggage) == 0 && !r.respelled {
+	if !hasAmbient && !t.topologyParent && r.verbatim && len(r.baggage) == 0 {
 		// A root span, and nothing was extracted but what it links.
 		return from, creation, ambient
 	}
