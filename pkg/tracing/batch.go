@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/attribute"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -27,7 +28,8 @@ func (t *Tracer) ProcessBatch(ctx context.Context, msgs []jetstream.Msg, handler
 	if len(msgs) == 0 {
 		return handler(ctx, msgs)
 	}
-	o := newProcessOptions(opts)
+	var o processOptions
+	o.apply(opts)
 	key := shapeKey{operation: opProcess, destination: o.destination}
 	md, _ := msgs[0].Metadata()
 	o.consumer(&key, md)
@@ -63,7 +65,7 @@ func (t *Tracer) ProcessBatch(ctx context.Context, msgs []jetstream.Msg, handler
 // startBatch starts the span of several messages.
 func (t *Tracer) startBatch(ctx context.Context, sh *shape, stream string, msgs []jetstream.Msg, o *processOptions, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
 	opts = append(opts, trace.WithAttributes(o.attributes...), trace.WithLinks(t.links(msgs, o)...))
-	ctx, span := sh.start(ctx, t.tracer(), commonSubject(msgs), trace.Link{}, opts...)
+	ctx, span := sh.starter().start(ctx, t.tracer(), commonSubject(msgs), opts...)
 	if span.IsRecording() {
 		span.SetAttributes(semconv.MessagingBatchMessageCount(len(msgs)))
 		if stream != "" {
@@ -80,7 +82,8 @@ func (t *Tracer) links(msgs []jetstream.Msg, o *processOptions) []trace.Link {
 	var r reading
 	for _, msg := range msgs {
 		if sc := p.spanContext(msg.Headers(), &r); sc.IsValid() {
-			links = append(links, o.link(sc, msg, &r))
+			attrs := make([]attribute.KeyValue, 0, linkSize)
+			links = append(links, trace.Link{SpanContext: sc, Attributes: o.appendLink(attrs, &sc, msg, &r)})
 		}
 	}
 	return links

@@ -79,7 +79,7 @@ func (d *delivery) settle(op operation, do func() error) (err error) {
 	t := d.work.tracer
 	s := &settling{shape: t.shape(&key), instruments: d.work.instruments}
 	// The context of the process span, for settle spans need its baggage too.
-	s.ctx, s.span = s.shape.start(d.work.ctx, t.tracer(), d.Subject(), trace.Link{})
+	s.ctx, s.span = s.shape.starter().start(d.work.ctx, t.tracer(), d.Subject())
 	if s.span.IsRecording() {
 		md, _ := d.Metadata()
 		t.describeMessage(s.span, messageID(d.Headers()), d.Msg, md)

@@ -22,21 +22,17 @@ func (t *Tracer) Link(header nats.Header, attrs ...attribute.KeyValue) trace.Lin
 	if !sc.IsValid() {
 		return trace.Link{}
 	}
-	return trace.Link{SpanContext: sc, Attributes: append(linkAttributes(sc, &r, len(attrs)), attrs...)}
+	own := r.appendLink(make([]attribute.KeyValue, 0, linkSize+len(attrs)), &sc)
+	return trace.Link{SpanContext: sc, Attributes: append(own, attrs...)}
 }
 
-// linkAttributes returns what the header of a message tells of it on a link to
-// its creation context sc. There is room for more.
-func linkAttributes(sc trace.SpanContext, r *reading, more int) []attribute.KeyValue {
-	n := 1 + more
-	if r.eventType != "" {
-		n++
-	}
-	if r.id != "" {
-		n++
-	}
-	attrs := make([]attribute.KeyValue, 1, n)
-	attrs[0] = linkTraceIDKey.String(r.traceID(sc))
+// linkSize is how many attributes a link has, with one of the caller's.
+const linkSize = 6
+
+// appendLink appends what the header of a message tells of it on a link to sc,
+// the context that the message was created in.
+func (r *reading) appendLink(attrs []attribute.KeyValue, sc *trace.SpanContext) []attribute.KeyValue {
+	attrs = append(attrs, linkTraceIDKey.String(r.traceID(sc)))
 	if r.eventType != "" {
 		attrs = append(attrs, linkEventTypeKey.String(r.eventType))
 	}

@@ -35,17 +35,17 @@ var noSpan = trace.SpanFromContext(context.Background())
 //
 // An error, a panic (which goes on) and runtime.Goexit end the span as failed.
 func (t *Tracer) Process(ctx context.Context, msg jetstream.Msg, handler func(context.Context, jetstream.Msg) error, opts ...ProcessOption) (err error) {
-	o := newProcessOptions(opts)
+	var o processOptions
+	o.apply(opts)
 	tracer, instruments := t.tracer(), t.instruments()
 	measured := instruments.enabled(ctx)
 	p := &processing{work: work{tracer: t, instruments: instruments}}
-	ctx, creation, ambient := p.arrive(ctx, msg.Headers(), &o)
-
 	t.flying.begin()
 	if tracer.inert && !measured {
-		p.ctx, p.span = tracer.startInert(ctx)
+		var creation trace.SpanContext
+		p.ctx, p.span = tracer.startInert(p.arrive(ctx, msg.Headers(), &o, &creation))
 	} else {
-		p.begin(ctx, tracer, msg, &o, creation, ambient)
+		p.begin(ctx, tracer, msg, &o)
 		if measured {
 			p.start = time.Now()
 			if !countedAlready(msg) {
@@ -84,60 +84,68 @@ func (w *work) end(class string) {
 type processing struct {
 	work
 	header reading
-	handed delivery // the handler's message
+	link   [linkSize]attribute.KeyValue // room for them
+	handed delivery                     // the handler's message
 }
 
 // begin starts the span.
-func (p *processing) begin(ctx context.Context, tracer *tracerOf, msg jetstream.Msg, o *processOptions, creation, ambient trace.SpanContext) {
+func (p *processing) begin(ctx context.Context, tracer *tracerOf, msg jetstream.Msg, o *processOptions) {
 	t := p.tracer
 	// Messages that are not JetStream's have no metadata; they are processed
 	// all the same.
 	md, _ := msg.Metadata()
-	key := shapeKey{operation: opProcess, template: t.templateOf(msg.Subject()), destination: o.destination}
+	var key shapeKey
+	key.operation, key.template, key.destination = opProcess, t.templateOf(msg.Subject()), o.destination
 	o.consumer(&key, md)
 	p.shape = t.shape(&key)
 
-	var link trace.Link
-	if creation.IsValid() {
-		link = o.link(creation, msg, &p.header)
+	st := p.shape.starter()
+	link := &st.link[0]
+	parent := p.arrive(ctx, msg.Headers(), o, &link.SpanContext)
+	if link.SpanContext.IsValid() {
+		link.Attributes = o.appendLink(p.link[:0], &link.SpanContext, msg, &p.header)
 	}
 	var more []trace.SpanStartOption
 	if len(o.attributes) > 0 {
 		more = append(more, trace.WithAttributes(o.attributes...))
 	}
-	if ambient.IsValid() {
-		more = append(more, trace.WithLinks(trace.Link{SpanContext: ambient}))
+	if t.topologyParent {
+		// The span in ctx may have had to leave its place to the producer's.
+		if ambient := trace.SpanContextFromContext(ctx); ambient.IsValid() && !ambient.Equal(trace.SpanContextFromContext(parent)) {
+			more = append(more, trace.WithLinks(trace.Link{SpanContext: ambient}))
+		}
 	}
-	p.ctx, p.span = p.shape.start(ctx, tracer, msg.Subject(), link, more...)
+	p.ctx, p.span = st.start(parent, tracer, msg.Subject(), more...)
 	if p.span.IsRecording() {
 		t.describeMessage(p.span, p.header.id, msg, md)
 	}
 	p.handed = delivery{Msg: msg, work: &p.work, key: p.shape.key}
 }
 
-// arrive returns the context to start the process span in, the context the
-// message was created in, and the ambient context if it is not the parent.
-func (p *processing) arrive(ctx context.Context, h nats.Header, o *processOptions) (_ context.Context, creation, ambient trace.SpanContext) {
+// arrive returns the context to start the process span in, and sets creation to
+// the one that the message was created in.
+func (p *processing) arrive(ctx context.Context, h nats.Header, o *processOptions, creation *trace.SpanContext) context.Context {
 	t, r := p.tracer, &p.header
 	propagator := t.propagation()
 	if o.untrusted {
-		return ctx, propagator.spanContext(h, r), ambient
+		*creation = propagator.spanContext(h, r)
+		return ctx
 	}
 
 	r.read(h, propagator)
 	// Extract leaves a context alone when the carrier has nothing, so the
 	// ambient span must be out of the way to tell the two apart.
 	span, own := trace.SpanFromContext(ctx), baggage.FromContext(ctx)
-	hasAmbient := span.SpanContext().IsValid()
+	hasAmbient := span != noSpan && span.SpanContext().IsValid()
 	if hasAmbient {
 		ctx = trace.ContextWithSpan(ctx, noSpan)
 	}
 	from := ctx
 	ctx = propagator.Extract(ctx, r)
-	creation = trace.SpanContextFromContext(ctx)
+	*creation = trace.SpanContextFromContext(ctx)
 	if !hasAmbient && !t.topologyParent && r.verbatim && len(r.baggage) == 0 {
 		// A root span, and nothing was extracted but what it links.
-		return from, creation, ambient
+		return from
 	}
 	if own.Len() > 0 {
 		if theirs := baggage.FromContext(ctx); hasAmbient {
@@ -148,13 +156,13 @@ func (p *processing) arrive(ctx context.Context, h nats.Header, o *processOption
 	}
 	switch {
 	case t.topologyParent && creation.IsValid():
-		return ctx, creation, span.SpanContext()
+		return ctx
 	case hasAmbient:
-		return trace.ContextWithSpan(ctx, span), creation, ambient
+		return trace.ContextWithSpan(ctx, span)
 	case creation.IsValid():
-		return trace.ContextWithSpan(ctx, noSpan), creation, ambient
+		return trace.ContextWithSpan(ctx, noSpan)
 	default:
-		return ctx, creation, ambient
+		return ctx
 	}
 }
 
@@ -169,21 +177,17 @@ func (o *processOptions) consumer(key *shapeKey, md *jetstream.MsgMetadata) {
 	}
 }
 
-// link returns the link to the span that produced msg, whose header was read.
-func (o *processOptions) link(sc trace.SpanContext, msg jetstream.Msg, r *reading) trace.Link {
-	var more []attribute.KeyValue
-	if o.linkAttributes != nil {
-		more = o.linkAttributes(msg)
-	}
-	n := 2 + len(more)
-	if o.untrusted {
-		n++
-	}
-	attrs := append(linkAttributes(sc, r, n),
+// appendLink appends the attributes of the link to sc, the context that msg was
+// created in.
+func (o *processOptions) appendLink(attrs []attribute.KeyValue, sc *trace.SpanContext, msg jetstream.Msg, r *reading) []attribute.KeyValue {
+	attrs = append(r.appendLink(attrs, sc),
 		RelationshipKey.String(cmp.Or(o.relationship, "triggered_by")),
 		semconv.MessagingDestinationName(msg.Subject()))
 	if o.untrusted {
 		attrs = append(attrs, linkUntrustedKey.Bool(true))
 	}
-	return trace.Link{SpanContext: sc, Attributes: append(attrs, more...)}
+	if o.linkAttributes != nil {
+		attrs = append(attrs, o.linkAttributes(msg)...)
+	}
+	return attrs
 }

@@ -20,12 +20,10 @@ type processOptions struct {
 	attributes     []attribute.KeyValue
 }
 
-func newProcessOptions(opts []ProcessOption) processOptions {
-	var o processOptions
+func (o *processOptions) apply(opts []ProcessOption) {
 	for _, opt := range opts {
-		o = opt(o)
+		*o = opt(*o)
 	}
-	return o
 }
 
 // Relationship sets link.relationship of the links to producers. Default:

@@ -77,7 +77,7 @@ func (r *reading) Values(key string) []string {
 
 // traceID returns the trace id of sc, which was extracted, in hex: as a part of
 // the header where it is sure to stand there, so that nothing has to be made.
-func (r *reading) traceID(sc trace.SpanContext) string {
+func (r *reading) traceID(sc *trace.SpanContext) string {
 	if r.verbatim {
 		const start = len("00-")
 		return r.traceparent[start : start+2*len(trace.TraceID{})]

@@ -66,7 +66,8 @@ func (t *Tracer) received(ctx context.Context, start time.Time, msgs []jetstream
 	if len(msgs) == 0 && (err == nil || emptyPoll(err)) {
 		return nil
 	}
-	o := newProcessOptions(opts)
+	var o processOptions
+	o.apply(opts)
 	if o.relationship == "" {
 		o.relationship = "received"
 	}
@@ -84,7 +85,7 @@ func (t *Tracer) received(ctx context.Context, start time.Time, msgs []jetstream
 	if batch {
 		ctx, span = t.startBatch(ctx, sh, key.stream, msgs, &o, at)
 	} else {
-		ctx, span = sh.start(ctx, t.tracer(), commonSubject(msgs), trace.Link{}, at,
+		ctx, span = sh.starter().start(ctx, t.tracer(), commonSubject(msgs), at,
 			trace.WithAttributes(o.attributes...), trace.WithLinks(t.links(msgs, &o)...))
 		if len(msgs) > 0 && span.IsRecording() {
 			t.describeMessage(span, messageID(msgs[0].Headers()), msgs[0], md)

@@ -78,7 +78,9 @@ func (t *Tracer) StartSend(ctx context.Context, msg *nats.Msg) (context.Context,
 	if tracer.inert {
 		s.ctx, s.span = tracer.startInert(ctx)
 	} else {
-		s.ctx, s.span = s.shape.start(ctx, tracer, msg.Subject, link)
+		st := s.shape.starter()
+		st.link[0] = link
+		s.ctx, s.span = st.start(ctx, tracer, msg.Subject)
 	}
 
 	if custom {

@@ -10,16 +10,22 @@ import (
 
 // starter is what a span starts with, in memory that later spans of the same
 // shape use again. That is safe because nobody can read a start option but
-// [trace.NewSpanStartConfig], which copies what is in it.
+// [trace.NewSpanStartConfig], which copies what is in it; but for the attributes
+// of the link, which are never used again.
 type starter struct {
+	shape      *shape
 	attributes []attribute.KeyValue // those of the shape, the last is the subject
 	link       [1]trace.Link
 	concrete   trace.SpanStartOption    // of the attributes
 	options    [3]trace.SpanStartOption // kind, attributes, link
 }
 
-func (s *shape) newStarter() *starter {
-	st := &starter{attributes: make([]attribute.KeyValue, len(s.attributes)+1)}
+// starter returns one for a span. Its link may be set.
+func (s *shape) starter() *starter {
+	if st, ok := s.starters.Get().(*starter); ok {
+		return st
+	}
+	st := &starter{shape: s, attributes: make([]attribute.KeyValue, len(s.attributes)+1)}
 	copy(st.attributes, s.attributes)
 	st.attributes[len(s.attributes)] = semconv.MessagingDestinationName("")
 	st.concrete = trace.WithAttributes(st.attributes...)
@@ -27,21 +33,18 @@ func (s *shape) newStarter() *starter {
 	return st
 }
 
-// start starts a span with the attributes of the shape, the concrete subject
-// unless it is "", and link if it is valid; what more there is comes last.
-func (s *shape) start(ctx context.Context, tracer trace.Tracer, subject string, link trace.Link, more ...trace.SpanStartOption) (context.Context, trace.Span) {
-	st, _ := s.starters.Get().(*starter)
-	if st == nil {
-		st = s.newStarter()
-	}
+// start starts the span, with the attributes of the shape, the concrete subject
+// unless it is "", and the link if it is valid; what more there is comes last.
+// The starter must not be used again.
+func (st *starter) start(ctx context.Context, tracer trace.Tracer, subject string, more ...trace.SpanStartOption) (context.Context, trace.Span) {
+	s := st.shape
 	st.options[1] = s.option
 	if subject != s.subject && subject != "" {
 		st.attributes[len(s.attributes)].Value = attribute.StringValue(subject)
 		st.options[1] = st.concrete
 	}
 	n := 2
-	if link.SpanContext.IsValid() {
-		st.link[0] = link
+	if st.link[0].SpanContext.IsValid() {
 		n = 3
 	}
 	// Whoever appends to the options must not write into them.
