@@ -39,13 +39,14 @@ func (t *Tracer) Process(ctx context.Context, msg jetstream.Msg, handler func(co
 	o.apply(opts)
 	tracer, instruments := t.tracer(), t.instruments()
 	measured := instruments.enabled(ctx)
-	p := &processing{work: work{tracer: t, instruments: instruments}}
+	a := &arrival{processing: processing{work: work{tracer: t, instruments: instruments}}}
+	p := &a.processing
 	t.flying.begin()
 	if tracer.inert && !measured {
 		var creation trace.SpanContext
-		p.ctx, p.span = tracer.startInert(p.arrive(ctx, msg.Headers(), &o, &creation))
+		p.ctx, p.span = tracer.startInert(a.read(ctx, msg.Headers(), &o, &creation))
 	} else {
-		p.begin(ctx, tracer, msg, &o)
+		p = a.begin(ctx, tracer, msg, &o)
 		if measured {
 			p.start = time.Now()
 			if !countedAlready(msg) {
@@ -80,17 +81,22 @@ func (w *work) end(class string) {
 	w.tracer.flying.done()
 }
 
-// processing is all that one message needs, in one piece of memory.
+// processing is what one message needs until nobody knows it any more.
 type processing struct {
 	work
+	handed delivery // the handler's message
+}
+
+// arrival is all that one message needs, in one piece of memory.
+type arrival struct {
 	header reading
 	link   [linkSize]attribute.KeyValue // room for them
-	handed delivery                     // the handler's message
+	processing
 }
 
 // begin starts the span.
-func (p *processing) begin(ctx context.Context, tracer *tracerOf, msg jetstream.Msg, o *processOptions) {
-	t := p.tracer
+func (a *arrival) begin(ctx context.Context, tracer *tracerOf, msg jetstream.Msg, o *processOptions) *processing {
+	t, p := a.tracer, &a.processing
 	// Messages that are not JetStream's have no metadata; they are processed
 	// all the same.
 	md, _ := msg.Metadata()
@@ -101,9 +107,9 @@ func (p *processing) begin(ctx context.Context, tracer *tracerOf, msg jetstream.
 
 	st := p.shape.starter()
 	link := &st.link[0]
-	parent := p.arrive(ctx, msg.Headers(), o, &link.SpanContext)
+	parent := a.read(ctx, msg.Headers(), o, &link.SpanContext)
 	if link.SpanContext.IsValid() {
-		link.Attributes = o.appendLink(p.link[:0], &link.SpanContext, msg, &p.header)
+		link.Attributes = o.appendLink(a.link[:0], &link.SpanContext, msg, &a.header)
 	}
 	var more []trace.SpanStartOption
 	if len(o.attributes) > 0 {
@@ -117,15 +123,20 @@ func (p *processing) begin(ctx context.Context, tracer *tracerOf, msg jetstream.
 	}
 	p.ctx, p.span = st.start(parent, tracer, msg.Subject(), more...)
 	if p.span.IsRecording() {
-		t.describeMessage(p.span, p.header.id, msg, md)
+		t.describeMessage(p.span, a.header.id, msg, md)
+		// The span keeps the attributes of its link until it is exported. It must
+		// not keep the message with them.
+		p = &processing{work: a.work}
+		a.header, a.processing = reading{}, processing{}
 	}
 	p.handed = delivery{Msg: msg, work: &p.work, key: p.shape.key}
+	return p
 }
 
-// arrive returns the context to start the process span in, and sets creation to
+// read returns the context to start the process span in, and sets creation to
 // the one that the message was created in.
-func (p *processing) arrive(ctx context.Context, h nats.Header, o *processOptions, creation *trace.SpanContext) context.Context {
-	t, r := p.tracer, &p.header
+func (a *arrival) read(ctx context.Context, h nats.Header, o *processOptions, creation *trace.SpanContext) context.Context {
+	t, r := a.tracer, &a.header
 	propagator := t.propagation()
 	if o.untrusted {
 		*creation = propagator.spanContext(h, r)

@@ -3,8 +3,10 @@ package tracing_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
+	"weak"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -123,5 +125,32 @@ func TestStartOptionsAreNotOverwritten(t *testing.T) {
 	}
 	for _, s := range spans {
 		wantAttrs(t, s.Attributes(), map[string]string{"added": "1"})
+	}
+}
+
+// A span waits for its export, for seconds; the message, which may be large, does
+// not wait with it, nor does what is in the context.
+func TestSpansDoNotKeepMessages(t *testing.T) {
+	tap := newTap(sdktrace.AlwaysSample())
+	type value struct{ nats.Header }
+	type valueKey struct{}
+	process := func(header nats.Header) (weak.Pointer[received], weak.Pointer[value]) {
+		msg, v := arrived(header), &value{header}
+		_ = tap.Process(context.WithValue(context.Background(), valueKey{}, v), msg, ack)
+		return weak.Make(msg), weak.Make(v)
+	}
+	batch := func(header nats.Header) weak.Pointer[received] {
+		msg := arrived(header)
+		_ = tap.ProcessBatch(context.Background(), []jetstream.Msg{msg}, func(context.Context, []jetstream.Msg) error { return msg.Ack() })
+		return weak.Make(msg)
+	}
+	one, ctx := process(nats.Header{"traceparent": {valid}})
+	several := batch(nats.Header{"traceparent": {valid}})
+	runtime.GC()
+	if one.Value() != nil || ctx.Value() != nil || several.Value() != nil {
+		t.Errorf("kept: a message %t, its context %t; a message of a batch %t", one.Value() != nil, ctx.Value() != nil, several.Value() != nil)
+	}
+	if n := len(tap.spans.Ended()); n != 3 {
+		t.Errorf("%d spans, want 3", n)
 	}
 }
