@@ -3,6 +3,7 @@ package system_test
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -152,5 +153,41 @@ func TestDeadlineOfNothing(t *testing.T) {
 	}
 	if m, err := s.GetLastMsgForSubject(ctx, event.DeadlineAt.Subject(last)); err == nil {
 		t.Errorf("set anew after the last try: %s", m.Data)
+	}
+}
+
+// A host whose clock is behind takes orders whose deadlines have passed before
+// they are set. They have all their time nevertheless.
+func TestDeadlineOfClockBehind(t *testing.T) {
+	t.Parallel()
+	const allowed = time.Second
+	sys := systemtest.Start(t, unpaid, systemtest.Deadline(allowed))
+	client, err := sys.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
+	defer cancel()
+	order := event.OrderKey{OrderID: event.NewOrderID()}
+	behind := time.Now().Add(-time.Hour)
+	created, err := client.PublishOnce(ctx, event.Draft{Type: event.OrderCreated, Payload: event.Created{
+		OrderKey: order, CreatedAt: behind, Customer: event.Customer{Name: "Robin", Email: "robin@example.com"},
+		Items:   []event.Item{{SKU: "COMPASS", Quantity: 1, UnitPrice: event.Money{Amount: 2490, Currency: "EUR"}}},
+		Payment: event.Payment{Token: "tok_ok"}, Shipping: event.Shipping{Address: "1 Trailhead Way"},
+		Total: event.Money{Amount: 2490, Currency: "EUR"},
+	}}, stream.First(event.OrderCreated, order.OrderID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Schedule(ctx, event.Deadline{OrderKey: order, Due: behind.Add(allowed), Try: 1}); err != nil {
+		t.Fatal(err)
+	}
+	ended, err := sys.Shop.Await(ctx, order.OrderID, func(o orders.Order) bool { return o.State == orders.StateCancelled })
+	if err != nil || ended.Reason != event.ReasonDeadline {
+		t.Fatalf("got %+v, %v", ended, err)
+	}
+	asked := slices.IndexFunc(ended.Events, func(e orders.Event) bool { return e.Type == event.OrderCancelled })
+	if had := ended.Events[asked].Time.Sub(created.Event.Time); had < allowed {
+		t.Errorf("its end was asked for after %v, want %v at least", had, allowed)
 	}
 }

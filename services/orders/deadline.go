@@ -42,10 +42,31 @@ func (o *orders) overdue(ctx context.Context, e event.Event) error {
 	case now.State != StateCreated:
 		return nil // concluded, or about to be: a cancellation asked for decides
 	}
+	if due, early := o.early(e, deadline, created); early {
+		deadline.Due, deadline.Try = due, max(deadline.Try, 2) // 2: no longer as it was first set
+		return o.Stream.Schedule(ctx, deadline)
+	}
 	o.linkCreation(ctx, created)
 	_, err = o.askForEnd(ctx, created, event.ReasonDeadline)
 	if errors.Is(err, stream.ErrConflict) {
 		return stream.Permanent(err) // a foreign message is in its place
 	}
 	return err
+}
+
+// early tells whether a deadline comes due before its time by the server's clock,
+// and when that is. The clock of the host that took the order, by which it was set,
+// may be far behind; nobody is to lose an order over that.
+func (o *orders) early(e event.Event, deadline event.Deadline, created event.Event) (due time.Time, early bool) {
+	allowed := o.deadline
+	if deadline.Try <= 1 { // it was set when the order was, by the same clock
+		order, err := event.Decode[event.Created](created)
+		if err != nil {
+			return time.Time{}, false
+		}
+		allowed = deadline.Due.Sub(order.CreatedAt)
+	}
+	due = created.Time.Add(allowed)
+	// The schedule is published before the order, so it comes a little early always.
+	return due, e.Time.Before(due.Add(-allowed / 10))
 }
