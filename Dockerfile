@@ -1,5 +1,5 @@
-# One image with all binaries. It holds nothing else that could run, no shell
-# either.
+# One image for all, with one binary: by the name of a service it is that service. It
+# holds nothing else that could run, no shell either.
 #
 #   docker build -t ordertrail .
 #   docker run --rm ordertrail ordertrail demo --once
@@ -18,7 +18,8 @@ RUN --mount=type=cache,target=/go/pkg/mod \
     go mod download
 COPY . .
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    go build -trimpath -ldflags='-s -w' -o /out/usr/local/bin/ . ./cmd/...
+    go build -trimpath -ldflags='-s -w' -o /out/usr/local/bin/ .
+RUN set -e; for service in cmd/*; do ln -s ordertrail "/out/usr/local/bin/${service#cmd/}"; done
 # A demo keeps its streams in /tmp; a collector or mail server may speak TLS.
 RUN mkdir -p -m 1777 /out/tmp && mkdir -p /out/etc/ssl/certs && cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/
 

@@ -2,6 +2,9 @@ package processtest
 
 import (
 	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -102,4 +105,21 @@ func TestPortTaken(t *testing.T) {
 	}
 	p, code := run(t, []string{"HTTP_ADDR=" + taken}, "ordertrail", "--once")
 	refused(t, p, code, "HTTP_ADDR", port, "in use")
+}
+
+// The binary of the container image is a service if it is called by its name.
+func TestServiceByName(t *testing.T) {
+	t.Parallel()
+	for _, name := range services {
+		link := filepath.Join(t.TempDir(), name)
+		if err := os.Symlink(binary(t, "ordertrail"), link); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(link)
+		cmd.Env = []string{"NATS_URL=localhost"}
+		out, err := cmd.CombinedOutput()
+		if want := name + ": setting NATS_URL"; err == nil || !strings.HasPrefix(string(out), want) {
+			t.Errorf("called %s: %v, %q, want %q", name, err, out, want)
+		}
+	}
 }
