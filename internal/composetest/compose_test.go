@@ -8,7 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
-	"os/exec"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -97,9 +97,8 @@ func TestCompose(t *testing.T) {
 	placed += len(scenarios)
 	s.counted(t, placed)
 
-	out, err := exec.Command("docker", "run", "--rm", "--network", network(t, s), "-e", "NATS_URL=nats://nats:4222",
-		"-e", "NATS_USER=operator", "-e", "NATS_PASSWORD=demo-operator", image(), "ordertrail", "replay", "analytics").CombinedOutput()
-	if err != nil || !regexp.MustCompile(`the numbers stored for sequence \d+ were the same`).Match(out) {
+	out, err := s.operator(t, "demo-operator", "replay", "analytics")
+	if err != nil || !regexp.MustCompile(`the numbers stored for sequence \d+ were the same`).MatchString(out) {
 		t.Errorf("replay: %v: %s", err, out)
 	}
 
@@ -117,12 +116,20 @@ func TestCompose(t *testing.T) {
 }
 
 // Three servers: while orders are placed each of them stops once. Every order that
-// was taken is concluded, and the shop takes orders all the while.
+// was taken is concluded, and the shop takes orders all the while. None of the demo's
+// passwords is in use.
 func TestCluster(t *testing.T) {
+	replacePasswords(t)
 	s := open(t, "docker-compose.yml", "docker-compose.cluster.yml")
 	s.up(t)
 	s.play(t, demo.Scenarios()...)
 	placed := len(demo.Scenarios())
+	if out, err := s.operator(t, "demo-operator", "deadletters"); err == nil || !strings.Contains(out, "NATS refuses the credentials") {
+		t.Errorf("with the demo's password: %v: %s", err, out)
+	}
+	if out, err := s.operator(t, os.Getenv("NATS_PASSWORD_OPERATOR"), "deadletters"); err != nil {
+		t.Errorf("with its own password: %v: %s", err, out)
+	}
 	shop := demo.Shop{URL: s.shop, Client: http.DefaultClient}
 	for _, node := range []string{"nats", "nats-2", "nats-3"} {
 		const orders = 300

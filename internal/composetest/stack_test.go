@@ -1,9 +1,12 @@
 package composetest
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -52,6 +55,35 @@ func open(t *testing.T, files ...string) *stack {
 		}
 	})
 	return s
+}
+
+// replacePasswords replaces all passwords of the demo as docs/security.md tells to.
+func replacePasswords(t *testing.T) {
+	t.Helper()
+	demo, err := os.ReadFile("../../nats/passwords.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mine strings.Builder
+	for _, found := range regexp.MustCompile(`(?m)^(NATS_PASSWORD_\w+):`).FindAllSubmatch(demo, -1) {
+		variable, password := string(found[1]), rand.Text()
+		fmt.Fprintf(&mine, "%s: %q\n", variable, password)
+		t.Setenv(variable, password)
+	}
+	t.Setenv("NATS_PASSWORD_ROUTES", rand.Text())
+	path := filepath.Join(t.TempDir(), "passwords.conf")
+	if err := os.WriteFile(path, []byte(mine.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("NATS_PASSWORDS_FILE", path)
+}
+
+// operator runs a command of the binary as that user of the stack's NATS.
+func (s *stack) operator(t *testing.T, password string, args ...string) (string, error) {
+	t.Helper()
+	out, err := exec.Command("docker", append([]string{"run", "--rm", "--network", network(t, s), "-e", "NATS_URL=nats://nats:4222",
+		"-e", "NATS_USER=operator", "-e", "NATS_PASSWORD=" + password, image(), "ordertrail"}, args...)...).CombinedOutput()
+	return string(out), err
 }
 
 func (s *stack) run(args ...string) (string, error) {
