@@ -219,3 +219,46 @@ func TestPublishNilMessage(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A stream may limit its messages, headers included. A message that it would
+// take untraced is taken traced.
+func TestPublishFitsTheStream(t *testing.T) {
+	js := mustJetStream(t)
+	ctx := context.Background()
+	stream, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "SMALL", Subjects: []string{"small.>"}, MaxMsgSize: 200})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name   string
+		header nats.Header
+		size   int
+		traced bool
+		class  string
+	}{
+		{"Fits", nil, 100, true, ""},
+		{"Full", nil, 200, false, ""},
+		{"FullWithHeader", nats.Header{"kept": {"1"}}, 170, false, ""},
+		{"FullWithOldContext", nats.Header{"traceparent": {valid}}, 110, true, ""},
+		{"TooLarge", nil, 201, false, "message_too_large"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tap := newTap(sdktrace.AlwaysSample())
+			ack, err := tap.Publish(ctx, js, &nats.Msg{Subject: "small.1", Header: tt.header, Data: make([]byte, tt.size)})
+			wantAttrs(t, tap.only(t, "publish").Attributes(), map[string]string{"error.type": tt.class})
+			if (err != nil) != (tt.class != "") {
+				t.Fatalf("got %v", err)
+			}
+			if err != nil {
+				return
+			}
+			stored, err := stream.GetMsg(ctx, ack.Sequence)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, traced := stored.Header["traceparent"]; traced != tt.traced || stored.Header.Get("kept") != tt.header.Get("kept") {
+				t.Errorf("stored with %v, want it traced: %t", stored.Header, tt.traced)
+			}
+		})
+	}
+}

@@ -112,9 +112,13 @@ func (s *Send) fit(limit int) {
 		return
 	}
 	delete(s.msg.Header, baggageHeader)
-	if s.size = headerSize(s.msg.Header); s.size <= limit {
-		return
+	if s.size = headerSize(s.msg.Header); s.size > limit {
+		s.withdraw()
 	}
+}
+
+// withdraw removes everything that was injected.
+func (s *Send) withdraw() {
 	for _, f := range s.tracer.propagation().fields {
 		delete(s.msg.Header, f)
 	}
