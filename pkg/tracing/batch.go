@@ -34,14 +34,7 @@ func (t *Tracer) ProcessBatch(ctx context.Context, msgs []jetstream.Msg, handler
 	md, _ := msgs[0].Metadata()
 	o.consumer(&key, md)
 	w := &work{tracer: t, instruments: t.instruments(), shape: t.shape(&key)}
-	t.flying.begin()
-	w.ctx, w.span = t.startBatch(ctx, w.shape, key.stream, msgs, &o)
-	if w.instruments.enabled(ctx) {
-		w.start = time.Now()
-		w.shape.count(w.ctx, w.instruments.consumed, uncounted(msgs), "")
-	}
-
-	tally := &tally{span: w.span}
+	tally := &tally{}
 	deliveries := make([]delivery, len(msgs))
 	wrapped := make([]jetstream.Msg, len(msgs))
 	k := &key
@@ -51,10 +44,19 @@ func (t *Tracer) ProcessBatch(ctx context.Context, msgs []jetstream.Msg, handler
 			other.template = template
 			k = &other
 		}
-		deliveries[i] = delivery{Msg: msg, work: w, key: k, tally: tally}
-		wrapped[i] = &deliveries[i]
+		d := &deliveries[i]
+		d.work, d.key, d.tally = w, k, tally
+		d.of(msg)
+		wrapped[i] = d
+	}
+	w.ctx, w.span = t.startBatch(ctx, w.shape, key.stream, msgs, &o)
+	tally.span = w.span
+	if w.instruments.enabled(ctx) {
+		w.start = time.Now()
+		w.shape.count(w.ctx, w.instruments.consumed, uncounted(msgs), "")
 	}
 
+	t.flying.begin() // only now, for functions of the caller's may have panicked
 	returned := false
 	defer conclude(w, w.span, &returned, &err)
 	err = handler(w.ctx, wrapped)

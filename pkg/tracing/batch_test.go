@@ -133,3 +133,45 @@ func TestProcessBatchVariants(t *testing.T) {
 		wantAttrs(t, tap.only(t, "process ORDERS").Attributes(), map[string]string{"error.type": "panic"})
 	})
 }
+
+// A batch whose handler processes its messages one by one: they are counted once,
+// and settled once.
+func TestProcessWithinBatch(t *testing.T) {
+	js := mustJetStream(t)
+	m := newMetrics()
+	tap := newTap(sdktrace.AlwaysSample(), tracing.WithMeterProvider(m.provider))
+	for range 3 {
+		if _, err := tap.Publish(context.Background(), js, nats.NewMsg("orders.created.1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := tap.ProcessBatch(context.Background(), mustFetch(t, js, "payments", 3), func(ctx context.Context, msgs []jetstream.Msg) error {
+		for _, msg := range msgs {
+			if err := tap.Process(ctx, msg, ack); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var consumed uint64
+	for _, p := range m.points(t, consumedMessages) {
+		consumed += p.count
+	}
+	if consumed != 3 {
+		t.Errorf("consumed %d, want 3", consumed)
+	}
+	batch := tap.only(t, "process ORDERS")
+	wantAttrs(t, batch.Attributes(), map[string]string{"messaging.nats.batch.acks": "3"})
+	single, acks := tap.named("process orders.created"), tap.named("ack orders.created")
+	if len(single) != 3 || len(acks) != 3 {
+		t.Fatalf("%d process spans, %d ack spans, want 3", len(single), len(acks))
+	}
+	for i, s := range single {
+		wantChild(t, s, batch.SpanContext())
+		wantAttrs(t, s.Attributes(), map[string]string{"messaging.nats.message.settlement": "ack"})
+		wantChild(t, acks[i], s.SpanContext())
+	}
+}

@@ -15,6 +15,16 @@ type delivery struct {
 	work  *work
 	key   *shapeKey // not to be changed
 	tally *tally    // of the batch, nil for a single message
+	outer *delivery // that this one is a part of, for instance of a batch
+}
+
+// of has d deliver msg. A message that is being processed already is settled by
+// the innermost span alone, but the outer ones record how.
+func (d *delivery) of(msg jetstream.Msg) {
+	d.Msg = msg
+	if outer, ok := msg.(*delivery); ok {
+		d.Msg, d.outer = outer.Msg, outer
+	}
 }
 
 func (d *delivery) Ack() error {

@@ -41,7 +41,6 @@ func (t *Tracer) Process(ctx context.Context, msg jetstream.Msg, handler func(co
 	measured := instruments.enabled(ctx)
 	a := &arrival{processing: processing{work: work{tracer: t, instruments: instruments}}}
 	p := &a.processing
-	t.flying.begin()
 	if tracer.inert && !measured {
 		var creation trace.SpanContext
 		p.ctx, p.span = tracer.startInert(a.read(ctx, msg.Headers(), &o, &creation))
@@ -56,6 +55,7 @@ func (t *Tracer) Process(ctx context.Context, msg jetstream.Msg, handler func(co
 		msg = &p.handed
 	}
 
+	t.flying.begin() // only now, for functions of the caller's may have panicked
 	returned := false
 	defer conclude(&p.work, p.span, &returned, &err)
 	err = handler(p.ctx, msg)
@@ -129,7 +129,8 @@ func (a *arrival) begin(ctx context.Context, tracer *tracerOf, msg jetstream.Msg
 		p = &processing{work: a.work}
 		a.header, a.processing = reading{}, processing{}
 	}
-	p.handed = delivery{Msg: msg, work: &p.work, key: p.shape.key}
+	p.handed.work, p.handed.key = &p.work, p.shape.key
+	p.handed.of(msg)
 	return p
 }
 

@@ -121,9 +121,13 @@ func emptyPoll(err error) bool {
 // counted again when it is processed.
 type counted struct{ jetstream.Msg }
 
+// countedAlready reports whether msg was received or is being processed.
 func countedAlready(msg jetstream.Msg) bool {
-	_, yes := msg.(*counted)
-	return yes
+	switch msg.(type) {
+	case *counted, *delivery:
+		return true
+	}
+	return false
 }
 
 // uncounted returns how many of msgs are to be counted.

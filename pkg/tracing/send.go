@@ -53,7 +53,6 @@ func (t *Tracer) StartSend(ctx context.Context, msg *nats.Msg) (context.Context,
 	if msg == nil {
 		msg = &nats.Msg{} // publishing it fails as it should
 	}
-	t.flying.begin()
 	tracer := t.tracer()
 	p := t.propagation()
 	s := &Send{tracer: t, instruments: t.instruments()}
@@ -85,11 +84,12 @@ func (t *Tracer) StartSend(ctx context.Context, msg *nats.Msg) (context.Context,
 
 	if custom {
 		s.msg.Header = header.clone(msg.Header, nil)
-		return s.ctx, s
+	} else {
+		s.msg.Header = header.clone(msg.Header, p.fields)
+		p.Inject(s.ctx, (*injector)(s))
+		s.fit(maxHeader - spareHeader)
 	}
-	s.msg.Header = header.clone(msg.Header, p.fields)
-	p.Inject(s.ctx, (*injector)(s))
-	s.fit(maxHeader - spareHeader)
+	t.flying.begin() // only now, for functions of the caller's may have panicked
 	return s.ctx, s
 }
 

@@ -16,6 +16,9 @@ func (d *delivery) settled(op operation) {
 	case d.work.span.IsRecording():
 		d.work.span.SetAttributes(settlementKey.String(string(op)))
 	}
+	if d.outer != nil {
+		d.outer.settled(op)
+	}
 }
 
 // tally counts how the messages of a batch were settled.

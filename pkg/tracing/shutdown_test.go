@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"ordertrail/pkg/tracing"
@@ -156,6 +157,49 @@ func TestShutdownAfterEveryEnd(t *testing.T) {
 				if err := tap.Shutdown(ctx); err != nil {
 					t.Errorf("something is left: %v", err)
 				}
+			}
+		})
+	}
+}
+
+// A function of the caller's that panics leaves nothing that Shutdown would wait
+// for.
+func TestShutdownAfterPanicsOfTheCaller(t *testing.T) {
+	msg := arrived(nats.Header{"traceparent": {valid}})
+	link := tracing.LinkAttributes(func(jetstream.Msg) []attribute.KeyValue { panic("link") })
+	broken := tracing.WithDestinationTemplate(func(string) string { panic("template") })
+	for _, tt := range []struct {
+		name string
+		opts []tracing.Option
+		do   func(tracetap)
+	}{
+		{"ProcessTemplate", []tracing.Option{broken}, func(tap tracetap) { _ = tap.Process(context.Background(), msg, nothing) }},
+		{"ProcessLink", nil, func(tap tracetap) { _ = tap.Process(context.Background(), msg, nothing, link) }},
+		{"BatchTemplate", []tracing.Option{broken}, func(tap tracetap) {
+			_ = tap.ProcessBatch(context.Background(), []jetstream.Msg{msg}, func(context.Context, []jetstream.Msg) error { return nil })
+		}},
+		{"BatchLink", nil, func(tap tracetap) {
+			_ = tap.ProcessBatch(context.Background(), []jetstream.Msg{msg}, func(context.Context, []jetstream.Msg) error { return nil }, link)
+		}},
+		{"SendTemplate", []tracing.Option{broken}, func(tap tracetap) { tap.StartSend(context.Background(), nats.NewMsg("orders.created.1")) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tap := newTap(sdktrace.AlwaysSample(), tt.opts...)
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Error("the panic was swallowed")
+					}
+				}()
+				tt.do(tap)
+			}()
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			if err := tap.Shutdown(ctx); err != nil {
+				t.Errorf("something is left: %v", err)
+			}
+			if started, ended := len(tap.spans.Started()), len(tap.spans.Ended()); started != ended {
+				t.Errorf("%d spans started, %d ended", started, ended)
 			}
 		})
 	}

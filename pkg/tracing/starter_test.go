@@ -154,3 +154,59 @@ func TestSpansDoNotKeepMessages(t *testing.T) {
 		t.Errorf("%d spans, want 3", n)
 	}
 }
+
+// A sampler sees what the conventions want it to see, of every kind of span.
+func TestSamplersSee(t *testing.T) {
+	k := &keeper{}
+	tap := newTap(k)
+	msg := arrived(nats.Header{"traceparent": {valid}})
+	one := func() (jetstream.Msg, error) { return msg, nil }
+	several := func() (jetstream.MessageBatch, error) {
+		b := broken{make(chan jetstream.Msg, 1), nil}
+		b.messages <- msg
+		close(b.messages)
+		return b, nil
+	}
+	ctx := context.Background()
+	_, send := tap.StartSend(ctx, nats.NewMsg("orders.created.1"))
+	send.End(nil, nil)
+	_, _ = tap.Receive(ctx, one)
+	_, _ = tap.ReceiveBatch(ctx, several)
+	_ = tap.Process(ctx, msg, ack)
+	_ = tap.ProcessBatch(ctx, []jetstream.Msg{msg}, func(context.Context, []jetstream.Msg) error { return nil })
+
+	type seen struct {
+		name, class, template string
+		kind                  trace.SpanKind
+		links                 int
+	}
+	template := "orders.created.{order_id}"
+	want := []seen{
+		{"publish orders.created", "send", template, trace.SpanKindProducer, 0},
+		{"receive orders.created", "receive", template, trace.SpanKindClient, 1},
+		{"receive ORDERS", "receive", "", trace.SpanKindClient, 1},
+		{"process orders.created", "process", template, trace.SpanKindConsumer, 1},
+		{"ack orders.created", "settle", template, trace.SpanKindClient, 0},
+		{"process ORDERS", "process", "", trace.SpanKindConsumer, 1},
+	}
+	if len(k.seen) != len(want) {
+		t.Fatalf("%d spans, want %d", len(k.seen), len(want))
+	}
+	for i, p := range k.seen {
+		got := seen{p.Name, attr(p.Attributes, "messaging.operation.type"), attr(p.Attributes, "messaging.destination.template"), p.Kind, len(p.Links)}
+		if got != want[i] {
+			t.Errorf("seen %+v, want %+v", got, want[i])
+		}
+		group := "payments"
+		if i == 0 {
+			group = ""
+		}
+		wantAttrs(t, p.Attributes, map[string]string{
+			"messaging.system": "nats", "messaging.destination.name": "orders.created.1", "messaging.consumer.group.name": group,
+			"server.address": "nats.example", "server.port": "4222",
+		})
+		for _, l := range p.Links {
+			wantAttrs(t, l.Attributes, map[string]string{"link.trace_id": traceID1})
+		}
+	}
+}
