@@ -20,6 +20,7 @@ import (
 	"ordertrail/internal/demo"
 	"ordertrail/internal/service"
 	"ordertrail/internal/system/systemtest"
+
 	// Read by their sources: a change of theirs is a reason to test again.
 	_ "ordertrail/pkg/tracing/setup"
 )
@@ -272,43 +273,6 @@ func compare(t *testing.T, b block, printed string) {
 			}
 		}
 	}
-}
-
-var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
-
-// Links within the repository lead to a file, and to a heading of it.
-func TestLinks(t *testing.T) {
-	found := 0
-	for _, document := range documents(t) {
-		for _, m := range link.FindAllStringSubmatch(fence.ReplaceAllString(read(t, document), ""), -1) {
-			if strings.Contains(m[1], "://") {
-				continue
-			}
-			found++
-			path, heading, _ := strings.Cut(m[1], "#")
-			target := document
-			if path != "" {
-				target = filepath.Join(filepath.Dir(document), path)
-			}
-			if _, err := os.Stat(target); err != nil {
-				t.Errorf("%s: %v", document, err)
-			} else if heading != "" && !slices.Contains(headings(read(t, target)), heading) {
-				t.Errorf("%s: %s has no heading %s", document, target, heading)
-			}
-		}
-	}
-	if found == 0 {
-		t.Error("no links were found")
-	}
-}
-
-// headings lists a document's headings as links name them.
-func headings(text string) (names []string) {
-	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(text, -1) {
-		name := regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(m[1]), "")
-		names = append(names, strings.ReplaceAll(name, " ", "-"))
-	}
-	return names
 }
 
 // The README's table has the settings that are read, no more and no less, and of
