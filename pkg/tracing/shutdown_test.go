@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"ordertrail/pkg/tracing"
@@ -202,5 +203,24 @@ func TestShutdownAfterPanicsOfTheCaller(t *testing.T) {
 				t.Errorf("%d spans started, %d ended", started, ended)
 			}
 		})
+	}
+}
+
+// meters is a provider that knows whether it was flushed.
+type meters struct {
+	metric.MeterProvider
+	flushed *atomic.Int64
+	err     error
+}
+
+func (m meters) ForceFlush(context.Context) error { m.flushed.Add(1); return m.err }
+
+// Shutdown flushes what was measured too, and returns the error of that.
+func TestShutdownFlushesMetrics(t *testing.T) {
+	m := meters{newMetrics().provider, new(atomic.Int64), errors.New("collector away")}
+	tap := newTap(sdktrace.AlwaysSample(), tracing.WithMeterProvider(m))
+	_ = tap.Process(context.Background(), arrived(nil), ack)
+	if err := tap.Shutdown(context.Background()); !errors.Is(err, m.err) || m.flushed.Load() != 1 {
+		t.Errorf("flushed %d times, error %v", m.flushed.Load(), err)
 	}
 }
