@@ -256,6 +256,7 @@ func TestPitfall18LargeBaggage(t *testing.T) {
 		{"LongInTotal", members(60, 200), "own"},
 		{"Full", members(63, 1), "own"},
 		{"Many", members(65, 1), ""}, // there is no room for it
+		{"FullOfBytes", members(1, 8185), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tap := newTap(sdktrace.AlwaysSample())

@@ -196,6 +196,7 @@ func TestProcessErrors(t *testing.T) {
 		{fmt.Errorf("a: %w", context.DeadlineExceeded), "timeout"},
 		{nats.ErrTimeout, "timeout"},
 		{jetstream.ErrNoStreamResponse, "no_responders"},
+		{nats.ErrNoResponders, "no_responders"},
 		{jetstream.ErrStreamNotFound, "stream_not_found"},
 		{fmt.Errorf("nats: %w", &jetstream.APIError{Code: 400, ErrorCode: 10164}), "wrong_last_sequence"},
 		{&jetstream.APIError{Code: 409, ErrorCode: 10158}, "jetstream_10158"},

@@ -33,6 +33,11 @@ func TestOtherHeaders(t *testing.T) {
 	if h := send.Msg.Header; len(h) != 2 || h.Get("x-own") == "" || h.Get("traceparent") != valid {
 		t.Errorf("header is %v", h)
 	}
+	_, again := tap.StartSend(context.Background(), &nats.Msg{Subject: "orders.paid.1", Header: nats.Header{"X-Own": {"stale"}}})
+	again.End(nil, nil)
+	if h := again.Msg.Header; len(h) != 1 {
+		t.Errorf("header is %v", h)
+	}
 	_ = tap.Process(context.Background(), arrived(nats.Header{"X-OWN": send.Msg.Header["x-own"], "traceparent": {valid}}), nothing)
 	s := tap.only(t, "process orders.created")
 	wantRoot(t, s)
