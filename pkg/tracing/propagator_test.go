@@ -61,3 +61,16 @@ func TestCustomContextWithoutSDK(t *testing.T) {
 		t.Errorf("header is %v", h)
 	}
 }
+
+// An Add to the copy of a header without any context does not reach the original
+// either.
+func TestCopiesShareNoRoom(t *testing.T) {
+	tap := newTap(sdktrace.AlwaysSample())
+	roomy := make([]string, 1, 4)
+	_, send := tap.StartSend(context.Background(), &nats.Msg{Subject: "a", Header: nats.Header{"roomy": roomy}})
+	send.End(nil, nil)
+	send.Msg.Header.Add("roomy", "2")
+	if got := roomy[:2][1]; got != "" {
+		t.Errorf("the original's array holds %q", got)
+	}
+}
