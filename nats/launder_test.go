@@ -15,6 +15,7 @@ import (
 
 	"ordertrail/internal/demo"
 	"ordertrail/internal/event"
+	"ordertrail/internal/service"
 	"ordertrail/internal/system"
 	"ordertrail/internal/system/systemtest"
 	"ordertrail/services/analytics"
@@ -100,7 +101,8 @@ func TestLaundering(t *testing.T) {
 func TestLaunderingConsumers(t *testing.T) {
 	t.Parallel()
 	s := start(t, "nats.conf")
-	sys, _ := run(t, s, nil)
+	// A writer's term that ends may cost the next one some seconds.
+	sys := systemtest.StartOn(t, s.asItself(nil), systemtest.Deadline(service.DefaultOrderDeadline))
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
 	first, err := demo.Play(ctx, sys.Shop, demo.Scenarios()[0])
