@@ -47,11 +47,14 @@ const pollEvery = 10 * time.Millisecond
 
 // Await polls until the order is as until wants it, or ctx ends; then it returns
 // the order as it was last.
-func (s Shop) Await(ctx context.Context, id string, until func(orders.Order) bool) (orders.Order, error) {
+func (s Shop) Await(ctx context.Context, id string, until func(orders.Order) bool) (order orders.Order, err error) {
 	for {
-		order, err := s.Get(ctx, id)
-		if err != nil || until(order) {
+		now, err := s.Get(ctx, id)
+		if err != nil {
 			return order, err
+		}
+		if order = now; until(order) {
+			return order, nil
 		}
 		select {
 		case <-ctx.Done():
