@@ -3,6 +3,7 @@ package system_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -83,7 +84,12 @@ func TestDeadlineOutlivesRestarts(t *testing.T) {
 	if !linked {
 		t.Error("no span of the deadline links the order's creation")
 	}
-	systemtest.SettleWhen(t, again.JetStream(), nil, 1, systemtest.Concluded).Audit(t, nil)
+	systemtest.SettleWhen(t, again.JetStream(), nil, 1, func(events []event.Event) error {
+		if _, released := event.Find(events, event.InventoryReleased); !released {
+			return errors.New("its stock is still reserved")
+		}
+		return systemtest.Concluded(events)
+	}).Audit(t, nil)
 }
 
 // An order that is concluded in time is left alone by its deadline.
