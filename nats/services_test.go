@@ -129,7 +129,7 @@ func (s testServer) runtime(t *testing.T, user string) (*service.Runtime, *syste
 	return rt, log
 }
 
-// Every scenario ends as it should and every command of the operator's works,
+// Every scenario comes to its end and every command of the operator's works,
 // each under its own user; nothing is refused, and no permission is for nothing.
 func TestServices(t *testing.T) {
 	t.Parallel()
@@ -140,7 +140,7 @@ func TestServices(t *testing.T) {
 		for _, sc := range demo.Scenarios() {
 			t.Run(sc.Name, func(t *testing.T) {
 				t.Parallel()
-				if _, err := demo.Play(context.Background(), sys.Shop, sc); err != nil {
+				if err := systemtest.Play(context.Background(), sys.Shop, sc); err != nil {
 					t.Error(err)
 				}
 			})
