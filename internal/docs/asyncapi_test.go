@@ -95,6 +95,7 @@ func TestAsyncAPI(t *testing.T) {
 	}
 
 	sys := systemtest.Start(t, systemtest.Deadline(demo.OrderDeadline))
+	sys.AwaitStock(t)
 	var wg sync.WaitGroup
 	for _, sc := range demo.Scenarios() {
 		wg.Go(func() {

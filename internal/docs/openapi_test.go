@@ -127,6 +127,7 @@ func inspect(t *testing.T) *inspector {
 func TestOpenAPI(t *testing.T) {
 	in := inspect(t)
 	sys := systemtest.Start(t, systemtest.Deadline(demo.OrderDeadline))
+	sys.AwaitStock(t)
 	shop := demo.Shop{URL: sys.URL, Client: &http.Client{Transport: in, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 	do := func(method, path, body string, header ...string) (int, []byte) {
 		t.Helper()

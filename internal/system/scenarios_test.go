@@ -16,6 +16,7 @@ const soon = 5 * time.Second
 func TestScenarios(t *testing.T) {
 	t.Parallel()
 	sys := systemtest.Start(t, systemtest.Deadline(soon))
+	sys.AwaitStock(t)
 	for _, sc := range demo.Scenarios() {
 		t.Run(sc.Name, func(t *testing.T) {
 			t.Parallel()

@@ -74,6 +74,7 @@ func TestTopologyParent(t *testing.T) {
 func spansOf(t *testing.T, sc demo.Scenario, change ...func(*system.Config)) tracetest.SpanStubs {
 	t.Helper()
 	sys := systemtest.Start(t, change...)
+	sys.AwaitStock(t)
 	order, err := demo.Play(context.Background(), sys.Shop, sc)
 	if err != nil {
 		t.Fatal(err)

@@ -14,9 +14,11 @@ import (
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"ordertrail/internal/catalog"
 	"ordertrail/internal/demo"
 	"ordertrail/internal/embedded"
 	"ordertrail/internal/event"
+	"ordertrail/internal/stream"
 	"ordertrail/internal/system"
 	"ordertrail/pkg/tracing/setup"
 	"ordertrail/services/orders"
@@ -75,6 +77,24 @@ func StartOn(t testing.TB, connect func(...nats.Option) (*nats.Conn, error), cha
 		}
 	})
 	return &System{System: sys, Shop: shop, Spans: spans}
+}
+
+// AwaitStock waits for inventory's first stock. Until then a reservation may take
+// longer than a charge.
+func (s *System) AwaitStock(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	orders, err := s.JetStream().Stream(ctx, stream.OrdersStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range catalog.Products() {
+		Until(t, "there is stock of "+p.SKU, func() bool {
+			_, err := orders.GetLastMsgForSubject(ctx, event.StockAdded.Subject(p.SKU))
+			return err == nil
+		})
+	}
 }
 
 // Shop is a system's API, for many customers at once.
