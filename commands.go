@@ -12,13 +12,13 @@ import (
 	"strings"
 	"time"
 
-	"ordertrail/internal/catalog"
-	"ordertrail/internal/demo"
-	"ordertrail/internal/load"
-	"ordertrail/internal/service"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/system"
-	"ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/internal/catalog"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/load"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/pkg/tracing/setup"
 )
 
 // flags makes a command's flag set, which prints its errors once.

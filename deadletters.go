@@ -15,8 +15,8 @@ import (
 	"time"
 	"unicode"
 
-	"ordertrail/internal/service"
-	"ordertrail/internal/stream"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
 )
 
 const deadLettersUsage = "deadletters: want list, show ID, redrive ID… or redrive --all"

@@ -8,7 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"ordertrail/internal/stream"
+	"example.org/ordertrail/internal/stream"
 )
 
 // Whoever may publish decides what is in a dead letter. It is read at a terminal.

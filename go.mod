@@ -1,4 +1,4 @@
-module ordertrail
+module example.org/ordertrail
 
 go 1.26.0
 

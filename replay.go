@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 
-	"ordertrail/internal/service"
-	"ordertrail/services/analytics"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/services/analytics"
 )
 
 // replay has a service's state made anew from the stream. Only analytics can be

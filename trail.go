@@ -9,8 +9,8 @@ import (
 	"regexp"
 	"time"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/trail"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/trail"
 )
 
 // trailTimeout is how long trail waits for an answer.

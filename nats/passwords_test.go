@@ -11,9 +11,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
-	"ordertrail/services/notify"
-	"ordertrail/services/orders"
-	"ordertrail/services/payments"
+	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/services/payments"
 )
 
 // Nobody gets in without the right password, and every user has one.

@@ -12,15 +12,15 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/analytics"
-	"ordertrail/services/fulfillment"
-	"ordertrail/services/inventory"
-	"ordertrail/services/notify"
-	"ordertrail/services/orders"
-	"ordertrail/services/payments"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/services/fulfillment"
+	"example.org/ordertrail/services/inventory"
+	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/services/payments"
 )
 
 var users = []string{admin, operator, orders.Name, payments.Name, inventory.Name, fulfillment.Name, notify.Name, analytics.Name}

@@ -2,8 +2,8 @@
 package main
 
 import (
-	"ordertrail/internal/service"
-	"ordertrail/services/analytics"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/services/analytics"
 )
 
 func main() { service.Main(analytics.Name, analytics.DefaultHTTPAddr, analytics.Wire) }

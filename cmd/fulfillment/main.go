@@ -2,8 +2,8 @@
 package main
 
 import (
-	"ordertrail/internal/service"
-	"ordertrail/services/fulfillment"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/services/fulfillment"
 )
 
 func main() { service.Main(fulfillment.Name, "", fulfillment.Wire) }

@@ -2,8 +2,8 @@
 package main
 
 import (
-	"ordertrail/internal/service"
-	"ordertrail/services/inventory"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/services/inventory"
 )
 
 func main() { service.Main(inventory.Name, "", inventory.Wire) }

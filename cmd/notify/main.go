@@ -2,8 +2,8 @@
 package main
 
 import (
-	"ordertrail/internal/service"
-	"ordertrail/services/notify"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/services/notify"
 )
 
 func main() { service.Main(notify.Name, "", notify.Wire) }

@@ -2,8 +2,8 @@
 package main
 
 import (
-	"ordertrail/internal/service"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/services/orders"
 )
 
 func main() { service.Main(orders.Name, orders.DefaultHTTPAddr, orders.Wire) }

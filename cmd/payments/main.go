@@ -2,8 +2,8 @@
 package main
 
 import (
-	"ordertrail/internal/service"
-	"ordertrail/services/payments"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/services/payments"
 )
 
 func main() { service.Main(payments.Name, "", payments.Wire) }

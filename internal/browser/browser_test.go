@@ -23,9 +23,9 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
 )
 
 // patience is how long a page may take for what it should do soon.

@@ -10,9 +10,9 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"ordertrail/internal/service"
-	"ordertrail/internal/system"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/services/orders"
 )
 
 // busy stands before the shop, and answers some requests as a shop does that has too

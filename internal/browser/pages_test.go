@@ -13,10 +13,10 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/system"
-	"ordertrail/internal/trail"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/services/orders"
 )
 
 // Every scenario's button leads to its expected end, which the order's page shows

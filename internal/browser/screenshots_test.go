@@ -14,7 +14,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"ordertrail/internal/demo"
+	"example.org/ordertrail/internal/demo"
 )
 
 var screenshots = flag.Bool("screenshots", false, "make the pictures in docs anew")

@@ -2,7 +2,7 @@
 // inventory. A real shop would have a service for it.
 package catalog
 
-import "ordertrail/internal/event"
+import "example.org/ordertrail/internal/event"
 
 // Currency is the one the shop sells in.
 const Currency = "EUR"

@@ -3,8 +3,8 @@ package catalog_test
 import (
 	"testing"
 
-	"ordertrail/internal/catalog"
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/catalog"
+	"example.org/ordertrail/internal/event"
 )
 
 func TestProducts(t *testing.T) {

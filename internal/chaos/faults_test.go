@@ -11,11 +11,11 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/outbox"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/notify"
-	"ordertrail/services/payments"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/outbox"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/services/payments"
 )
 
 // pass has a replica pass a point, where the plan may have a fault for it. It is

@@ -5,10 +5,10 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/event"
-	"ordertrail/services/analytics"
-	"ordertrail/services/inventory"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/services/inventory"
 )
 
 // plan is what a seed stands for: who orders what and when, and what goes wrong

@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/internal/trail"
-	"ordertrail/services/notify"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/services/notify"
 )
 
 // play plays scenarios, one after the other, and returns their orders' ids.

@@ -14,10 +14,10 @@ import (
 	"strings"
 	"testing"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/event"
-	"ordertrail/internal/load"
-	"ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/load"
+	"example.org/ordertrail/internal/system/systemtest"
 )
 
 var command = flag.String("compose", "", "how docker compose is called here; without it there are no tests")

@@ -14,13 +14,13 @@ import (
 	"strings"
 	"time"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/service"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/system"
-	"ordertrail/internal/trail"
-	"ordertrail/pkg/tracing/setup"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/services/orders"
 )
 
 // Options are the demo's.

@@ -11,9 +11,9 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/stream"
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 // narrator prints a line for each order event as it is stored.

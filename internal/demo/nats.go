@@ -8,7 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"ordertrail/internal/embedded"
+	"example.org/ordertrail/internal/embedded"
 )
 
 // DefaultNATSAddr is where NATS clients connect by default.

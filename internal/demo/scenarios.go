@@ -3,9 +3,9 @@ package demo
 import (
 	"slices"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/scenario"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/scenario"
+	"example.org/ordertrail/services/orders"
 )
 
 // Scenario is one order whose course is known beforehand, and how it must end.

@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"time"
 
-	"ordertrail/services/orders"
+	"example.org/ordertrail/services/orders"
 )
 
 // Order is an order as the shop shows it.

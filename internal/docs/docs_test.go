@@ -17,12 +17,12 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/service"
-	"ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/system/systemtest"
 
 	// Read by their sources: a change of theirs is a reason to test again.
-	_ "ordertrail/pkg/tracing/setup"
+	_ "example.org/ordertrail/pkg/tracing/setup"
 )
 
 // elsewhere says which test, or which section of .ci/run, runs a command that is

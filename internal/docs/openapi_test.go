@@ -15,8 +15,8 @@ import (
 	"sync"
 	"testing"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/system/systemtest"
 )
 
 // inspector is a customer's transport that compares everything that goes through it

@@ -10,7 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 func FuzzParseSubject(f *testing.F) {

@@ -14,9 +14,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/event"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/services/orders"
 )
 
 // Options are a load's.

@@ -9,8 +9,8 @@ import (
 	"sync"
 	"testing"
 
-	"ordertrail/internal/load"
-	"ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/load"
+	"example.org/ordertrail/internal/system/systemtest"
 )
 
 // Customers who are told to come back do so, after what they were told, and place

@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"ordertrail/internal/demo"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/services/orders"
 )
 
 // Steady places an order every so often, of each scenario in turn, until ctx ends,

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/load"
-	"ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/load"
+	"example.org/ordertrail/internal/system/systemtest"
 )
 
 // An order of each scenario is placed in turn, also when the shop is away at first,

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"testing"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/outbox"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/outbox"
 )
 
 func TestOutbox(t *testing.T) {

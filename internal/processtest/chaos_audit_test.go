@@ -7,10 +7,10 @@ import (
 	"syscall"
 	"time"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/analytics"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/analytics"
 )
 
 // operate sends dead letters again as soon as they are there, until it is calm.

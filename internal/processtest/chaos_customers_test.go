@@ -7,10 +7,10 @@ import (
 	"net/http"
 	"time"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/event"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/orders"
 )
 
 // buy places an order, for as long as it takes, and may change its mind.

@@ -12,10 +12,10 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/system"
-	"ordertrail/services/inventory"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/services/inventory"
 )
 
 // hits counts faults that certainly struck where it hurts. A run without them has

@@ -13,12 +13,12 @@ import (
 	"syscall"
 	"time"
 
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/fulfillment"
-	"ordertrail/services/inventory"
-	"ordertrail/services/notify"
-	"ordertrail/services/orders"
-	"ordertrail/services/payments"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/fulfillment"
+	"example.org/ordertrail/services/inventory"
+	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/services/payments"
 )
 
 // replica is one process of a service.

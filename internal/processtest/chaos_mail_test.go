@@ -10,10 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/outbox"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/notify"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/outbox"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/notify"
 )
 
 // sent is one time that a mail was sent.

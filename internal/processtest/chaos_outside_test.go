@@ -13,9 +13,9 @@ import (
 	"strconv"
 	"sync"
 
-	"ordertrail/internal/service"
-	"ordertrail/services/fulfillment"
-	"ordertrail/services/payments"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/services/fulfillment"
+	"example.org/ordertrail/services/payments"
 )
 
 // The simulated gateway and carrier of the real binaries keep nothing that could be

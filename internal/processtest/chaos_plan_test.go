@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/event"
-	"ordertrail/services/inventory"
-	"ordertrail/services/notify"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/services/inventory"
+	"example.org/ordertrail/services/notify"
 )
 
 // plan is what a seed stands for: who orders what and when, and what goes wrong

@@ -11,12 +11,12 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/embedded"
-	"ordertrail/internal/event"
-	"ordertrail/internal/scenario"
-	"ordertrail/internal/stream"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/embedded"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/scenario"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/services/orders"
 )
 
 var anyPort = []string{"HTTP_ADDR=127.0.0.1:0"}

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"ordertrail/internal/demo"
+	"example.org/ordertrail/internal/demo"
 )
 
 // smallDisk is a file system of its own, with little room.

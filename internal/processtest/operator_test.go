@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/event"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/orders"
 )
 
 // An operator finds what could not be handled, looks at it, sends it again, and

@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/load"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/analytics"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/load"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/services/orders"
 )
 
 // fleet runs one replica of each service, and returns the shop.

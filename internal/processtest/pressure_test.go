@@ -15,10 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
 )
 
 // Orders come faster than they can be handled. Each is taken, or told to come back

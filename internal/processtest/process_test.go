@@ -15,7 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/system/systemtest"
 )
 
 // process is a running binary.

@@ -11,14 +11,14 @@ import (
 	"syscall"
 	"testing"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/analytics"
-	"ordertrail/services/fulfillment"
-	"ordertrail/services/inventory"
-	"ordertrail/services/notify"
-	"ordertrail/services/orders"
-	"ordertrail/services/payments"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/services/fulfillment"
+	"example.org/ordertrail/services/inventory"
+	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/services/payments"
 )
 
 var services = []string{orders.Name, payments.Name, inventory.Name, fulfillment.Name, notify.Name, analytics.Name}

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"ordertrail/services/analytics"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/services/orders"
 )
 
 // Each bad setting stops a binary at once, with one line that names it.

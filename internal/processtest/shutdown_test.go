@@ -20,15 +20,15 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 
-	"ordertrail/internal/stream"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/analytics"
-	"ordertrail/services/fulfillment"
-	"ordertrail/services/inventory"
-	"ordertrail/services/notify"
-	"ordertrail/services/orders"
-	"ordertrail/services/payments"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/services/fulfillment"
+	"example.org/ordertrail/services/inventory"
+	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/services/payments"
 )
 
 // SIGTERM under load: every service finishes what it has in hand and exits with

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/demo"
+	"example.org/ordertrail/internal/demo"
 )
 
 // The command trail prints an order's trail from its id, and that of any of its traces

@@ -8,7 +8,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 // Undo is Call for a call that takes something back, which its span says.

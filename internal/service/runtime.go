@@ -16,12 +16,12 @@ import (
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/outbox"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/trail"
-	"ordertrail/pkg/tracing"
-	"ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/outbox"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/pkg/tracing"
+	"example.org/ordertrail/pkg/tracing/setup"
 )
 
 // Runtime is what a service works with: one replica's connection, streams,
@@ -86,7 +86,7 @@ func NewRuntime(ctx context.Context, cfg Config) (*Runtime, error) {
 		return nil, err
 	}
 	rt.Provider = rt.providers.TracerProvider
-	rt.Tracer = rt.Provider.Tracer("ordertrail/services/" + cfg.Name)
+	rt.Tracer = rt.Provider.Tracer("example.org/ordertrail/services/" + cfg.Name)
 
 	if rt.conn, err = connect(ctx, cfg, rt.Log); err != nil {
 		return nil, errors.Join(err, rt.providers.Shutdown(ctx))

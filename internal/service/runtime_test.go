@@ -9,9 +9,9 @@ import (
 	"github.com/nats-io/nats.go"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
-	"ordertrail/internal/embedded"
-	"ordertrail/internal/service"
-	"ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/internal/embedded"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/pkg/tracing/setup"
 )
 
 // exporter notes whether it was told to end, while there was time left.

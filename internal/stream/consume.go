@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/internal/event"
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 // Handler deals with one event, which may have been dealt with before: each of

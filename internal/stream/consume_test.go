@@ -11,9 +11,9 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/system/systemtest"
 )
 
 // Who is told to stop while NATS is away stops all the same, and soon.

@@ -17,11 +17,11 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/internal/embedded"
-	"ordertrail/internal/event"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/internal/embedded"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 // traced is a client whose spans are recorded.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 // Headers of a message schedule.

@@ -14,9 +14,9 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/system/systemtest"
 )
 
 // MustCreate publishes an order, and returns the event's sequence.

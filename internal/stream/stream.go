@@ -24,8 +24,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/attribute"
 
-	"ordertrail/internal/event"
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 // Client is a service's access to the streams. It is safe for concurrent use.

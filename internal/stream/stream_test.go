@@ -14,10 +14,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/trace/noop"
 
-	"ordertrail/internal/embedded"
-	"ordertrail/internal/event"
-	"ordertrail/internal/stream"
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/internal/embedded"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 // patience is how long a test waits for what should happen soon.

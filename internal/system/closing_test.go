@@ -5,11 +5,11 @@ import (
 	"sync"
 	"testing"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/event"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/inventory"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/inventory"
+	"example.org/ordertrail/services/orders"
 )
 
 // gate holds up one effect until it is opened.

@@ -8,12 +8,12 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/embedded"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/fulfillment"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/embedded"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/fulfillment"
 )
 
 // The same race on three servers with three replicas of everything, while the

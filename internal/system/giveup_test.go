@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/event"
-	runtime "ordertrail/internal/service"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/fulfillment"
-	"ordertrail/services/orders"
-	"ordertrail/services/payments"
+	"example.org/ordertrail/internal/event"
+	runtime "example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/fulfillment"
+	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/services/payments"
 )
 
 // lateCarrier books once, for a replica that then can't say so for long; to

@@ -7,11 +7,11 @@ import (
 
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/inventory"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/inventory"
 )
 
 // Many orders race for the last unit: one gets it.

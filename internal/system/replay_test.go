@@ -11,12 +11,12 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/event"
-	svc "ordertrail/internal/service"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/analytics"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/event"
+	svc "example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/analytics"
 )
 
 // A replay counts, and does nothing else: no mail, charge or parcel a second time,

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/system/systemtest"
 )
 
 // soon is time enough for an order, and a test can wait for it.

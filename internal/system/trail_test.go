@@ -11,10 +11,10 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/event"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/internal/trail"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/trail"
 )
 
 // For each scenario the trail is what a recorder of every span saw: the same spans,

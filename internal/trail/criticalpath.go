@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 // criticalPath walks back from the order's conclusion: through what a span did last

@@ -9,8 +9,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	oteltrace "go.opentelemetry.io/otel/trace"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/trail"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/trail"
 )
 
 // wantPath wants segments that follow each other from a time to another.

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 func (s *stitcher) gap(g Gap) { s.trail.Gaps = append(s.trail.Gaps, g) }

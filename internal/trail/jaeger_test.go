@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/trail"
+	"example.org/ordertrail/internal/trail"
 )
 
 // recorded serves what a real Jaeger has answered: about one order, its traces, and

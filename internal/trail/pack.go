@@ -13,7 +13,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace"
 	oteltrace "go.opentelemetry.io/otel/trace"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 // A packer writes spans as bytes, which take a sixth of the memory, hold no pointers

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"slices"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 // Map computes who sends what to whom from the links of spans of any number of

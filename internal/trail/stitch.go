@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 // Attributes that trails are read from: the conventions' and pkg/tracing's.

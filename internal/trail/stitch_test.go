@@ -13,8 +13,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	oteltrace "go.opentelemetry.io/otel/trace"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/trail"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/trail"
 )
 
 func events(by map[string]*tracetest.SpanStub) (published []*tracetest.SpanStub) {

@@ -17,8 +17,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	oteltrace "go.opentelemetry.io/otel/trace"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/trail"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/trail"
 )
 
 // A span comes back as it was, with everything that it had.

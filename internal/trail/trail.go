@@ -12,7 +12,7 @@ package trail
 import (
 	"time"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 // Trail is one order's story across all its traces. Everything in it is sorted:

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/trail"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/trail"
 )
 
 // ServiceMap is who sends what to whom, laid out: the first service on the left,

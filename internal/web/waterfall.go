@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"ordertrail/internal/trail"
+	"example.org/ordertrail/internal/trail"
 )
 
 // rowsShown bounds a waterfall: beyond it nobody sees more.

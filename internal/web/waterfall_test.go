@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/trail"
+	"example.org/ordertrail/internal/trail"
 )
 
 const ms = time.Millisecond

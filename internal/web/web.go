@@ -26,8 +26,8 @@ import (
 	"strings"
 	"time"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/service"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/service"
 )
 
 //go:embed assets

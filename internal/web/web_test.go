@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/web"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/web"
 )
 
 func TestWantsHTML(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 // stranger is a message with all that must not travel.

@@ -9,7 +9,7 @@ import (
 // Importers of this package get no server, no exporter and nothing else of the
 // repository.
 func TestImports(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", "ordertrail/pkg/tracing").Output()
+	out, err := exec.Command("go", "list", "-deps", "example.org/ordertrail/pkg/tracing").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,8 +19,8 @@ func TestImports(t *testing.T) {
 	}
 	for _, p := range paths {
 		switch {
-		case p == "ordertrail/pkg/tracing":
-		case strings.HasPrefix(p, "ordertrail/"),
+		case p == "example.org/ordertrail/pkg/tracing":
+		case strings.HasPrefix(p, "example.org/ordertrail/"),
 			strings.Contains(p, "nats-server"),
 			strings.Contains(p, "/exporters/"),
 			strings.Contains(p, "google.golang.org/grpc"):

@@ -15,7 +15,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 // mustJetStream runs a server without sockets that has a stream ORDERS.

@@ -9,7 +9,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 // own is a propagator with a header of its own, and none of W3C's.

@@ -14,7 +14,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 func TestPublish(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 func mustConsumer(tb testing.TB, js jetstream.JetStream, config jetstream.ConsumerConfig) jetstream.Consumer {

@@ -12,7 +12,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 func TestSettle(t *testing.T) {

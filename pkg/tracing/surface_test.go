@@ -15,8 +15,8 @@ import (
 // checked, and what there is fits on one screen.
 func TestSurface(t *testing.T) {
 	for _, tt := range []struct{ dir, path string }{
-		{".", "ordertrail/pkg/tracing"},
-		{"setup", "ordertrail/pkg/tracing/setup"},
+		{".", "example.org/ordertrail/pkg/tracing"},
+		{"setup", "example.org/ordertrail/pkg/tracing/setup"},
 	} {
 		t.Run(tt.path, func(t *testing.T) {
 			names, err := filepath.Glob(filepath.Join(tt.dir, "*.go"))

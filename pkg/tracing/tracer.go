@@ -8,7 +8,7 @@ import (
 )
 
 // scope names this instrumentation in every span it makes.
-const scope = "ordertrail/pkg/tracing"
+const scope = "example.org/ordertrail/pkg/tracing"
 
 const schemaURL = semconv.SchemaURL
 

@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 // minutesKept bounds the history per minute: the newest ones, by event time.

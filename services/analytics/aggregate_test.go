@@ -15,8 +15,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/service"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/service"
 )
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)

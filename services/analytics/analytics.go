@@ -19,10 +19,10 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/internal/service"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/web"
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/web"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 // Name is the service's, and the key of its aggregate.

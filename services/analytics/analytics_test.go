@@ -7,10 +7,10 @@ import (
 	"regexp"
 	"testing"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/analytics"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/analytics"
 )
 
 // The numbers are those of what happened, and stay so whatever becomes of the

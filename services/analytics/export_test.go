@@ -5,7 +5,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/internal/service"
+	"example.org/ordertrail/internal/service"
 )
 
 // ReplayOn is Replay on a bucket of the test's.

@@ -9,13 +9,13 @@ import (
 	"sync"
 	"testing"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/event"
-	"ordertrail/internal/service"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/analytics"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/analytics"
 )
 
 // counts are the numbers that are the same whenever and however often they are

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/web"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/web"
 )
 
 const (

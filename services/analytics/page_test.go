@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/web"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/web"
 )
 
 // rendered is the page of an aggregate.

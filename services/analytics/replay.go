@@ -15,9 +15,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/attribute"
 
-	"ordertrail/internal/service"
-	"ordertrail/internal/stream"
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 // ReplayResult tells what a replay did and found.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/analytics"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/analytics"
 )
 
 // interrupted is a bucket in which something happens once, just after a replay

@@ -12,12 +12,12 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/internal/service"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/pkg/tracing"
-	"ordertrail/pkg/tracing/setup"
-	"ordertrail/services/analytics"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/pkg/tracing"
+	"example.org/ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/services/analytics"
 )
 
 // More than one batch: none has more than the service's, each event is linked by

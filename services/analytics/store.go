@@ -10,9 +10,9 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/internal/catalog"
-	"ordertrail/internal/event"
-	"ordertrail/internal/stream"
+	"example.org/ordertrail/internal/catalog"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/stream"
 )
 
 // stored is the form in which an aggregate is kept: with its histograms whole.

@@ -17,10 +17,10 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/service"
-	"ordertrail/internal/stream"
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 // Name is the service's, and its durable consumer's.

@@ -1,6 +1,6 @@
 package fulfillment
 
-import "ordertrail/internal/event"
+import "example.org/ordertrail/internal/event"
 
 // verdict is what an order's events up to the deciding one say.
 type verdict struct {

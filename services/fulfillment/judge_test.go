@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 const id = "019a0000-0000-7000-8000-000000000001"

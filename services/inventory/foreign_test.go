@@ -7,11 +7,11 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/event"
-	"ordertrail/internal/scenario"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/scenario"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/system/systemtest"
 )
 
 // A message in the place of one product's first stock costs that product's stock,

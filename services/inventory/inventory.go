@@ -18,11 +18,11 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/internal/catalog"
-	"ordertrail/internal/event"
-	"ordertrail/internal/service"
-	"ordertrail/internal/stream"
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/internal/catalog"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 // Name is the service's, and its lease's.

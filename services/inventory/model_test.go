@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 // shop makes a random log the way the services write it: orders come, one writer

@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/service"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/service"
 )
 
 // delivered is a stored message as a follower gets it.

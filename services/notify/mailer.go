@@ -11,8 +11,8 @@ import (
 
 	"github.com/wneessen/go-mail"
 
-	"ordertrail/internal/outbox"
-	"ordertrail/internal/stream"
+	"example.org/ordertrail/internal/outbox"
+	"example.org/ordertrail/internal/stream"
 )
 
 // Mailer sends mail.

@@ -17,10 +17,10 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/outbox"
-	"ordertrail/internal/service"
-	"ordertrail/internal/stream"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/outbox"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
 )
 
 // Name is the service's, and its durable consumer's.

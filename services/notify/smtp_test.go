@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/outbox"
-	"ordertrail/internal/stream"
-	"ordertrail/services/notify"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/outbox"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/services/notify"
 )
 
 func MustSMTP(tb testing.TB, u *url.URL) *notify.SMTP {

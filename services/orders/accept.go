@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"strings"
 
-	"ordertrail/internal/web"
+	"example.org/ordertrail/internal/web"
 )
 
 // negotiate chooses the form of an answer, of which the first is the default; see

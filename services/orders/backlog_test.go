@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 // However many orders there are, the set of open ones stays small, and the shop

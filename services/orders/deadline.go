@@ -5,8 +5,8 @@ import (
 	"errors"
 	"time"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/stream"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/stream"
 )
 
 // Consumes lists what orders acts on, from stream DEADLINES.

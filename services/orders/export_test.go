@@ -3,7 +3,7 @@ package orders
 import (
 	"time"
 
-	"ordertrail/internal/service"
+	"example.org/ordertrail/internal/service"
 )
 
 // Bounded is Wire with bounds that a test can reach, and the test's clock.

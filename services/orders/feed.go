@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/service"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/service"
 )
 
 // Bounds of the feeds.

@@ -18,14 +18,14 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/service"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/internal/trail"
-	"ordertrail/pkg/tracing/setup"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/services/orders"
 )
 
 // shop is the service alone: nobody concludes its orders, so they stay as they

@@ -9,7 +9,7 @@ import (
 	"time"
 	"unicode"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 // What is accepted can be placed: it makes an event that every service can read,

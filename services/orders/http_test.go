@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/catalog"
-	"ordertrail/internal/event"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/catalog"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/orders"
 )
 
 const reconnectSoon = 10 * time.Millisecond

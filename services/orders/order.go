@@ -10,8 +10,8 @@ import (
 
 	"context"
 
-	"ordertrail/internal/event"
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 // States of an order.

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/web"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/web"
 )
 
 // orderPage is one order.

@@ -25,13 +25,13 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
-	"ordertrail/internal/catalog"
-	"ordertrail/internal/event"
-	"ordertrail/internal/service"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/trail"
-	"ordertrail/internal/web"
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/internal/catalog"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/internal/web"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 // Name is the service's.

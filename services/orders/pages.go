@@ -11,10 +11,10 @@ import (
 	"strconv"
 	"strings"
 
-	"ordertrail/internal/catalog"
-	"ordertrail/internal/event"
-	"ordertrail/internal/scenario"
-	"ordertrail/internal/web"
+	"example.org/ordertrail/internal/catalog"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/scenario"
+	"example.org/ordertrail/internal/web"
 )
 
 // The pages are customers of the API: what their forms send is asked of it, with

@@ -8,11 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/scenario"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/scenario"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/orders"
 )
 
 // browser is what a browser says of itself when a reader follows a link.

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 // bounds are how much the shop takes on. What is beyond them it refuses at once,

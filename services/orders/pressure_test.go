@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/service"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/orders"
 )
 
 const many = 100 // more than a test has

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/event"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/orders"
 )
 
 // Who has an order's id, and the list has all of them, sees what becomes of the

@@ -9,8 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/stream"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/stream"
 )
 
 const (

@@ -14,8 +14,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"ordertrail/internal/catalog"
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/catalog"
+	"example.org/ordertrail/internal/event"
 )
 
 // Bounds of a request.

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/service"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/internal/trail"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/services/orders"
 )
 
 // slowSource counts how often it is asked for the newest traces, and answers when it

@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/service"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/orders"
 )
 
 // smallBuffers has the system keep nearly nothing of what a connection is sent, so

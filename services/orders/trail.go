@@ -11,9 +11,9 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/trail"
-	"ordertrail/internal/web"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/internal/web"
 )
 
 // Bounds of what a trail may wait for. Both are the shop's own: neither a slow NATS

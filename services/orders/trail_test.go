@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/service"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/internal/trail"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/services/orders"
 )
 
 // tracedBy has the service look for traces elsewhere; nil: nowhere.

@@ -4,8 +4,8 @@ import (
 	"net/http"
 	"time"
 
-	"ordertrail/internal/trail"
-	"ordertrail/internal/web"
+	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/internal/web"
 )
 
 // trailRefresh is how often a trail's page looks for spans that are still to come.

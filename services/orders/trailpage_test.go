@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/internal/trail"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/trail"
 )
 
 // The trail's page shows every span of the trail, what each is tied to, and the way

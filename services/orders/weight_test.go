@@ -7,11 +7,11 @@ import (
 	"regexp"
 	"testing"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/scenario"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/internal/trail"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/scenario"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/trail"
 )
 
 // heaviest is how much a page may weigh with all its parts, in bytes, not zipped.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 // Gateway is the card processor. Both calls are idempotent per key.

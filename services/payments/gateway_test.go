@@ -5,7 +5,7 @@ import (
 	"errors"
 	"testing"
 
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/event"
 )
 
 // The test tokens decide, the same on every replica: nothing is remembered.

@@ -10,9 +10,9 @@ import (
 	"context"
 	"errors"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/service"
-	"ordertrail/internal/stream"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
 )
 
 // Name is the service's, and its durable consumer's.

@@ -1,4 +1,4 @@
-module ordertrail/internal/docs/spec
+module example.org/ordertrail/internal/docs/spec
 
 go 1.26.0
 

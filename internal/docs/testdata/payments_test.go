@@ -21,8 +21,8 @@ import (
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/pkg/tracing"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/pkg/tracing"
 )
 
 func TestRun(t *testing.T) {

@@ -14,11 +14,11 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/internal/demo"
-	"ordertrail/internal/embedded"
-	"ordertrail/internal/system"
-	"ordertrail/internal/system/systemtest"
-	"ordertrail/services/payments"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/embedded"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/services/payments"
 )
 
 // What was under way when the connection broke is lost; what was acknowledged is

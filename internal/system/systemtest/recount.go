@@ -1,8 +1,8 @@
 package systemtest
 
 import (
-	"ordertrail/internal/catalog"
-	"ordertrail/internal/event"
+	"example.org/ordertrail/internal/catalog"
+	"example.org/ordertrail/internal/event"
 )
 
 // Recount is what analytics must have counted of the whole ledger, worked out in

@@ -14,14 +14,14 @@ import (
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
-	"ordertrail/internal/catalog"
-	"ordertrail/internal/demo"
-	"ordertrail/internal/embedded"
-	"ordertrail/internal/event"
-	"ordertrail/internal/stream"
-	"ordertrail/internal/system"
-	"ordertrail/pkg/tracing/setup"
-	"ordertrail/services/orders"
+	"example.org/ordertrail/internal/catalog"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/embedded"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/services/orders"
 )
 
 // Patience is how long a test waits for what should happen soon.

@@ -5,13 +5,13 @@ import (
 	"net/http"
 	"sync"
 
-	"ordertrail/internal/event"
-	"ordertrail/internal/outbox"
-	"ordertrail/internal/service"
-	"ordertrail/internal/system"
-	"ordertrail/services/fulfillment"
-	"ordertrail/services/notify"
-	"ordertrail/services/payments"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/outbox"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/services/fulfillment"
+	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/services/payments"
 )
 
 // World is the world outside: the card gateway, the carrier and the mail server,

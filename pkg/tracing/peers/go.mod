@@ -1,4 +1,4 @@
-module ordertrail/pkg/tracing/peers
+module example.org/ordertrail/pkg/tracing/peers
 
 go 1.26.0
 

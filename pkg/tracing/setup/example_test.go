@@ -14,8 +14,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
-	"ordertrail/pkg/tracing"
-	"ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/pkg/tracing"
+	"example.org/ordertrail/pkg/tracing/setup"
 )
 
 // mustExample starts providers in an empty environment, and prints spans.

@@ -9,7 +9,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/pkg/tracing/setup"
 )
 
 func TestLogHandler(t *testing.T) {

@@ -19,8 +19,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"ordertrail/pkg/tracing"
-	"ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/pkg/tracing"
+	"example.org/ordertrail/pkg/tracing/setup"
 )
 
 // measured collects the metrics a collector is sent.

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
-	"ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/pkg/tracing/setup"
 )
 
 // received collects what a collector is sent.

@@ -18,8 +18,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
-	"ordertrail/pkg/tracing"
-	"ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/pkg/tracing"
+	"example.org/ordertrail/pkg/tracing/setup"
 )
 
 // variables are all that could leak from the environment of the tests.

@@ -15,8 +15,8 @@ import (
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/grpc"
 
-	"ordertrail/pkg/tracing"
-	"ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/pkg/tracing"
+	"example.org/ordertrail/pkg/tracing/setup"
 )
 
 // counting counts the links that a receiver took.
