@@ -11,14 +11,13 @@ FROM ${GO_IMAGE} AS build
 WORKDIR /src
 # Where modules come from, if not from Go's default.
 ARG GOPROXY
-ENV CGO_ENABLED=0 GOFLAGS=-buildvcs=false
+ENV CGO_ENABLED=0 GOFLAGS=-buildvcs=false GOWORK=off
 # Modules first: they change less often than the sources.
 COPY go.mod go.sum ./
-RUN --mount=type=cache,target=/go/pkg/mod \
-    go mod download
+COPY pkg/tracing/go.mod pkg/tracing/go.sum pkg/tracing/
+RUN go mod download
 COPY . .
-RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    go build -trimpath -ldflags='-s -w' -o /out/usr/local/bin/ .
+RUN go build -trimpath -ldflags='-s -w' -o /out/usr/local/bin/ .
 RUN set -e; for service in cmd/*; do ln -s ordertrail "/out/usr/local/bin/${service#cmd/}"; done
 # A demo keeps its streams in /tmp; a collector or mail server may speak TLS.
 RUN mkdir -p -m 1777 /out/tmp && mkdir -p /out/etc/ssl/certs && cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/

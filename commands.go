@@ -12,13 +12,13 @@ import (
 	"strings"
 	"time"
 
+	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/catalog"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/load"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/system"
-	"example.org/ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/internal/telemetry"
 )
 
 // flags makes a command's flag set, which prints its errors once.
@@ -79,7 +79,7 @@ func provision(ctx context.Context, args []string) error {
 	}
 	return administer(ctx, "provision", "provision", func(ctx context.Context, rt *service.Runtime) error {
 		err := stream.Provision(ctx, rt.Stream.JetStream(), stream.Topology{
-			Replicas: rt.Settings.Replicas, Durables: system.Durables(),
+			Replicas: rt.Settings.Replicas, Durables: app.Durables(),
 		})
 		if err == nil {
 			fmt.Println("ordertrail: streams, consumers and buckets are there")
@@ -123,12 +123,12 @@ func administer(ctx context.Context, name, user string, work func(context.Contex
 	if err != nil {
 		return err
 	}
-	rt, err := service.NewRuntime(ctx, service.Config{Name: name, User: user, Settings: settings, Tracing: []setup.Option{setup.WithConsoleWriter(os.Stderr)}})
+	rt, err := service.NewRuntime(ctx, service.Config{Name: name, User: user, Settings: settings, Tracing: []telemetry.Option{telemetry.WithConsoleWriter(os.Stderr)}})
 	if err != nil {
 		return err
 	}
 	err = work(ctx, rt)
-	stopping, cancel := system.StopTimeout(ctx)
+	stopping, cancel := app.StopTimeout(ctx)
 	defer cancel()
 	if closeErr := rt.Close(stopping); err == nil {
 		err = closeErr

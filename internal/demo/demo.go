@@ -14,12 +14,12 @@ import (
 	"strings"
 	"time"
 
+	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/system"
+	"example.org/ordertrail/internal/telemetry"
 	"example.org/ordertrail/internal/trail"
-	"example.org/ordertrail/pkg/tracing/setup"
 	"example.org/ordertrail/services/orders"
 )
 
@@ -54,17 +54,17 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer server.Close()
-	sys, err := system.Start(ctx, system.Config{
+	sys, err := app.Start(ctx, app.Config{
 		Connect: server.Connect, Settings: o.Settings, HTTPAddr: o.HTTPAddr, Log: o.Log,
 		Topology: stream.Topology{Replicas: 1},
 		// Spans for a console must not be mixed into the story.
-		Tracing: func(string) []setup.Option { return []setup.Option{setup.WithConsoleWriter(os.Stderr)} },
+		Tracing: func(string) []telemetry.Option { return []telemetry.Option{telemetry.WithConsoleWriter(os.Stderr)} },
 	})
 	if err != nil {
 		return err
 	}
 	defer func() {
-		stopping, cancel := system.StopTimeout(ctx)
+		stopping, cancel := app.StopTimeout(ctx)
 		defer cancel()
 		err = errors.Join(err, sys.Stop(stopping))
 	}()

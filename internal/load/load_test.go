@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"example.org/ordertrail/internal/load"
-	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // Customers who are told to come back do so, after what they were told, and place

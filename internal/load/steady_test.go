@@ -11,7 +11,7 @@ import (
 
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/load"
-	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // An order of each scenario is placed in turn, also when the shop is away at first,

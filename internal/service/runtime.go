@@ -19,9 +19,9 @@ import (
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/outbox"
 	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/telemetry"
 	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/pkg/tracing"
-	"example.org/ordertrail/pkg/tracing/setup"
 )
 
 // Runtime is what a service works with: one replica's connection, streams,
@@ -39,7 +39,7 @@ type Runtime struct {
 	Outbox   *outbox.Outbox       // where mails are recorded, if that is in this process; else nil
 
 	conn      *nats.Conn
-	providers *setup.Providers
+	providers *telemetry.Providers
 }
 
 // Part is a service, wired and ready to run.
@@ -60,7 +60,7 @@ type Config struct {
 	Settings Settings
 	Connect  func(...nats.Option) (*nats.Conn, error) // default: to Settings.NATSURL
 	Log      slog.Handler                             // default: text on standard error
-	Tracing  []setup.Option
+	Tracing  []telemetry.Option
 	Stream   []stream.Option
 	Traces   trail.Source   // default: Jaeger at Settings.JaegerURL, none if that is nil
 	Outbox   *outbox.Outbox // see Runtime
@@ -76,11 +76,11 @@ func NewRuntime(ctx context.Context, cfg Config) (*Runtime, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.Settings.LogLevel})
 	}
-	rt.Log = slog.New(setup.LogHandler(cfg.Log)).With("service", cfg.Name)
+	rt.Log = slog.New(telemetry.LogHandler(cfg.Log)).With("service", cfg.Name)
 
 	var err error
-	rt.providers, err = setup.Start(ctx, cfg.Name, append([]setup.Option{
-		setup.WithBaggageKeys(string(event.OrderIDKey)),
+	rt.providers, err = telemetry.Start(ctx, cfg.Name, append([]telemetry.Option{
+		telemetry.WithBaggageKeys(string(event.OrderIDKey)),
 	}, cfg.Tracing...)...)
 	if err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ import (
 
 	"example.org/ordertrail/internal/embedded"
 	"example.org/ordertrail/internal/service"
-	"example.org/ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/internal/telemetry"
 )
 
 // exporter notes whether it was told to end, while there was time left.
@@ -41,7 +41,7 @@ func TestCloseWhileAway(t *testing.T) {
 			conn, err = server.Connect(opts...)
 			return conn, err
 		},
-		Tracing: []setup.Option{setup.WithSpanProcessor(spans)},
+		Tracing: []telemetry.Option{telemetry.WithSpanProcessor(spans)},
 	})
 	if err != nil {
 		t.Fatal(err)

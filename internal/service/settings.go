@@ -15,7 +15,7 @@ import (
 )
 
 // Settings are what the environment says, checked. OTEL_* is read by
-// pkg/tracing/setup and OpenTelemetry's SDK.
+// internal/telemetry and OpenTelemetry's SDK.
 type Settings struct {
 	NATSURL       string        // NATS_URL, default nats://127.0.0.1:4222; several, comma-separated, for a cluster
 	NATSUser      string        // NATS_USER and NATS_PASSWORD, or

@@ -13,7 +13,7 @@ import (
 
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // Who is told to stop while NATS is away stops all the same, and soon.

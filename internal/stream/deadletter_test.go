@@ -20,8 +20,8 @@ import (
 	"example.org/ordertrail/internal/embedded"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/system/systemtest"
 	"example.org/ordertrail/pkg/tracing"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // traced is a client whose spans are recorded.

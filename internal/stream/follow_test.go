@@ -16,7 +16,7 @@ import (
 
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // MustCreate publishes an order, and returns the event's sequence.

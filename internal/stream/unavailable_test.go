@@ -10,7 +10,7 @@ import (
 
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // full has the stream refuse whatever is published, until the returned function is

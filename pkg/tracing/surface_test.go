@@ -16,7 +16,6 @@ import (
 func TestSurface(t *testing.T) {
 	for _, tt := range []struct{ dir, path string }{
 		{".", "example.org/ordertrail/pkg/tracing"},
-		{"setup", "example.org/ordertrail/pkg/tracing/setup"},
 	} {
 		t.Run(tt.path, func(t *testing.T) {
 			names, err := filepath.Glob(filepath.Join(tt.dir, "*.go"))

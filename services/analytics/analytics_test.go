@@ -7,10 +7,10 @@ import (
 	"regexp"
 	"testing"
 
+	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/system"
-	"example.org/ordertrail/internal/system/systemtest"
 	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // The numbers are those of what happened, and stay so whatever becomes of the
@@ -86,7 +86,7 @@ func TestCounts(t *testing.T) {
 // event once.
 func TestTwoReplicas(t *testing.T) {
 	t.Parallel()
-	sys := start(t, func(cfg *system.Config) { cfg.Replicas = map[string]int{analytics.Name: 2} })
+	sys := start(t, func(cfg *app.Config) { cfg.Replicas = map[string]int{analytics.Name: 2} })
 	MustPlay(t, sys, 15, "happy", "declined")
 	sys.MustRestart(t, func() { MustPlay(t, sys, 10, "happy", "sold-out") })
 	MustPlay(t, sys, 5, "happy")

@@ -12,13 +12,13 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/embedded"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/system"
-	"example.org/ordertrail/internal/system/systemtest"
 	"example.org/ordertrail/pkg/tracing"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // What is there before the service starts is counted in large batches: one root
@@ -28,7 +28,7 @@ func TestBatchSpans(t *testing.T) {
 	const stored = 300
 	server := systemtest.Server(t)
 	producers := MustStore(t, server, stored)
-	sys := systemtest.StartOn(t, server.Connect, func(cfg *system.Config) {
+	sys := systemtest.StartOn(t, server.Connect, func(cfg *app.Config) {
 		cfg.Wire = map[string]service.Wire{
 			"payments": systemtest.Idle, "inventory": systemtest.Idle, "fulfillment": systemtest.Idle, "notify": systemtest.Idle,
 		}

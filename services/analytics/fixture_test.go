@@ -9,13 +9,13 @@ import (
 	"sync"
 	"testing"
 
+	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/system"
-	"example.org/ordertrail/internal/system/systemtest"
 	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // counts are the numbers that are the same whenever and however often they are
@@ -47,16 +47,16 @@ func (c counts) String() string {
 // counting is a system whose analytics replicas can be asked one by one.
 type counting struct {
 	*systemtest.System
-	running *system.Replica // the newest
+	running *app.Replica // the newest
 
 	mu   sync.Mutex
 	apis []http.Handler // of every replica there was
 }
 
-func start(tb testing.TB, change ...func(*system.Config)) *counting {
+func start(tb testing.TB, change ...func(*app.Config)) *counting {
 	tb.Helper()
 	c := &counting{}
-	c.System = systemtest.Start(tb, append(change, func(cfg *system.Config) {
+	c.System = systemtest.Start(tb, append(change, func(cfg *app.Config) {
 		if cfg.Wire == nil {
 			cfg.Wire = map[string]service.Wire{}
 		}
@@ -75,7 +75,7 @@ func start(tb testing.TB, change ...func(*system.Config)) *counting {
 // MustRestart replaces the newest replica and does something in between.
 func (c *counting) MustRestart(tb testing.TB, between func()) {
 	tb.Helper()
-	ctx, cancel := system.StopTimeout(context.Background())
+	ctx, cancel := app.StopTimeout(context.Background())
 	defer cancel()
 	if err := c.running.Stop(ctx); err != nil {
 		tb.Fatalf("stop: %v", err)

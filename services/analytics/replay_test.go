@@ -13,13 +13,13 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/system"
-	"example.org/ordertrail/internal/system/systemtest"
-	"example.org/ordertrail/pkg/tracing/setup"
+	"example.org/ordertrail/internal/telemetry"
 	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // replaying is a system with what an operator replays it from.
@@ -29,11 +29,11 @@ type replaying struct {
 	kv       jetstream.KeyValue
 }
 
-func startReplaying(tb testing.TB, change ...func(*system.Config)) *replaying {
+func startReplaying(tb testing.TB, change ...func(*app.Config)) *replaying {
 	tb.Helper()
 	var connect func(...nats.Option) (*nats.Conn, error)
-	r := &replaying{counting: start(tb, append(change, func(cfg *system.Config) { connect = cfg.Connect })...)}
-	r.operator = MustOperate(tb, connect, setup.WithSpanProcessor(r.Spans))
+	r := &replaying{counting: start(tb, append(change, func(cfg *app.Config) { connect = cfg.Connect })...)}
+	r.operator = MustOperate(tb, connect, telemetry.WithSpanProcessor(r.Spans))
 	var err error
 	if r.kv, err = r.JetStream().KeyValue(context.Background(), stream.AnalyticsBucket); err != nil {
 		tb.Fatal(err)
@@ -42,7 +42,7 @@ func startReplaying(tb testing.TB, change ...func(*system.Config)) *replaying {
 }
 
 // MustOperate connects as an operator's command does.
-func MustOperate(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error), opts ...setup.Option) *service.Runtime {
+func MustOperate(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error), opts ...telemetry.Option) *service.Runtime {
 	tb.Helper()
 	rt, err := service.NewRuntime(context.Background(), service.Config{
 		Name: "replay", Connect: connect, Log: slog.DiscardHandler, Tracing: opts,
@@ -51,7 +51,7 @@ func MustOperate(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error)
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		ctx, cancel := system.StopTimeout(context.Background())
+		ctx, cancel := app.StopTimeout(context.Background())
 		defer cancel()
 		if err := rt.Close(ctx); err != nil {
 			tb.Errorf("close: %v", err)
@@ -224,7 +224,7 @@ func TestReplayUnderTheService(t *testing.T) {
 // Replays one after the other, while orders are placed, change no number.
 func TestReplayWhileRunning(t *testing.T) {
 	t.Parallel()
-	sys := startReplaying(t, func(cfg *system.Config) { cfg.Replicas = map[string]int{analytics.Name: 2} })
+	sys := startReplaying(t, func(cfg *app.Config) { cfg.Replicas = map[string]int{analytics.Name: 2} })
 	placed := make(chan struct{})
 	go func() {
 		defer close(placed)

@@ -9,8 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"example.org/ordertrail/internal/system/systemtest"
 	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // interrupted is a bucket in which something happens once, just after a replay

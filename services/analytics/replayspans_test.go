@@ -12,12 +12,12 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/service"
-	"example.org/ordertrail/internal/system"
-	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/telemetry"
 	"example.org/ordertrail/pkg/tracing"
-	"example.org/ordertrail/pkg/tracing/setup"
 	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // More than one batch: none has more than the service's, each event is linked by
@@ -27,7 +27,7 @@ func TestReplayInBatches(t *testing.T) {
 	const stored = 1100
 	server := systemtest.Server(t)
 	MustStore(t, server, stored)
-	sys := startReplaying(t, func(cfg *system.Config) {
+	sys := startReplaying(t, func(cfg *app.Config) {
 		cfg.Connect = server.Connect
 		cfg.Wire = map[string]service.Wire{
 			"payments": systemtest.Idle, "inventory": systemtest.Idle, "fulfillment": systemtest.Idle, "notify": systemtest.Idle,
@@ -45,7 +45,7 @@ func TestReplayInBatches(t *testing.T) {
 	before := sys.MustStored(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	operator := MustOperate(t, server.Connect, setup.WithSpanProcessor(atStart{tracetest.NewSpanRecorder(), cancel}))
+	operator := MustOperate(t, server.Connect, telemetry.WithSpanProcessor(atStart{tracetest.NewSpanRecorder(), cancel}))
 	if result, err := analytics.Replay(ctx, operator); !errors.Is(err, context.Canceled) || result.Events >= stored {
 		t.Errorf("replay = %v, %v, want %v before the end", result, err, context.Canceled)
 	}

@@ -11,7 +11,7 @@ import (
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/scenario"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // A message in the place of one product's first stock costs that product's stock,

@@ -14,13 +14,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/codes"
 
+	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/system"
-	"example.org/ordertrail/internal/system/systemtest"
 	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // journal is a log to look into.
@@ -53,7 +53,7 @@ type alone struct {
 func runAlone(tb testing.TB) *alone {
 	tb.Helper()
 	a := &alone{mail: newSMTPServer(tb), log: &journal{}}
-	a.System = systemtest.Start(tb, func(cfg *system.Config) {
+	a.System = systemtest.Start(tb, func(cfg *app.Config) {
 		cfg.Settings.SMTPURL = a.mail.URL()
 		cfg.Log = slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug})
 		cfg.Wire = map[string]service.Wire{
@@ -129,7 +129,7 @@ func (a *alone) failures() (n int) {
 func TestMails(t *testing.T) {
 	t.Parallel()
 	server := newSMTPServer(t)
-	sys := systemtest.Start(t, func(cfg *system.Config) { cfg.Settings.SMTPURL = server.URL() })
+	sys := systemtest.Start(t, func(cfg *app.Config) { cfg.Settings.SMTPURL = server.URL() })
 	expected := 0
 	for _, tc := range []struct {
 		scenario string

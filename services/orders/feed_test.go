@@ -14,8 +14,8 @@ import (
 
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
-	"example.org/ordertrail/internal/system/systemtest"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // reader follows a feed.

@@ -18,14 +18,14 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/system"
-	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/telemetry"
 	"example.org/ordertrail/internal/trail"
-	"example.org/ordertrail/pkg/tracing/setup"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // shop is the service alone: nobody concludes its orders, so they stay as they
@@ -63,7 +63,7 @@ func openWired(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error), 
 	if s.js, err = jetstream.New(admin); err != nil {
 		tb.Fatal(err)
 	}
-	if err := stream.Provision(ctx, s.js, stream.Topology{Durables: system.Durables()}); err != nil {
+	if err := stream.Provision(ctx, s.js, stream.Topology{Durables: app.Durables()}); err != nil {
 		tb.Fatal(err)
 	}
 	s.rt, err = service.NewRuntime(ctx, service.Config{
@@ -71,7 +71,7 @@ func openWired(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error), 
 		Connect: func(opts ...nats.Option) (*nats.Conn, error) {
 			return connect(append(opts, nats.ReconnectWait(reconnectSoon))...)
 		},
-		Tracing: []setup.Option{setup.WithSpanProcessor(s.spans), setup.WithSpanProcessor(s.trails)},
+		Tracing: []telemetry.Option{telemetry.WithSpanProcessor(s.spans), telemetry.WithSpanProcessor(s.trails)},
 		Traces:  s.trails,
 	})
 	if err != nil {
@@ -96,7 +96,7 @@ func openWired(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error), 
 		if err := <-ran; err != nil {
 			tb.Errorf("run: %v", err)
 		}
-		closing, cancel := system.StopTimeout(ctx)
+		closing, cancel := app.StopTimeout(ctx)
 		defer cancel()
 		if err := s.rt.Close(closing); err != nil {
 			tb.Errorf("close: %v", err)

@@ -13,12 +13,12 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/system"
-	"example.org/ordertrail/internal/system/systemtest"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // foreign is a message with the ce-id of its subject, and nothing else that is
@@ -56,7 +56,7 @@ func strangers(subject string) map[string]*nats.Msg {
 // settled waits until no consumer has a message waiting or under way.
 func settled(tb testing.TB, sys *systemtest.System) {
 	tb.Helper()
-	for _, d := range system.Durables() {
+	for _, d := range app.Durables() {
 		state := ""
 		defer func() {
 			if tb.Failed() {

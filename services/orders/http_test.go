@@ -12,8 +12,8 @@ import (
 
 	"example.org/ordertrail/internal/catalog"
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/system/systemtest"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/systemtest"
 )
 
 const reconnectSoon = 10 * time.Millisecond

@@ -10,7 +10,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
-	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // Who calls from outside is linked, and has no other part in the shop's traces.

@@ -8,11 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/scenario"
-	"example.org/ordertrail/internal/system"
-	"example.org/ordertrail/internal/system/systemtest"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // browser is what a browser says of itself when a reader follows a link.
@@ -73,7 +73,7 @@ func wantRedirect(tb testing.TB, a answer) string {
 }
 
 // everything runs the whole system, with the shop as one sees it in a browser.
-func everything(tb testing.TB, change ...func(*system.Config)) *shop {
+func everything(tb testing.TB, change ...func(*app.Config)) *shop {
 	tb.Helper()
 	sys := systemtest.Start(tb, change...)
 	return &shop{url: sys.URL, client: sys.Shop.Client}

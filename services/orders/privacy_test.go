@@ -9,8 +9,8 @@ import (
 
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/system/systemtest"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // Who has an order's id, and the list has all of them, sees what becomes of the

@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/service"
-	"example.org/ordertrail/internal/system"
-	"example.org/ordertrail/internal/system/systemtest"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // smallBuffers has the system keep nearly nothing of what a connection is sent, so
@@ -58,7 +58,7 @@ func feeds(tb testing.TB) int {
 // for it, and soon it is let go. (Not parallel: it counts what runs.)
 func TestSlowReader(t *testing.T) {
 	const slowest = 2 * time.Second
-	sys := systemtest.Start(t, func(cfg *system.Config) {
+	sys := systemtest.Start(t, func(cfg *app.Config) {
 		cfg.Wire = map[string]service.Wire{orders.Name: orders.Impatient(slowest)}
 	})
 	s := &shop{url: sys.URL, client: sys.Shop.Client}

@@ -7,16 +7,16 @@ import (
 	"strings"
 	"testing"
 
-	"example.org/ordertrail/internal/system"
-	"example.org/ordertrail/internal/system/systemtest"
+	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // The trail's page shows every span of the trail, what each is tied to, and the way
 // to Jaeger, without a script.
 func TestTrailPage(t *testing.T) {
 	t.Parallel()
-	s := everything(t, func(cfg *system.Config) { cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "jaeger.example"} })
+	s := everything(t, func(cfg *app.Config) { cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "jaeger.example"} })
 	id := wantRedirect(t, s.MustSubmit(t, "/scenarios/undeliverable", nil, submitted()))
 	var got trail.Trail
 	systemtest.Until(t, "the trail has everything but the deadline", func() bool {

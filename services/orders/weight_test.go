@@ -7,11 +7,11 @@ import (
 	"regexp"
 	"testing"
 
+	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/scenario"
-	"example.org/ordertrail/internal/system"
-	"example.org/ordertrail/internal/system/systemtest"
 	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // heaviest is how much a page may weigh with all its parts, in bytes, not zipped.
@@ -21,7 +21,7 @@ const heaviest = 150_000
 // is counted with its style, its script and its icon.
 func TestPageWeights(t *testing.T) {
 	t.Parallel()
-	s := everything(t, systemtest.Deadline(demo.OrderDeadline), func(cfg *system.Config) {
+	s := everything(t, systemtest.Deadline(demo.OrderDeadline), func(cfg *app.Config) {
 		cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "localhost:16686"}
 	})
 	ids := map[string]string{}

@@ -3,6 +3,7 @@ module example.org/ordertrail/pkg/tracing/peers
 go 1.26.0
 
 require (
+	example.org/ordertrail/pkg/tracing v0.0.0
 	github.com/IBM/sarama v1.61.1
 	github.com/dnwe/otelsarama v0.0.0-20240308230250-9388d9d40bc0
 	github.com/nats-io/nats.go v1.55.0
@@ -11,7 +12,6 @@ require (
 	go.opentelemetry.io/otel v1.47.0
 	go.opentelemetry.io/otel/sdk v1.47.0
 	go.opentelemetry.io/otel/trace v1.47.0
-	ordertrail v0.0.0
 )
 
 require (
@@ -41,4 +41,4 @@ require (
 	golang.org/x/sys v0.49.0 // indirect
 )
 
-replace ordertrail => ../../..
+replace example.org/ordertrail/pkg/tracing => ..

@@ -1,5 +1,0 @@
-//go:build race
-
-package processtest
-
-func init() { buildFlags = append(buildFlags, "-race") }

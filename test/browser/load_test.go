@@ -1,0 +1,106 @@
+package browser
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"example.org/ordertrail/internal/app"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/services/orders"
+)
+
+// busy stands before the shop, and answers some requests as a shop does that has too
+// much to do, that is closed, or that breaks down.
+type busy struct {
+	shop http.Handler
+
+	mu     sync.Mutex
+	placed int                    // requests that place an order
+	looked int                    // and that look at one
+	asked  map[string][]time.Time // when, by key
+	broken string                 // the key whose connections break, at first
+}
+
+func (s *busy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	status, later := 0, true
+	switch {
+	case r.Method == http.MethodPost && r.URL.Path == "/orders":
+		s.placed++
+		key := r.Header.Get("Idempotency-Key")
+		s.asked[key] = append(s.asked[key], time.Now())
+		switch n := s.placed; {
+		case n <= 8:
+			status = http.StatusTooManyRequests
+		case n == 20:
+			status, later = http.StatusServiceUnavailable, false
+		case n == 30:
+			s.broken = key
+		}
+		// The browser tries again by itself, which the page does not see.
+		if key == s.broken && time.Since(s.asked[key][0]) < time.Second/2 {
+			status = -1
+		}
+	case r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/orders/") && r.Header.Get("Accept") == "*/*":
+		if s.looked++; s.looked <= 4 {
+			status = http.StatusServiceUnavailable
+		}
+	}
+	s.mu.Unlock()
+	switch {
+	case status == 0:
+		s.shop.ServeHTTP(w, r)
+		return
+	case status < 0:
+		panic(http.ErrAbortHandler) // the connection breaks
+	case later:
+		w.Header().Set("Retry-After", "1")
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintf(w, `{"type":"about:blank","status":%d,"detail":"closed for good"}`, status)
+}
+
+// The load button's customers come back when the shop says, with the same order; what
+// is refused for good, they tell.
+func TestLoadIsRefused(t *testing.T) {
+	shop := &busy{asked: map[string][]time.Time{}}
+	b := open(t, func(cfg *app.Config) {
+		cfg.Wire = map[string]service.Wire{orders.Name: func(rt *service.Runtime) (service.Part, error) {
+			part, err := orders.Wire(rt)
+			shop.shop = part.HTTP
+			part.HTTP = shop
+			return part, err
+		}}
+	})
+	b.expect("status of 429", "status of 503", "ERR_EMPTY_RESPONSE", "ERR_HTTP2_PROTOCOL_ERROR")
+	b.visit("/")
+	b.run(chromedp.SetValue(chromedp.CSS("#load-count"), "100"), chromedp.Click(chromedp.CSS("#load-start")))
+	b.until("it says that it was asked to come back later", `document.getElementById("load-said").textContent.includes("0 of 100 done, asked to come back later 4 times")`)
+	b.until("all are done", `document.getElementById("load-said").textContent.startsWith("100 of 100 done, 99 shipped")`)
+	said := eval[string](b, `document.getElementById("load-said").textContent`)
+	for _, want := range []string{"1 failed: closed for good", "asked to come back later 12 times", "no answer once."} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it says %q, want %q in it", said, want)
+		}
+	}
+	b.until("each order is placed once", `document.querySelector("#counts dd").textContent === "99"`)
+	shop.mu.Lock()
+	defer shop.mu.Unlock()
+	if len(shop.asked) != 100 {
+		t.Errorf("%d orders were asked for, want 100", len(shop.asked))
+	}
+	for key, times := range shop.asked {
+		for i := 1; i < len(times); i++ {
+			if early := times[i].Sub(times[i-1]); early < 900*time.Millisecond && key != shop.broken {
+				t.Errorf("order %s is asked for again after %v, want a second", key, early)
+			}
+		}
+	}
+}

@@ -1,0 +1,258 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/outbox"
+	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/services/payments"
+	"example.org/ordertrail/test/systemtest"
+)
+
+// pass has a replica pass a point, where the plan may have a fault for it. It is
+// called by the service's own code, which goes no further until it returns.
+func (c *chaos) pass(point string, r *replica, sent ...byte) {
+	if c.calm.Err() != nil {
+		return
+	}
+	c.mu.Lock()
+	c.passed[point]++
+	f, ok := c.plan.faults[trigger{point, c.passed[point]}]
+	c.mu.Unlock()
+	if !ok {
+		return
+	}
+	sending := strings.HasPrefix(point, "send ")
+	if f.target != "" {
+		if r = c.alive(f.target, f.turn); r == nil {
+			return
+		}
+	}
+	c.mu.Lock()
+	c.struck = append(c.struck, fmt.Sprintf("%s of %s at %s, %v", f.kind, r.service, point, f.hold))
+	c.mu.Unlock()
+	c.strike(f, r, sending, sent)
+}
+
+// strike lets a fault happen. In the middle of sending the link itself calls: it
+// can be paused, and what else is to happen comes right after.
+func (c *chaos) strike(f fault, r *replica, sending bool, sent []byte) {
+	<-r.up
+	if sending {
+		r.client.Pause()
+	}
+	now := func(do func()) {
+		if sending {
+			c.later.Go(do)
+		} else {
+			do()
+		}
+	}
+	switch f.kind {
+	case kill:
+		now(func() { c.kill(r, f.hold) })
+	case cut:
+		now(func() { r.client.Cut(); r.client.Resume() })
+	case stall:
+		r.client.Pause()
+		c.after(f.hold, r.client.Resume)
+	case stale:
+		id := string(orderID.Find(sent))
+		c.later.Go(func() {
+			resume := time.After(f.hold) // however soon the rest of the trouble ends
+			c.cancel(id)
+			<-resume
+			r.client.Resume()
+		})
+	case restart:
+		if sending {
+			c.after(0, r.client.Resume)
+		}
+		c.after(0, func() {
+			if c.restartNATS != nil {
+				c.restarting.Lock()
+				defer c.restarting.Unlock()
+				if err := c.restartNATS(); err != nil {
+					c.t.Errorf("restart NATS: %v", err)
+				}
+			}
+		})
+	}
+}
+
+var orderID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`)
+
+// kill ends a replica as SIGKILL would: nothing that it does from now on has any
+// effect. Its successor starts after a while.
+func (c *chaos) kill(r *replica, successor time.Duration) {
+	if r.dead.Swap(true) {
+		return
+	}
+	r.client.Kill()
+	r.running.Kill()
+	c.after(successor, func() { c.launch(r.service) })
+}
+
+// after does something in a while, or as soon as no more faults may strike.
+func (c *chaos) after(d time.Duration, do func()) {
+	c.later.Go(func() {
+		select {
+		case <-time.After(d):
+		case <-c.calm.Done():
+		}
+		do()
+	})
+}
+
+// arrive is what becomes of a delivery.
+func (c *chaos) arrive(r *replica, durable string, m jetstream.Msg) []jetstream.Msg {
+	c.mu.Lock()
+	c.arrived[durable]++
+	what, wait := c.plan.mishap(durable, c.arrived[durable])
+	c.mu.Unlock()
+	if c.calm.Err() != nil {
+		what = nothing
+	}
+	if what == late {
+		select {
+		case <-time.After(wait):
+		case <-c.calm.Done():
+		}
+	}
+	if what == lost || r.dead.Load() {
+		return nil
+	}
+	begin := func() {
+		if durable == notify.Name {
+			c.begin(m)
+		}
+	}
+	begin()
+	switch what {
+	case deaf:
+		return []jetstream.Msg{unheard{m}}
+	case twice:
+		return []jetstream.Msg{m, &repeated{Msg: m, begin: begin}}
+	}
+	return []jetstream.Msg{m}
+}
+
+// unheard is a message whose settlement gets lost.
+type unheard struct{ jetstream.Msg }
+
+func (unheard) Ack() error                       { return nil }
+func (unheard) Nak() error                       { return nil }
+func (unheard) NakWithDelay(time.Duration) error { return nil }
+func (unheard) TermWithReason(string) error      { return nil }
+
+// repeated is a message that is handled a second time.
+type repeated struct {
+	jetstream.Msg
+	once  sync.Once
+	begin func()
+}
+
+// Metadata is what its handling begins with.
+func (r *repeated) Metadata() (*jetstream.MsgMetadata, error) {
+	r.once.Do(r.begin)
+	meta, err := r.Msg.Metadata()
+	if err != nil {
+		return nil, err
+	}
+	again := *meta
+	again.NumDelivered++
+	return &again, nil
+}
+
+// face is the world outside as one replica sees it: the dead can't touch it.
+type face struct {
+	*systemtest.World
+	chaos   *chaos
+	replica *replica
+}
+
+func (c *chaos) face(service string) face { return face{c.world, c, c.latest(service)} }
+
+var errDead = errors.New("the process is dead")
+
+// effect happens, unless the replica is dead, and then it passes that point.
+func (f face) effect(name string, do func() error) error {
+	if f.replica.dead.Load() {
+		return errDead
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	f.chaos.pass(name, f.replica)
+	return nil
+}
+
+func (f face) Charge(ctx context.Context, charge payments.Charge) (id string, err error) {
+	err = f.effect("charge", func() error { id, err = f.World.Charge(ctx, charge); return err })
+	return id, err
+}
+
+func (f face) Refund(ctx context.Context, key string) error {
+	return f.effect("refund", func() error { return f.World.Refund(ctx, key) })
+}
+
+func (f face) Book(ctx context.Context, key, address string) (parcel string, err error) {
+	err = f.effect("book", func() error { parcel, err = f.World.Book(ctx, key, address); return err })
+	return parcel, err
+}
+
+func (f face) Cancel(ctx context.Context, key string) error {
+	return f.effect("unbook", func() error { return f.World.Cancel(ctx, key) })
+}
+
+func (f face) Send(ctx context.Context, m outbox.Mail) error {
+	return f.effect("mail", func() error {
+		f.chaos.mu.Lock()
+		f.chaos.mails.sent[m.ID]++
+		f.chaos.mu.Unlock()
+		return f.World.Send(ctx, m)
+	})
+}
+
+// mails watches over the one effect that can happen twice. All by Message-ID.
+type mails struct {
+	sent  map[string]int
+	told  map[string]bool // the stream says that it was sent
+	begun map[string]int  // how often its event was handled before that
+}
+
+// letters names the mail that each event calls for.
+var letters = map[event.Type]event.Type{
+	event.OrderCreated:         event.NotifyReceived,
+	event.FulfillmentShipped:   event.NotifyShipped,
+	event.FulfillmentCancelled: event.NotifyCancelled,
+	event.PaymentRefunded:      event.NotifyRefunded,
+}
+
+func (c *chaos) begin(m jetstream.Msg) {
+	_, subject, _ := event.CutRedrive(m.Subject())
+	t, key, err := event.ParseSubject(subject)
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id := notify.MessageID(letters[t], key); !c.mails.told[id] {
+		c.mails.begun[id]++
+	}
+}
+
+func (c *chaos) tell(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mails.told[id] = true
+}

@@ -1,0 +1,113 @@
+package chaos
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// mutants are faults in the services and their patterns that this harness exists
+// to catch: each replaces one piece of one source file.
+var mutants = []struct {
+	name     string
+	file     string // from the repository's root
+	old, new string
+	test     string
+}{
+	{
+		name: "ack before the effect", file: "internal/stream/consume.go", test: "TestChaos",
+		old: "return e, what.handle(ctx, e)", new: "_ = m.Ack(); return e, what.handle(ctx, e)",
+	}, {
+		name: "publish without a guard", file: "internal/stream/publish.go", test: "TestChaos",
+		old: "opts := []jetstream.PublishOpt{jetstream.WithExpectLastSequenceForSubject(g.Last, g.Filter)}",
+		new: "opts := []jetstream.PublishOpt{}",
+	}, {
+		name: "outcomes read without the sequence check", file: "internal/stream/history.go",
+		old: "if err == nil && applied >= upTo {", new: "if err == nil {", test: "TestChaos",
+	}, {
+		name: "refund without its key", file: "services/payments/payments.go", test: "TestChaos",
+		old: "p.gateway.Refund(ctx, key)", new: `p.gateway.Refund(ctx, "")`,
+	}, {
+		name: "lease without fencing", file: "internal/stream/publish.go", test: "TestChaos",
+		old: "Guard{Filter: event.StockLease.Subject(event.LeaseKey), Last: token, MsgID: t.Subject(key)}",
+		new: "Guard{Filter: t.Subject(key), MsgID: t.Subject(key)}",
+	}, {
+		name: "conclusion by what came later", file: "services/fulfillment/judge.go", test: "TestChaos",
+		old: "if e.Sequence > sequence {", new: "if false {",
+	}, {
+		name: "mail without a look whether it was sent", file: "services/notify/notify.go", test: "TestChaos",
+		old: "if _, sent := event.Find(events, fact); sent {", new: "if _, sent := event.Find(events, fact); sent && false {",
+	}, {
+		name: "no refund for a charge that came too late", file: "services/payments/payments.go", test: "TestChaos",
+		old: "return p.refund(ctx, e.Key) // closed while we charged", new: "return nil",
+	}, {
+		name: "no deadline", file: "services/orders/orders.go", test: "TestChaos",
+		old: "Due: created.CreatedAt.Add(o.deadline)", new: "Due: created.CreatedAt.Add(1000 * o.deadline)",
+	}, {
+		name: "events counted without their sequence", file: "services/analytics/analytics.go", test: "TestChaos",
+		old: "if meta.Sequence.Stream <= next.AsOf {", new: "if false {",
+	},
+}
+
+// Each mutant is caught: the very same tests fail when they are built with it, and
+// pass when they are built with the file as it is.
+func TestStressMutants(t *testing.T) {
+	stressOnly(t)
+	t.Run("none", func(t *testing.T) {
+		unchanged := mutants[0]
+		if out, err := runMutant(t, unchanged.file, unchanged.old, unchanged.old, unchanged.test); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			out, err := runMutant(t, m.file, m.old, m.new, m.test)
+			failed := regexp.MustCompile(`(?m)^--- FAIL: ` + m.test + ` `).FindString(out)
+			switch {
+			case err == nil:
+				t.Errorf("nobody noticed:\n%s", out)
+			case failed == "":
+				t.Errorf("%s did not run: %v\n%s", m.test, err, out)
+			default:
+				t.Logf("%.1500s", out)
+			}
+		})
+	}
+}
+
+// runMutant runs a test of a build in which one file is another.
+func runMutant(t *testing.T, file, old, replacement, test string) (output string, err error) {
+	t.Helper()
+	const root = "../.."
+	path, err := filepath.Abs(filepath.Join(root, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), old); n != 1 {
+		t.Fatalf("%s has %q %d times: it has changed, and so must the mutant", file, old, n)
+	}
+	dir := t.TempDir()
+	mutated, overlay := filepath.Join(dir, filepath.Base(file)), filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(mutated, []byte(strings.Replace(string(source), old, replacement, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	replace, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutated}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(overlay, replace, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "test", "-overlay="+overlay, "-vet=off", "-run=^"+test+"$", "./test/chaos", "-seeds=12", "-patience=20s")
+	cmd.Dir = root
+	b, err := cmd.CombinedOutput()
+	return string(b), err
+}

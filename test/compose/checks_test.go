@@ -1,0 +1,146 @@
+package compose
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/test/systemtest"
+)
+
+// play plays scenarios, one after the other, and returns their orders' ids.
+func (s *stack) play(t *testing.T, scenarios ...demo.Scenario) (ids []string) {
+	t.Helper()
+	for _, sc := range scenarios {
+		order, err := demo.Play(context.Background(), demo.Shop{URL: s.shop, Client: http.DefaultClient}, sc)
+		if err != nil {
+			t.Errorf("%s: %v", sc.Name, err)
+		}
+		ids = append(ids, order.ID)
+	}
+	return ids
+}
+
+// get returns what is at a URL, as JSON.
+func get(t *testing.T, url string, into any) error {
+	t.Helper()
+	answer, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if answer.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(answer.Body)
+		return fmt.Errorf("%s: %s: %.200s", url, answer.Status, body)
+	}
+	return json.NewDecoder(answer.Body).Decode(into)
+}
+
+// mailed waits until the mails of an order are in the mailbox: those, and no other.
+func (s *stack) mailed(t *testing.T, order string, sc demo.Scenario) {
+	t.Helper()
+	var want []string
+	for _, typ := range sc.Want.Events {
+		if typ.Domain() == notify.Name {
+			want = append(want, strings.Trim(notify.MessageID(typ, order), "<>"))
+		}
+	}
+	slices.Sort(want)
+	until(t, sc.Name+"'s mails are there", func() error {
+		var box struct {
+			Messages []struct{ MessageID string }
+		}
+		if err := get(t, s.mails+"/api/v1/messages?limit=1000", &box); err != nil {
+			return err
+		}
+		var got []string
+		for _, m := range box.Messages {
+			if strings.Contains(m.MessageID, order) {
+				got = append(got, m.MessageID)
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("%q, want %q", got, want)
+		}
+		return nil
+	})
+}
+
+// traced waits until Jaeger has spans of every service, and some of the order's.
+func (s *stack) traced(t *testing.T, order string) {
+	t.Helper()
+	var known struct{ Services []string }
+	until(t, "Jaeger knows every service", func() error {
+		if err := get(t, s.jaeger+"/api/v3/services", &known); err != nil {
+			return err
+		}
+		for _, name := range services {
+			if !slices.Contains(known.Services, name) {
+				return fmt.Errorf("not %s, but %s", name, known.Services)
+			}
+		}
+		return nil
+	})
+	for _, name := range services {
+		until(t, "Jaeger has traces of "+name+" about the order", func() error {
+			from, to := time.Now().Add(-time.Hour).UTC().Format(time.RFC3339Nano), time.Now().Add(time.Hour).UTC().Format(time.RFC3339Nano)
+			query := url.Values{ // each under both of its names: see package trail
+				"query.serviceName": {name}, "query.startTimeMin": {from}, "query.startTimeMax": {to}, "query.searchDepth": {"1000"},
+				"query.service_name": {name}, "query.start_time_min": {from}, "query.start_time_max": {to}, "query.num_traces": {"1000"},
+			}
+			var found struct{ Result json.RawMessage }
+			if err := get(t, s.jaeger+"/api/v3/traces?"+query.Encode(), &found); err != nil {
+				return err
+			}
+			if !strings.Contains(string(found.Result), order) {
+				return fmt.Errorf("%d bytes of traces do not name it", len(found.Result))
+			}
+			return nil
+		})
+	}
+}
+
+// trailed waits until the shop shows the order's whole trail, out of Jaeger.
+func (s *stack) trailed(t *testing.T, order string, sc demo.Scenario) {
+	t.Helper()
+	client := trail.Client{URL: s.shop, HTTP: http.DefaultClient}
+	until(t, sc.Name+"'s trail is whole", func() error {
+		tr, err := client.Trail(context.Background(), order)
+		if err != nil {
+			return err
+		}
+		if tr.State != sc.Want.State || len(tr.Events) != len(sc.Want.Events) {
+			return fmt.Errorf("it is %s, with %d events, want %s with %d", tr.State, len(tr.Events), sc.Want.State, len(sc.Want.Events))
+		}
+		if !tr.Complete || len(tr.Edges) < len(tr.Events) {
+			return fmt.Errorf("complete %v, %d traces, %d edges, gaps %v", tr.Complete, len(tr.Lanes), len(tr.Edges), tr.Gaps)
+		}
+		return nil
+	})
+}
+
+// counted waits until analytics has counted so many orders, none twice.
+func (s *stack) counted(t *testing.T, orders int) {
+	t.Helper()
+	until(t, "analytics has counted", func() error {
+		var a systemtest.Analytics
+		if err := get(t, s.analytics+"/analytics", &a); err != nil {
+			return err
+		}
+		if a.Orders.Created != orders || a.Orders.Shipped+a.Orders.Cancelled != orders {
+			return fmt.Errorf("%+v, want %d orders", a.Orders, orders)
+		}
+		return nil
+	})
+}

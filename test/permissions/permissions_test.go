@@ -1,0 +1,249 @@
+// Package permissions_test holds nats.conf to what it promises: each service can do its
+// work under its own user, and nothing else.
+package permissions_test
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/services/fulfillment"
+	"example.org/ordertrail/services/inventory"
+	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/services/payments"
+	"example.org/ordertrail/test/systemtest"
+)
+
+var users = []string{admin, operator, orders.Name, payments.Name, inventory.Name, fulfillment.Name, notify.Name, analytics.Name}
+
+// mayPublish tells what a user needs, by what it does: written down apart from
+// nats.conf, which must agree with it.
+func mayPublish(user, subject string) bool {
+	t, key, err := event.ParseSubject(subject)
+	if err != nil {
+		t = ""
+	}
+	deadLetterOf, _, isDeadLetter := event.CutDeadLetter(subject)
+	durableOf := map[string]string{orders.Name: stream.DeadlinesStream, payments.Name: stream.OrdersStream, fulfillment.Name: stream.OrdersStream, notify.Name: stream.OrdersStream}
+	folds := slices.Contains([]string{operator, orders.Name, inventory.Name, analytics.Name}, user)
+	api, _ := strings.CutPrefix(subject, "$JS.API.")
+
+	switch {
+	case user == admin:
+		for _, s := range []string{"ORDERS", "DEADLINES", "DEADLETTERS", "KV_LEASES", "KV_ANALYTICS"} {
+			if api == "STREAM.CREATE."+s || api == "STREAM.UPDATE."+s {
+				return true
+			}
+		}
+		for _, d := range []string{"ORDERS.payments", "ORDERS.fulfillment", "ORDERS.notify", "DEADLINES.orders"} {
+			if api == "CONSUMER.CREATE."+d {
+				return true
+			}
+		}
+		return api == "INFO"
+
+	// Events: its own.
+	case t == event.DeadlineAt:
+		return user == orders.Name
+	case t == event.DeadlineDue: // the server alone
+		return false
+	case t == event.StockLease:
+		return user == inventory.Name && key == event.LeaseKey
+	case t == event.StockAdded:
+		return user == inventory.Name || user == operator
+	case t != "":
+		return user == t.Domain()
+	case isDeadLetter:
+		return user == deadLetterOf && durableOf[user] != ""
+	case strings.HasPrefix(subject, "redrive."):
+		return user == operator && strings.Count(subject, ".") == 4
+
+	// Its durable.
+	case strings.HasPrefix(subject, "$JS.ACK."):
+		return durableOf[user] != "" && strings.HasPrefix(subject, "$JS.ACK."+durableOf[user]+"."+user+".")
+	case api == "CONSUMER.INFO."+durableOf[user]+"."+user, api == "CONSUMER.MSG.NEXT."+durableOf[user]+"."+user:
+		return true
+
+	// Ordered consumers, which have random names.
+	case folds && regexp.MustCompile(`^CONSUMER\.(CREATE|MSG\.NEXT|DELETE)\.ORDERS\.[^.]+$`).MatchString(api):
+		return !slices.Contains([]string{payments.Name, fulfillment.Name, notify.Name}, api[strings.LastIndex(api, ".")+1:])
+
+	// History.
+	case api == "DIRECT.GET.ORDERS":
+		return true
+	case api == "STREAM.INFO.ORDERS":
+		return user != operator
+	case api == "STREAM.MSG.GET.ORDERS":
+		return user == operator
+
+	// Dead letters.
+	case slices.Contains([]string{"STREAM.INFO.DEADLETTERS", "STREAM.MSG.DELETE.DEADLETTERS", "DIRECT.GET.DEADLETTERS"}, api),
+		regexp.MustCompile(`^DIRECT\.GET\.DEADLETTERS\.deadletters\.[^.]+\.[^.]+$`).MatchString(api):
+		return user == operator
+
+	// Buckets.
+	case api == "STREAM.INFO.KV_LEASES", api == "DIRECT.GET.KV_LEASES.$KV.LEASES.inventory", subject == "$KV.LEASES.inventory":
+		return user == inventory.Name
+	case api == "STREAM.INFO.KV_ANALYTICS", api == "DIRECT.GET.KV_ANALYTICS.$KV.ANALYTICS.analytics", subject == "$KV.ANALYTICS.analytics":
+		return user == analytics.Name || user == operator
+	}
+	return false
+}
+
+// probes are the subjects that are tried: every event, every verb of JetStream's
+// API on every stream and consumer, and whatever nats.conf speaks of.
+func probes(o *server.Options) (subjects []string) {
+	id := event.NewOrderID()
+	for _, t := range append(slices.Clone(event.OfOrder), event.DeadlineAt, event.DeadlineDue, event.StockAdded, event.StockLease) {
+		subjects = append(subjects, t.Subject(id), t.Subject(id)+".more", event.Redrive("payments", t.Subject(id)), event.DeadLetter(t.Domain(), "1"))
+		for _, invented := range []string{"invented", "confirmed", "created"} { // of another domain
+			if s := t.Domain() + "." + invented + "." + id; !slices.Contains(event.OfOrder, event.Type(t.Domain()+"."+invented)) {
+				subjects = append(subjects, s)
+			}
+		}
+	}
+	names := append(slices.Clone(users), "Xrandom_1")
+	for _, s := range []string{"ORDERS", "DEADLINES", "DEADLETTERS", "KV_LEASES", "KV_ANALYTICS", "OTHER"} {
+		for _, verb := range []string{
+			"STREAM.INFO", "STREAM.CREATE", "STREAM.UPDATE", "STREAM.DELETE", "STREAM.PURGE", "STREAM.MSG.GET", "STREAM.MSG.DELETE",
+			"STREAM.SNAPSHOT", "STREAM.RESTORE", "STREAM.PEER.REMOVE", "STREAM.LEADER.STEPDOWN", "DIRECT.GET",
+			"CONSUMER.CREATE", "CONSUMER.LIST", "CONSUMER.NAMES",
+		} {
+			subjects = append(subjects, "$JS.API."+verb+"."+s, "$JS.API."+verb+"."+s+".more")
+		}
+		for _, c := range names {
+			for _, verb := range []string{
+				"CONSUMER.CREATE", "CONSUMER.DURABLE.CREATE", "CONSUMER.INFO", "CONSUMER.DELETE", "CONSUMER.MSG.NEXT", "CONSUMER.PAUSE",
+				"CONSUMER.UNPIN", "CONSUMER.RESET", "CONSUMER.LEADER.STEPDOWN",
+			} {
+				subjects = append(subjects, "$JS.API."+verb+"."+s+"."+c)
+			}
+			subjects = append(subjects, "$JS.API.CONSUMER.CREATE."+s+"."+c+".payments.confirmed.*", "$JS.ACK."+s+"."+c+".1.1.1.1.1")
+		}
+	}
+	for _, bucket := range []string{"LEASES", "ANALYTICS"} {
+		for _, key := range append([]string{"other"}, users...) {
+			subjects = append(subjects, "$KV."+bucket+"."+key, "$JS.API.DIRECT.GET.KV_"+bucket+".$KV."+bucket+"."+key)
+		}
+	}
+	for _, u := range append([]string{"stranger"}, users...) {
+		subjects = append(subjects, inbox(u)+"x.y")
+	}
+	subjects = append(subjects, "$JS.API.INFO", "$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.SERVER.REMOVE", "$JS.API.META.LEADER.STEPDOWN",
+		"$JS.EVENT.ADVISORY.API", "$JS.FC.x", "$SYS.REQ.SERVER.PING", "$SRV.PING", "anything", "anything.else")
+	// Whatever a rule lets through, in three sizes: a rule that is too wide lets
+	// through what nobody needs.
+	for _, u := range o.Users {
+		for _, rule := range u.Permissions.Publish.Allow {
+			for _, more := range []string{"x", "payments", "x.y"} {
+				s := strings.ReplaceAll(rule, "*", id)
+				subjects = append(subjects, strings.TrimSuffix(s, ">")+map[bool]string{true: more}[strings.HasSuffix(s, ">")])
+			}
+		}
+	}
+	slices.Sort(subjects)
+	return slices.Compact(subjects)
+}
+
+var (
+	refusedPublish   = regexp.MustCompile(`(?i)permissions violation for publish to "([^"]+)"`)
+	refusedSubscribe = regexp.MustCompile(`(?i)permissions violation for subscription to "([^"]+)"`)
+)
+
+// refusals has a user do something with each subject, and returns which of them
+// the server refused.
+func refusals(t *testing.T, s testServer, user string, subjects []string, refused *regexp.Regexp, do func(nc *nats.Conn, subject string) error) map[string]bool {
+	t.Helper()
+	found := make(chan string, 2*len(subjects)+2)
+	nc := s.connect(t, user, nats.NoReconnect(), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		if m := refused.FindStringSubmatch(err.Error()); m != nil {
+			found <- m[1]
+		}
+	}))
+	// The last one is refused to everybody: with it all answers are there.
+	const last = "nobody.may"
+	for _, subject := range append(slices.Clone(subjects), last) {
+		if err := do(nc, subject); err != nil {
+			t.Fatalf("%s: %s: %v", user, subject, err)
+		}
+	}
+	denied := map[string]bool{}
+	for timeout := time.After(systemtest.Patience); ; {
+		select {
+		case subject := <-found:
+			if subject == last {
+				return denied
+			}
+			denied[subject] = true
+		case <-timeout:
+			t.Fatalf("%s: the server has not answered: %v", user, nc.LastError())
+		}
+	}
+}
+
+// Each user may publish what it needs, and nothing else.
+func TestPublish(t *testing.T) {
+	t.Parallel()
+	s := start(t, "../../nats/nats.conf")
+	subjects := probes(s.options)
+	for _, user := range users {
+		t.Run(user, func(t *testing.T) {
+			t.Parallel()
+			denied := refusals(t, s, user, subjects, refusedPublish, func(nc *nats.Conn, subject string) error {
+				return nc.Publish(subject, nil)
+			})
+			allowed := 0
+			for _, subject := range subjects {
+				if mayPublish(user, subject) == denied[subject] {
+					t.Errorf("publish to %s: refused %v, want %v", subject, denied[subject], !denied[subject])
+				}
+				if !denied[subject] {
+					allowed++
+				}
+			}
+			t.Logf("%d of %d subjects are allowed", allowed, len(subjects))
+			if allowed == 0 || allowed > 60 {
+				t.Errorf("%d subjects are allowed: the probes say nothing", allowed)
+			}
+		})
+	}
+}
+
+// Each user may read its own answers, and nothing else.
+func TestSubscribe(t *testing.T) {
+	t.Parallel()
+	s := start(t, "../../nats/nats.conf")
+	subjects := append(probes(s.options), ">", "*", "*.>", "*.*.*", "_INBOX.>", "_INBOX.*.x", "orders.>", "$JS.>", "$JS.API.>", "$JS.ACK.>",
+		"$JS.EVENT.>", "$KV.>", "$KV.ANALYTICS.>", "$SYS.>", "deadletters.>", "redrive.>")
+	for _, u := range append([]string{"stranger"}, users...) {
+		subjects = append(subjects, inbox(u)+"*", inbox(u)+">", strings.TrimSuffix(inbox(u), "."))
+	}
+	for _, u := range s.options.Users {
+		subjects = append(subjects, u.Permissions.Subscribe.Allow...)
+	}
+	slices.Sort(subjects)
+	subjects = slices.Compact(subjects)
+	for _, user := range users {
+		t.Run(user, func(t *testing.T) {
+			t.Parallel()
+			denied := refusals(t, s, user, subjects, refusedSubscribe, func(nc *nats.Conn, subject string) error {
+				_, err := nc.Subscribe(subject, func(*nats.Msg) {})
+				return err
+			})
+			for _, subject := range subjects {
+				if want := !strings.HasPrefix(subject, inbox(user)); denied[subject] != want {
+					t.Errorf("subscribe to %s: refused %v, want %v", subject, denied[subject], want)
+				}
+			}
+		})
+	}
+}

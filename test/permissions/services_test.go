@@ -1,0 +1,378 @@
+package permissions_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"example.org/ordertrail/internal/app"
+	"example.org/ordertrail/internal/catalog"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/services/inventory"
+	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/services/payments"
+	"example.org/ordertrail/test/systemtest"
+)
+
+// asItself connects each service as its own user, and who provisions as admin;
+// except those that as names.
+func (s testServer) asItself(as map[string]string) func(...nats.Option) (*nats.Conn, error) {
+	return func(opts ...nats.Option) (*nats.Conn, error) {
+		o := nats.GetDefaultOptions()
+		for _, set := range opts {
+			if err := set(&o); err != nil {
+				return nil, err
+			}
+		}
+		user := strings.TrimPrefix(o.Name, "ordertrail ")
+		if user == "administrator" {
+			user = admin
+			opts = append(opts, nats.CustomInboxPrefix(strings.TrimSuffix(inbox(admin), ".")))
+		}
+		if other := as[user]; other != "" {
+			user = other
+		}
+		return nats.Connect(s.url, append(opts, nats.UserInfo(user, password(user)))...)
+	}
+}
+
+// run runs the whole system on s, and returns its log with it.
+func run(t *testing.T, s testServer, as map[string]string) (*systemtest.System, *systemtest.Output) {
+	t.Helper()
+	log := new(systemtest.Output)
+	sys := systemtest.StartOn(t, s.asItself(as), systemtest.Deadline(5*time.Second), func(cfg *app.Config) {
+		cfg.Log = slog.NewTextHandler(log, nil)
+	})
+	return sys, log
+}
+
+// watch returns every message that any client sends to s.
+func watch(t *testing.T, s testServer) (sent func() []*nats.Msg) {
+	t.Helper()
+	var mu sync.Mutex
+	var all []*nats.Msg
+	nc := s.connect(t, spy)
+	sub, err := nc.Subscribe(">", func(m *nats.Msg) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !strings.HasPrefix(m.Subject, "_INBOX.") {
+			all = append(all, m)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return func() []*nats.Msg {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
+}
+
+// publisher tells who sent a message: who waits for its answer or, of an ack,
+// which has none, whose consumer it is about.
+func publisher(m *nats.Msg) string {
+	if rest, ok := strings.CutPrefix(m.Subject, "$JS.ACK."); ok {
+		return strings.Split(rest, ".")[1]
+	}
+	for _, u := range users {
+		if strings.HasPrefix(m.Reply, inbox(u)) {
+			return u
+		}
+	}
+	return ""
+}
+
+// matches tells whether a subject is one of a rule's.
+func matches(rule, subject string) bool {
+	pattern := regexp.QuoteMeta(rule)
+	pattern = strings.ReplaceAll(pattern, `\*`, `[^.]+`)
+	if p, ok := strings.CutSuffix(pattern, ">"); ok {
+		pattern = p + ".+"
+	}
+	return regexp.MustCompile("^" + pattern + "$").MatchString(subject)
+}
+
+var refused = regexp.MustCompile(`(?im)^.*permissions violation.*$`)
+
+// runtime is what a process of that user works with.
+func (s testServer) runtime(t *testing.T, user string) (*service.Runtime, *systemtest.Output) {
+	t.Helper()
+	log := new(systemtest.Output)
+	rt, err := service.NewRuntime(context.Background(), service.Config{
+		Name: user, Log: slog.NewTextHandler(log, nil), Connect: s.asItself(nil),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rt.Close(context.Background()) })
+	return rt, log
+}
+
+// Every scenario comes to its end and every command of the operator's works,
+// each under its own user; nothing is refused, and no permission is for nothing.
+func TestServices(t *testing.T) {
+	t.Parallel()
+	s := start(t, "../../nats/nats.conf")
+	sent := watch(t, s)
+	sys, log := run(t, s, nil)
+	t.Run("scenarios", func(t *testing.T) {
+		for _, sc := range demo.Scenarios() {
+			t.Run(sc.Name, func(t *testing.T) {
+				t.Parallel()
+				if err := systemtest.Play(context.Background(), sys.Shop, sc); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
+	defer cancel()
+	systemtest.Until(t, "analytics has counted", func() bool {
+		a := systemtest.GetAnalytics(t, sys.URL).Orders
+		return a.Shipped+a.Cancelled == len(demo.Scenarios())
+	})
+
+	// Each consumer gives up something, so that each has a dead letter.
+	id := event.NewOrderID()
+	unlimited := s.connect(t, spy)
+	js, err := jetstream.New(unlimited)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for subject, payload := range map[string]string{
+		"orders.created.": `"items":"?"`, "orders.cancelled.": `"reason":"customer"`, "deadlines.due.": `"due":"?"`,
+	} {
+		subject += id
+		damaged := &nats.Msg{Subject: subject, Header: nats.Header{"ce-id": {subject}}, Data: []byte(`{"order_id":"` + id + `",` + payload + `}`)}
+		if err := unlimited.PublishMsg(damaged); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	rt, operatorsLog := s.runtime(t, operator)
+	var letters []stream.DeadLetter
+	systemtest.Until(t, "there are dead letters of every consumer", func() bool {
+		var err error
+		if letters, err = rt.Stream.DeadLetters(ctx); err != nil {
+			t.Fatal(err)
+		}
+		consumers := map[string]bool{}
+		for _, l := range letters {
+			consumers[l.Consumer] = true
+		}
+		return len(consumers) == len(app.Durables())
+	})
+	for _, l := range letters {
+		if l.Stream != stream.OrdersStream {
+			continue // a deadline, which cannot be sent again
+		}
+		if err := rt.Stream.Redrive(ctx, l.ID); err != nil {
+			t.Errorf("redrive: %v", err)
+		}
+	}
+	if err := rt.Stream.Restock(ctx, catalog.Products()[0].SKU, 1); err != nil {
+		t.Error(err)
+	}
+	if result, err := analytics.Replay(ctx, rt); err != nil || len(result.Differences) > 0 {
+		t.Errorf("replay: %v, %v", result, err)
+	}
+
+	// A second replica finds what the first has done; health checks look for the
+	// stream; and who folds the log goes on when its consumer has gone.
+	for _, user := range users[2:] {
+		if _, err := sys.Run(ctx, user); err != nil {
+			t.Error(err)
+		}
+		rt, _ := s.runtime(t, user)
+		if err := rt.Ready(ctx); err != nil {
+			t.Errorf("%s: %v", user, err)
+		}
+	}
+	following, stop := context.WithCancel(ctx)
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	defer stop()
+	first := make(chan struct{}, 1000)
+	busy.Go(func() {
+		err := rt.Stream.Follow(following, analytics.Consumes, 1, func(jetstream.Msg) error { first <- struct{}{}; return nil })
+		if err != nil {
+			t.Errorf("follow: %v", err)
+		}
+	})
+	<-first
+	loseOrderedConsumers(t, js)
+	used := func(user, rule string) bool {
+		return slices.ContainsFunc(sent(), func(m *nats.Msg) bool { return matches(rule, m.Subject) && publisher(m) == user })
+	}
+	for _, user := range []string{operator, orders.Name, inventory.Name, analytics.Name} {
+		systemtest.Until(t, user+" deletes its old consumer", func() bool { return used(user, "$JS.API.CONSUMER.DELETE.ORDERS.*") })
+	}
+	if err := sys.Replica(inventory.Name, 0).Stop(ctx); err != nil { // the standby finds the stock seeded
+		t.Error(err)
+	}
+	if _, err := demo.Play(ctx, sys.Shop, demo.Scenarios()[0]); err != nil {
+		t.Errorf("with new consumers and another inventory: %v", err)
+	}
+
+	if lines := refused.FindAllString(log.String()+operatorsLog.String(), -1); lines != nil {
+		t.Errorf("refused:\n%s", strings.Join(lines, "\n"))
+	}
+	for _, u := range s.options.Users {
+		for _, rule := range u.Permissions.Publish.Allow {
+			if !used(u.Username, rule) {
+				t.Errorf("%s may publish to %s, and need not", u.Username, rule)
+			}
+		}
+	}
+}
+
+// loseOrderedConsumers deletes all consumers that are no durables.
+func loseOrderedConsumers(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	ctx := context.Background()
+	in, err := js.Stream(ctx, stream.OrdersStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := in.ListConsumers(ctx)
+	for info := range found.Info() {
+		if info.Config.Durable == "" {
+			if err := in.DeleteConsumer(ctx, info.Name); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := found.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A service that publishes what it may not is told so, and its log says what was
+// refused; its customers are told that it does not work.
+func TestRefusalIsLogged(t *testing.T) {
+	t.Parallel()
+	s := start(t, "../../nats/nats.conf")
+	_, _ = run(t, s, nil)
+	rt, log := s.runtime(t, payments.Name)
+	id := event.NewOrderID()
+	shipped := event.Draft{Type: event.FulfillmentShipped, Payload: event.Conclusion{OrderKey: event.OrderKey{OrderID: id}}}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if _, err := rt.Stream.PublishOnce(ctx, shipped, stream.First(event.FulfillmentShipped, id)); err == nil {
+		t.Error("payments says that a parcel was shipped, and nobody objects")
+	}
+	want := regexp.MustCompile(`level=ERROR msg="NATS refuses what this user may not do: see nats/nats.conf" service=payments user=\S* error=".*Publish to \\"fulfillment\.shipped\.` + id)
+	if !want.MatchString(log.String()) {
+		t.Errorf("the log says nothing of it:\n%s", log)
+	}
+}
+
+// What is refused changes nothing: whoever tries to delete, empty, change or take
+// over a stream or a consumer finds it as it was.
+func TestNothingIsDestroyed(t *testing.T) {
+	t.Parallel()
+	s := start(t, "../../nats/nats.conf")
+	sys, _ := run(t, s, nil)
+	if _, err := demo.Play(context.Background(), sys.Shop, demo.Scenarios()[0]); err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(s.connect(t, spy))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	state := func() string {
+		var b strings.Builder
+		for _, name := range []string{stream.OrdersStream, stream.DeadlinesStream, stream.DeadLettersStream, "KV_LEASES", "KV_ANALYTICS"} {
+			in, err := js.Stream(ctx, name)
+			if err != nil {
+				return err.Error()
+			}
+			config, err := json.Marshal(in.CachedInfo().Config)
+			if err != nil {
+				return err.Error()
+			}
+			fmt.Fprintf(&b, "%s %s\n", name, config)
+			if !strings.HasPrefix(name, "KV_") {
+				fmt.Fprintf(&b, "  from %d, %d deleted\n", in.CachedInfo().State.FirstSeq, in.CachedInfo().State.NumDeleted)
+			}
+		}
+		for _, d := range app.Durables() {
+			c, err := js.Consumer(ctx, d.Stream, d.Name)
+			if err != nil {
+				return err.Error()
+			}
+			config, err := json.Marshal(c.CachedInfo().Config)
+			if err != nil {
+				return err.Error()
+			}
+			fmt.Fprintf(&b, "%s %s\n", d.Name, config)
+		}
+		return b.String()
+	}
+	before := state()
+	for _, user := range users {
+		if user == admin {
+			continue // may change what it makes, and not delete it: see below
+		}
+		nc := s.connect(t, user)
+		for _, name := range []string{stream.OrdersStream, stream.DeadlinesStream, stream.DeadLettersStream, "KV_LEASES", "KV_ANALYTICS"} {
+			attack(t, nc, "$JS.API.STREAM.UPDATE."+name, `{"name":"`+name+`","subjects":["x"],"max_msgs":1,"storage":"file"}`)
+		}
+		for _, d := range app.Durables() {
+			durable := `{"stream_name":"` + d.Stream + `","config":{"durable_name":"` + d.Name + `","name":"` + d.Name + `","ack_policy":"explicit","filter_subject":"x"},"action":""}`
+			attack(t, nc, "$JS.API.CONSUMER.CREATE."+d.Stream+"."+d.Name, durable)
+			attack(t, nc, "$JS.API.CONSUMER.DURABLE.CREATE."+d.Stream+"."+d.Name, durable)
+		}
+	}
+	for _, user := range users {
+		nc := s.connect(t, user)
+		for _, name := range []string{stream.OrdersStream, stream.DeadlinesStream, "KV_LEASES", "KV_ANALYTICS"} {
+			attack(t, nc, "$JS.API.STREAM.DELETE."+name, "")
+			attack(t, nc, "$JS.API.STREAM.PURGE."+name, "")
+			attack(t, nc, "$JS.API.STREAM.MSG.DELETE."+name, `{"seq":1}`)
+		}
+		for _, d := range app.Durables() {
+			attack(t, nc, "$JS.API.CONSUMER.DELETE."+d.Stream+"."+d.Name, "")
+			attack(t, nc, "$JS.API.CONSUMER.PAUSE."+d.Stream+"."+d.Name, `{"pause_until":"2100-01-01T00:00:00Z"}`)
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Requests are answered in turn: with the answer to one of ours, all are done.
+	if after := state(); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	if _, err := demo.Play(ctx, sys.Shop, demo.Scenarios()[0]); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+func attack(t *testing.T, nc *nats.Conn, subject, body string) {
+	t.Helper()
+	if err := nc.PublishRequest(subject, nc.NewInbox(), []byte(body)); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,214 @@
+package process
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/services/fulfillment"
+	"example.org/ordertrail/services/inventory"
+	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/services/payments"
+	"example.org/ordertrail/test/systemtest"
+)
+
+var services = []string{orders.Name, payments.Name, inventory.Name, fulfillment.Name, notify.Name, analytics.Name}
+
+// soon is a deadline that a test can wait for, and time enough for other orders.
+const soon = "ORDER_DEADLINE=6s"
+
+// play plays scenarios, all at once, taking the shops in turn.
+func play(t *testing.T, scenarios []demo.Scenario, shops ...string) {
+	t.Helper()
+	var all sync.WaitGroup
+	for i, sc := range scenarios {
+		shop := demo.Shop{URL: shops[i%len(shops)], Client: http.DefaultClient}
+		all.Go(func() { // no subtest, which would wait for its turn
+			if err := systemtest.Play(context.Background(), shop, sc); err != nil {
+				t.Errorf("%s: %v", sc.Name, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// Several replicas of every service share the work.
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	testReplicas(t, 1, 1, map[string]int{payments.Name: 3, fulfillment.Name: 3})
+}
+
+func TestStressReplicas(t *testing.T) {
+	stressOnly(t)
+	testReplicas(t, 5, 10, map[string]int{
+		orders.Name: 4, payments.Name: 6, inventory.Name: 4, fulfillment.Name: 6, notify.Name: 4, analytics.Name: 3,
+	})
+}
+
+// testReplicas plays all scenarios, and then so many rounds more, in each so many
+// times at once, on two replicas of each service, or more.
+func testReplicas(t *testing.T, rounds, times int, replicas map[string]int) {
+	t.Helper()
+	server := startNATS(t)
+	server.provision(t)
+	urls := map[string][]string{}
+	var all []*process
+	for _, name := range services {
+		for range max(replicas[name], 2) {
+			all = append(all, server.service(t, name, soon))
+		}
+	}
+	for _, p := range all {
+		p.ready(t)
+		urls[p.name] = append(urls[p.name], p.url(t))
+	}
+	play(t, demo.Scenarios(), urls[orders.Name]...)
+
+	server.provision(t) // a second time, beside the running services: harmless
+	for range rounds {
+		play(t, slices.Repeat(demo.Scenarios(), times), urls[orders.Name]...)
+	}
+	placed := (1 + rounds*times) * len(demo.Scenarios())
+	for _, url := range urls[analytics.Name] {
+		var got analytics.Aggregate
+		systemtest.Until(t, "each analytics counts every order", func() bool {
+			got = analytics.Aggregate{}
+			getJSON(t, url+"/analytics", &got)
+			return got.Orders.Shipped+got.Orders.Cancelled >= int64(placed)
+		})
+		if got.Orders.Created != int64(placed) || got.Orders.Open != 0 {
+			t.Errorf("analytics counts %+v of %d orders", got.Orders, placed)
+		}
+	}
+}
+
+func getJSON(t testing.TB, url string, v any) {
+	t.Helper()
+	answer, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if err := json.NewDecoder(answer.Body).Decode(v); err != nil {
+		t.Fatalf("GET %s: %s: %v", url, answer.Status, err)
+	}
+}
+
+// Services may be started before NATS, and before the streams are made: they are
+// alive and not ready, and heal by themselves. So they do when NATS goes away.
+func TestStartsBeforeNATS(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	server := &natsServer{url: "nats://127.0.0.1:" + port}
+	var all []*process
+	var addrs []string
+	for _, name := range services {
+		addr := "127.0.0.1:" + freePort(t)
+		all = append(all, server.service(t, name, "HTTP_ADDR="+addr, "HEALTH_ADDR="+addr, soon))
+		addrs = append(addrs, addr)
+	}
+	for i, p := range all {
+		p.said(t, &p.stderr, "waiting for NATS")
+		if got := status("http://" + addrs[i] + "/healthz"); got != http.StatusOK {
+			t.Errorf("%s: healthz: status %d while it waits for NATS", p.name, got)
+		}
+		if got := status("http://" + addrs[i] + "/readyz"); got != http.StatusServiceUnavailable {
+			t.Errorf("%s: readyz: status %d while it waits for NATS", p.name, got)
+		}
+	}
+	shop := "http://" + addrs[0]
+	if got := status(shop + "/orders"); got != http.StatusServiceUnavailable {
+		t.Errorf("GET /orders: status %d while there is no NATS", got)
+	}
+
+	store := t.TempDir()
+	server = startNATSOn(t, store, port)
+	for _, p := range all {
+		p.said(t, &p.stderr, "was `ordertrail provision` run|will fold again")
+	}
+	server.provision(t)
+	play(t, demo.Scenarios(), shop)
+
+	server.stopNATS(t)
+	for _, p := range all {
+		systemtest.Until(t, p.name+" is not ready", func() bool { return status(p.url(t)+"/readyz") == http.StatusServiceUnavailable })
+		if got := status(p.url(t) + "/healthz"); got != http.StatusOK {
+			t.Errorf("%s: healthz: status %d without NATS", p.name, got)
+		}
+	}
+	startNATSOn(t, store, port)
+	for _, p := range all {
+		p.ready(t)
+	}
+	// Not the customer who cancels: whether that comes within the second that it may
+	// take depends on how soon NATS answers again.
+	play(t, slices.DeleteFunc(demo.Scenarios(), func(sc demo.Scenario) bool { return sc.Cancel }), shop)
+}
+
+// A service that waits for NATS stops when it is told to.
+func TestStopsWhileWaiting(t *testing.T) {
+	t.Parallel()
+	server := &natsServer{url: "nats://127.0.0.1:" + freePort(t)}
+	for _, name := range []string{orders.Name, payments.Name} {
+		p := server.service(t, name)
+		p.said(t, &p.stderr, "waiting for NATS")
+		p.stop(t)
+	}
+	server = startNATS(t)
+	for _, name := range services {
+		p := server.service(t, name)
+		p.said(t, &p.stderr, "was `ordertrail provision` run|will fold again")
+		p.stop(t)
+	}
+}
+
+// Wrong credentials are told at once.
+func TestCredentials(t *testing.T) {
+	t.Parallel()
+	server := startNATS(t)
+	for _, env := range [][]string{
+		{"NATS_USER=", "NATS_PASSWORD="},
+		{"NATS_USER=payments", "NATS_PASSWORD=wrong"},
+		{"NATS_USER=nobody", "NATS_PASSWORD=wrong"},
+	} {
+		p := server.service(t, payments.Name, env...)
+		if code := p.wait(t, patience); code == 0 {
+			t.Errorf("%s: exit code 0", env)
+		}
+		if got := p.stderr.String(); !strings.Contains(got, "NATS_USER and NATS_PASSWORD") || strings.Contains(got, "wrong") {
+			t.Errorf("%s: stderr: %s", env, got)
+		}
+	}
+	p := server.service(t, payments.Name)
+	p.said(t, &p.stderr, "msg=running")
+}
+
+func (n *natsServer) stopNATS(t testing.TB) {
+	t.Helper()
+	n.signal(t, syscall.SIGTERM)
+	n.wait(t, patience)
+}
+
+// freePort returns a port that was free a moment ago.
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}

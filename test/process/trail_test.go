@@ -1,0 +1,71 @@
+package process
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"example.org/ordertrail/internal/demo"
+)
+
+// The command trail prints an order's trail from its id, and that of any of its traces
+// and spans: without colour, for nobody looks at a terminal.
+func TestTrailCommand(t *testing.T) {
+	t.Parallel()
+	p := start(t, anyPort, "ordertrail", "--nats", "none")
+	url := p.said(t, &p.stdout, `Try:\n  curl (http://\S+)/orders`)
+	story := p.stdout.String()
+	if got := strings.Count(story, "critical path (*): "); got != len(demo.Scenarios()) {
+		t.Errorf("the demo tells of %d trails, of %d scenarios", got, len(demo.Scenarios()))
+	}
+	order := p.said(t, &p.stdout, `undeliverable +([0-9a-f-]{36}) cancelled`)
+	trail, code := run(t, nil, "ordertrail", "trail", order, "--url", url)
+	text := trail.stdout.String()
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, &trail.stderr)
+	}
+	for _, want := range []string{
+		"order " + order + "  cancelled (undeliverable), refunded", "orders: POST /orders", "⇠ triggered_by orders: publish orders.created",
+		"⇠ payment_confirmation payments: publish payments.confirmed", "book parcel  refused", "refund card  undo", "links are this order's",
+		"critical path (*): ",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+	// Whether that order waits for anybody depends on the machine. This one always does.
+	late := p.said(t, &p.stdout, `poison +([0-9a-f-]{36}) cancelled`)
+	waits, code := run(t, nil, "ordertrail", "trail", late, "--url", url)
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, &waits.stderr)
+	}
+	waits.said(t, &waits.stdout, `wait for orders: process deadlines\.due`)
+	if strings.Contains(story+text, "\x1b") {
+		t.Error("there is colour without a terminal")
+	}
+
+	trace := trail.said(t, &trail.stdout, `trace ([0-9a-f]{32})\n`) // the order's own: the request
+	again, code := run(t, nil, "ordertrail", "trail", "-url", url, trace)
+	if got := again.stdout.String(); code != 0 || !strings.HasPrefix(got, "order "+order) {
+		t.Errorf("from trace %s: exit code %d: %s%s", trace, code, got, &again.stderr)
+	}
+
+	p2, code := run(t, nil, "ordertrail", "trail")
+	refused(t, p2, code, "the id of an order, of a trace or of a span")
+	p2, code = run(t, nil, "ordertrail", "trail", "x")
+	refused(t, p2, code, "the id of an order, of a trace or of a span")
+	p2, code = run(t, nil, "ordertrail", "trail", order, "more")
+	refused(t, p2, code, `unexpected "more"`)
+	p2, code = run(t, nil, "ordertrail", "trail", "-url", url, strings.Repeat("ab", 16))
+	refused(t, p2, code, "404", "no span of it is known")
+	p2, code = run(t, nil, "ordertrail", "trail", "-url", url, "01890000-0000-7000-8000-000000000000")
+	refused(t, p2, code, "404", "no such order")
+	p2, code = run(t, nil, "ordertrail", "trail", "-url", "http://127.0.0.1:"+freePort(t), order)
+	refused(t, p2, code, "refused")
+
+	p.signal(t, os.Interrupt)
+	if code := p.wait(t, 5*time.Second); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}

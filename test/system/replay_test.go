@@ -1,0 +1,102 @@
+package system_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"example.org/ordertrail/internal/app"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/event"
+	svc "example.org/ordertrail/internal/service"
+	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/test/systemtest"
+)
+
+// A replay counts, and does nothing else: no mail, charge or parcel a second time,
+// no event.
+func TestReplayHasNoEffect(t *testing.T) {
+	t.Parallel()
+	world := systemtest.NewWorld()
+	var mu sync.Mutex
+	effects := map[string]int{} // calls, of any kind, for each order
+	world.Did = func(effect, order string) {
+		mu.Lock()
+		defer mu.Unlock()
+		effects[effect+" "+order]++
+	}
+	var connect func(...nats.Option) (*nats.Conn, error)
+	sys := systemtest.Start(t, world.Use, systemtest.Deadline(soon), func(cfg *app.Config) {
+		connect = cfg.Connect
+		cfg.Topology.LeaseTTL = time.Minute // a lease that is lost and won again would be an event
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
+	defer cancel()
+	var playing sync.WaitGroup
+	for _, sc := range demo.Scenarios() {
+		playing.Go(func() {
+			if err := systemtest.Play(ctx, sys.Shop, sc); err != nil {
+				t.Errorf("%s: %v", sc.Name, err)
+			}
+		})
+	}
+	playing.Wait()
+	before := systemtest.Settle(t, sys.JetStream(), len(demo.Scenarios()))
+	counted, events := before.Last, 0
+	for _, of := range before.Orders {
+		events += len(of)
+	}
+	mu.Lock()
+	done := maps.Clone(effects)
+	mu.Unlock()
+	ends := endings(world, before)
+
+	operator, err := svc.NewRuntime(ctx, svc.Config{Name: "replay", Connect: connect, Log: slog.DiscardHandler})
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := analytics.Replay(ctx, operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := operator.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	if result.Events != events || len(result.Differences) > 0 {
+		t.Errorf("%v, want %d events and no difference", result, events)
+	}
+
+	// Whatever a replay had set off would be in the stream, or with a consumer.
+	after := systemtest.Settle(t, sys.JetStream(), len(demo.Scenarios()))
+	if got := after.Last; got != counted {
+		t.Errorf("the stream ends at %d, at %d before the replay", got, counted)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if !maps.Equal(effects, done) {
+		t.Errorf("effects: %v, before the replay: %v", effects, done)
+	}
+	if got := endings(world, after); !maps.Equal(got, ends) {
+		t.Errorf("orders ended as %v, before the replay: %v", got, ends)
+	}
+	after.Audit(t, world)
+}
+
+// endings tells of each order what the world outside has of it.
+func endings(world *systemtest.World, l systemtest.Ledger) map[string]string {
+	ends := map[string]string{}
+	for id := range l.Orders {
+		mails := 0
+		for _, fact := range []event.Type{event.NotifyReceived, event.NotifyShipped, event.NotifyCancelled, event.NotifyRefunded} {
+			mails += world.Mails(fact, id)
+		}
+		ends[id] = fmt.Sprintf("%d captured, %d bookings, %d mails", world.Captured(id), world.Bookings(id), mails)
+	}
+	return ends
+}

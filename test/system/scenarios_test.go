@@ -1,0 +1,28 @@
+package system_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/test/systemtest"
+)
+
+// soon is time enough for an order, and a test can wait for it.
+const soon = 5 * time.Second
+
+// Each scenario ends as it should, through the API, and all at once.
+func TestScenarios(t *testing.T) {
+	t.Parallel()
+	sys := systemtest.Start(t, systemtest.Deadline(soon))
+	sys.AwaitStock(t)
+	for _, sc := range demo.Scenarios() {
+		t.Run(sc.Name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := demo.Play(context.Background(), sys.Shop, sc); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

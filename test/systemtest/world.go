@@ -1,0 +1,171 @@
+package systemtest
+
+import (
+	"context"
+	"net/http"
+	"sync"
+
+	"example.org/ordertrail/internal/app"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/outbox"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/services/fulfillment"
+	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/services/payments"
+)
+
+// World is the world outside: the card gateway, the carrier and the mail server,
+// each shared by all replicas, each remembering what was done under which key.
+type World struct {
+	// Did, if set, is called after each effect with its name ("charge", "refund",
+	// "book", "unbook", "mail") and the order: the place to kill a service between
+	// its effect and what it says of it.
+	Did func(effect, order string)
+	// Before, if set, is called before each effect: the place to hold one up.
+	Before func(effect, order string)
+
+	money   bool // it goes through this world
+	gateway payments.SimulatedGateway
+	carrier fulfillment.SimulatedCarrier
+
+	mu       sync.Mutex
+	captured map[string]int64 // by order, in minor units: taken and not given back
+	charges  map[string]int   // calls
+	parcels  map[string]bool  // booked, and not taken back
+	bookings map[string]int   // calls
+	mails    map[string]int   // by Message-ID
+}
+
+// NewWorld makes a world in which nothing has happened.
+func NewWorld() *World {
+	return &World{
+		captured: map[string]int64{}, charges: map[string]int{},
+		parcels: map[string]bool{}, bookings: map[string]int{}, mails: map[string]int{},
+	}
+}
+
+// Use has the services of a system deal with this world.
+func (w *World) Use(cfg *app.Config) {
+	w.money = true
+	w.UseCarrier(cfg)
+	cfg.Wire[payments.Name] = func(rt *service.Runtime) (service.Part, error) { return payments.New(rt, w), nil }
+	cfg.Wire[notify.Name] = func(rt *service.Runtime) (service.Part, error) { return notify.New(rt, w), nil }
+}
+
+// UseCarrier has fulfillment alone deal with this world.
+func (w *World) UseCarrier(cfg *app.Config) {
+	if cfg.Wire == nil {
+		cfg.Wire = map[string]service.Wire{}
+	}
+	cfg.Wire[fulfillment.Name] = func(rt *service.Runtime) (service.Part, error) { return fulfillment.New(rt, w), nil }
+}
+
+// Idle wires a service that does nothing, for tests that play its part.
+func Idle(*service.Runtime) (service.Part, error) {
+	return service.Part{HTTP: http.NotFoundHandler(), Run: func(ctx context.Context) error {
+		<-ctx.Done()
+		return nil
+	}}, nil
+}
+
+func (w *World) before(effect, order string) {
+	if w.Before != nil {
+		w.Before(effect, order)
+	}
+}
+
+func (w *World) did(effect, order string) {
+	if w.Did != nil {
+		w.Did(effect, order)
+	}
+}
+
+// Charge takes the money once per key.
+func (w *World) Charge(ctx context.Context, c payments.Charge) (string, error) {
+	w.before("charge", c.Key)
+	id, err := w.gateway.Charge(ctx, c)
+	if err != nil {
+		return id, err
+	}
+	w.mu.Lock()
+	w.charges[c.Key]++
+	if w.charges[c.Key] == 1 {
+		w.captured[c.Key] = c.Amount.Amount
+	}
+	w.mu.Unlock()
+	w.did("charge", c.Key)
+	return id, nil
+}
+
+// Refund gives back what is there.
+func (w *World) Refund(_ context.Context, key string) error {
+	w.mu.Lock()
+	w.captured[key] = 0
+	w.mu.Unlock()
+	w.did("refund", key)
+	return nil
+}
+
+// Book books one parcel per key.
+func (w *World) Book(ctx context.Context, key, address string) (string, error) {
+	w.before("book", key)
+	id, err := w.carrier.Book(ctx, key, address)
+	if err != nil {
+		return id, err
+	}
+	w.mu.Lock()
+	w.bookings[key]++
+	w.parcels[key] = true
+	w.mu.Unlock()
+	w.did("book", key)
+	return id, nil
+}
+
+// Cancel takes the parcel back.
+func (w *World) Cancel(_ context.Context, key string) error {
+	w.mu.Lock()
+	w.parcels[key] = false
+	w.mu.Unlock()
+	w.did("unbook", key)
+	return nil
+}
+
+// Send counts the mail.
+func (w *World) Send(_ context.Context, m outbox.Mail) error {
+	w.mu.Lock()
+	w.mails[m.ID]++
+	w.mu.Unlock()
+	w.did("mail", m.ID)
+	return nil
+}
+
+// Channel names the way that mail takes.
+func (w *World) Channel() string { return "test" }
+
+// Captured is what was taken for an order and not given back.
+func (w *World) Captured(order string) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.captured[order]
+}
+
+// Parcel tells whether a parcel of the order is on its way.
+func (w *World) Parcel(order string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.parcels[order]
+}
+
+// Bookings is how often the carrier was asked to book the order's parcel.
+func (w *World) Bookings(order string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.bookings[order]
+}
+
+// Mails is how often the mail about a fact was sent.
+func (w *World) Mails(fact event.Type, order string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mails[notify.MessageID(fact, order)]
+}
