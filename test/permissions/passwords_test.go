@@ -66,9 +66,9 @@ func TestPasswordsAreReplaced(t *testing.T) {
 		}
 		return path
 	}
-	path := write("../../nats/nats.conf", string(config))
+	path := write("nats.conf", string(config))
 	const hash = "$2a$04$BIm0Io4wTMtCcZClD8sXn.8GDFHTu9mcFuykPRObGw.tRYVbKkPzm"
-	write("../../nats/passwords.conf", strings.NewReplacer("demo-payments", `"`+hash+`"`, "demo-orders", "mine").Replace(string(demo)))
+	write("passwords.conf", strings.NewReplacer("demo-payments", `"`+hash+`"`, "demo-orders", "mine").Replace(string(demo)))
 	o, err := server.ProcessConfigFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func TestPasswordsAreReplaced(t *testing.T) {
 	}
 	check()
 
-	write("../../nats/passwords.conf", "# all of them come from the environment\n")
+	write("passwords.conf", "# all of them come from the environment\n")
 	if _, err := server.ProcessConfigFile(path); err == nil {
 		t.Error("a server without passwords starts")
 	}
