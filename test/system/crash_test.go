@@ -2,9 +2,7 @@ package system_test
 
 import (
 	"context"
-	"net/http"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,7 +11,6 @@ import (
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/services/analytics"
 	"example.org/ordertrail/services/fulfillment"
 	"example.org/ordertrail/services/inventory"
 	"example.org/ordertrail/services/notify"
@@ -91,84 +88,6 @@ func TestKilled(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// orders is killed when the order is stored and before its customer hears of it.
-// Asking again with the same Idempotency-Key leads to that order.
-func TestKilledOrders(t *testing.T) {
-	t.Parallel()
-	var sys *systemtest.System
-	started := make(chan struct{})
-	var killed atomic.Bool
-	sys = systemtest.Start(t, quickRedelivery, onStore(orders.Name, func(e event.Type, _ string) {
-		<-started
-		if killed.CompareAndSwap(false, true) {
-			sys.Replica(orders.Name, 0).Kill()
-			panic(http.ErrAbortHandler) // the connection breaks off
-		}
-	}))
-	close(started)
-	body := `{"customer":{"name":"Robin Example","email":"robin@example.com"},"items":[{"sku":"COMPASS","quantity":1}],` +
-		`"payment":{"token":"tok_ok"},"shipping":{"address":"1 Trailhead Way"}}`
-	post := func(url string) (*http.Response, error) {
-		r, err := http.NewRequest(http.MethodPost, url+"/orders", strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set("Idempotency-Key", "the-one")
-		return sys.Shop.Client.Do(r)
-	}
-	if _, err := post(sys.URL); err == nil {
-		t.Fatal("the first request was answered")
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
-	defer cancel()
-	successor, err := sys.Run(ctx, orders.Name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer, err := post(systemtest.Serve(t, successor.HTTP()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = answer.Body.Close() }()
-	if answer.StatusCode != http.StatusAccepted {
-		t.Errorf("the second request is answered with %s", answer.Status)
-	}
-	systemtest.Settle(t, sys.JetStream(), 1).Audit(t, nil)
-}
-
-// analytics is killed in the middle of the stream: the numbers are as if it had
-// not been.
-func TestKilledAnalytics(t *testing.T) {
-	t.Parallel()
-	world := systemtest.NewWorld()
-	sys := systemtest.Start(t, world.Use)
-	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
-	defer cancel()
-	const n = 30
-	for i := range n {
-		if _, err := sys.Shop.Place(ctx, scenarioNamed(t, "happy")); err != nil {
-			t.Fatal(err)
-		}
-		if i%10 == 5 {
-			sys.Latest(analytics.Name).Kill()
-			if _, err := sys.Run(ctx, analytics.Name); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	ledger := systemtest.Settle(t, sys.JetStream(), n)
-	url := systemtest.Serve(t, sys.Latest(analytics.Name).HTTP())
-	var got systemtest.Analytics
-	systemtest.Until(t, "analytics has counted everything", func() bool {
-		got = systemtest.GetAnalytics(t, url)
-		return got.AsOf >= ledger.Last
-	})
-	if got.Orders.Created != n || got.Orders.Shipped != n || got.Units["COMPASS"] != n {
-		t.Errorf("got %+v, want %d orders of each", got, n)
 	}
 }
 
