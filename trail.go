@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/trail"
 )
 
 // trailTimeout is how long trail waits for an answer.

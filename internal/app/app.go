@@ -24,7 +24,6 @@ import (
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/internal/telemetry"
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/pkg/tracing"
 	"example.org/ordertrail/services/analytics"
 	"example.org/ordertrail/services/fulfillment"
@@ -32,6 +31,7 @@ import (
 	"example.org/ordertrail/services/notify"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/services/payments"
+	"example.org/ordertrail/trail"
 )
 
 // Durables are the consumers that the services need, for whoever provisions.

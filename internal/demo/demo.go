@@ -19,8 +19,8 @@ import (
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/internal/telemetry"
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/trail"
 )
 
 // Options are the demo's.

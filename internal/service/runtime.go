@@ -20,8 +20,8 @@ import (
 	"example.org/ordertrail/internal/outbox"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/internal/telemetry"
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/pkg/tracing"
+	"example.org/ordertrail/trail"
 )
 
 // Runtime is what a service works with: one replica's connection, streams,

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/trail"
 )
 
 // ServiceMap is who sends what to whom, laid out: the first service on the left,

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/trail"
 )
 
 // rowsShown bounds a waterfall: beyond it nobody sees more.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/trail"
 )
 
 const ms = time.Millisecond

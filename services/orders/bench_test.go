@@ -14,8 +14,8 @@ import (
 
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/test/systemtest"
+	"example.org/ordertrail/trail"
 )
 
 // BenchmarkTrailPage asks for a trail with 10,000 orders in the store, over HTTP, as

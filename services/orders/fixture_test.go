@@ -23,9 +23,9 @@ import (
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/internal/telemetry"
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/systemtest"
+	"example.org/ordertrail/trail"
 )
 
 // shop is the service alone: nobody concludes its orders, so they stay as they

@@ -29,9 +29,9 @@ import (
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/internal/web"
 	"example.org/ordertrail/pkg/tracing"
+	"example.org/ordertrail/trail"
 )
 
 // Name is the service's.

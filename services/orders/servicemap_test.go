@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"example.org/ordertrail/internal/service"
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/systemtest"
+	"example.org/ordertrail/trail"
 )
 
 // slowSource counts how often it is asked for the newest traces, and answers when it

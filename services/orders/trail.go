@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/internal/web"
+	"example.org/ordertrail/trail"
 )
 
 // Bounds of what a trail may wait for. Both are the shop's own: neither a slow NATS

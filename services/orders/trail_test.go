@@ -13,9 +13,9 @@ import (
 
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/systemtest"
+	"example.org/ordertrail/trail"
 )
 
 // tracedBy has the service look for traces elsewhere; nil: nowhere.

@@ -4,8 +4,8 @@ import (
 	"net/http"
 	"time"
 
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/internal/web"
+	"example.org/ordertrail/trail"
 )
 
 // trailRefresh is how often a trail's page looks for spans that are still to come.

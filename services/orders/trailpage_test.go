@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"example.org/ordertrail/internal/app"
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/test/systemtest"
+	"example.org/ordertrail/trail"
 )
 
 // The trail's page shows every span of the trail, what each is tied to, and the way

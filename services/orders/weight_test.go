@@ -10,8 +10,8 @@ import (
 	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/scenario"
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/test/systemtest"
+	"example.org/ordertrail/trail"
 )
 
 // heaviest is how much a page may weigh with all its parts, in bytes, not zipped.

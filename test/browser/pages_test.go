@@ -15,8 +15,8 @@ import (
 
 	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/trail"
 )
 
 // Every scenario's button leads to its expected end, which the order's page shows

@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"example.org/ordertrail/internal/demo"
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/services/notify"
 	"example.org/ordertrail/test/systemtest"
+	"example.org/ordertrail/trail"
 )
 
 // play plays scenarios, one after the other, and returns their orders' ids.

@@ -13,8 +13,8 @@ import (
 
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/test/systemtest"
+	"example.org/ordertrail/trail"
 )
 
 // For each scenario the trail is what a recorder of every span saw: the same spans,

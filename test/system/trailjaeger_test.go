@@ -18,9 +18,9 @@ import (
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/scenario"
-	"example.org/ordertrail/internal/trail"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/systemtest"
+	"example.org/ordertrail/trail"
 )
 
 // A running Jaeger, for TestTrailFromJaeger. With -update it also records what
@@ -32,7 +32,7 @@ var (
 	otlpURL   = flag.String("otlp", "", "where that Jaeger takes in spans")
 )
 
-const recordings = "../trail/testdata/jaeger"
+const recordings = "../../trail/testdata/jaeger"
 
 // everything is an order that has all that a trail can show: retries, a fan-in, a
 // refusal, compensation, a batch and a deadline.

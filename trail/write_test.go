@@ -10,7 +10,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	oteltrace "go.opentelemetry.io/otel/trace"
 
-	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/trail"
 )
 
 var update = flag.Bool("update", false, "write the golden texts anew")

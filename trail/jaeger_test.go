@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/trail"
 )
 
 // recorded serves what a real Jaeger has answered: about one order, its traces, and
@@ -151,7 +151,7 @@ func TestJaegerTrace(t *testing.T) {
 // batches among them.
 func TestJaegerBacklinks(t *testing.T) {
 	want, order := fromStore(t)
-	text, err := os.ReadFile("../../jaeger/ui-config.json")
+	text, err := os.ReadFile("../jaeger/ui-config.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	oteltrace "go.opentelemetry.io/otel/trace"
 
-	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/trail"
 )
 
 // What is missing is told, once each, and why.

@@ -18,7 +18,7 @@ import (
 	oteltrace "go.opentelemetry.io/otel/trace"
 
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/trail"
 )
 
 // story makes spans as the services do, with the times that a test wants.

@@ -14,7 +14,7 @@ import (
 	oteltrace "go.opentelemetry.io/otel/trace"
 
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/trail"
 )
 
 func events(by map[string]*tracetest.SpanStub) (published []*tracetest.SpanStub) {

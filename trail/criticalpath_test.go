@@ -10,7 +10,7 @@ import (
 	oteltrace "go.opentelemetry.io/otel/trace"
 
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/trail"
+	"example.org/ordertrail/trail"
 )
 
 // wantPath wants segments that follow each other from a time to another.
