@@ -6,4 +6,4 @@ import (
 	"example.org/ordertrail/services/analytics"
 )
 
-func main() { service.Main(analytics.Name, analytics.DefaultHTTPAddr, analytics.Wire) }
+func main() { service.Main(analytics.Service) }

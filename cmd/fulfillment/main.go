@@ -6,4 +6,4 @@ import (
 	"example.org/ordertrail/services/fulfillment"
 )
 
-func main() { service.Main(fulfillment.Name, "", fulfillment.Wire) }
+func main() { service.Main(fulfillment.Service) }

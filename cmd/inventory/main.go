@@ -6,4 +6,4 @@ import (
 	"example.org/ordertrail/services/inventory"
 )
 
-func main() { service.Main(inventory.Name, "", inventory.Wire) }
+func main() { service.Main(inventory.Service) }

@@ -6,4 +6,4 @@ import (
 	"example.org/ordertrail/services/notify"
 )
 
-func main() { service.Main(notify.Name, "", notify.Wire) }
+func main() { service.Main(notify.Service(nil)) }

@@ -6,4 +6,4 @@ import (
 	"example.org/ordertrail/services/orders"
 )
 
-func main() { service.Main(orders.Name, orders.DefaultHTTPAddr, orders.Wire) }
+func main() { service.Main(orders.Service(nil, nil)) }

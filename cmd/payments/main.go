@@ -6,4 +6,4 @@ import (
 	"example.org/ordertrail/services/payments"
 )
 
-func main() { service.Main(payments.Name, "", payments.Wire) }
+func main() { service.Main(payments.Service) }

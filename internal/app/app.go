@@ -34,14 +34,27 @@ import (
 	"example.org/ordertrail/trail"
 )
 
-// Durables are the consumers that the services need, for whoever provisions.
-func Durables() []stream.Durable {
-	return []stream.Durable{
-		{Name: orders.Name, Stream: stream.DeadlinesStream, Filters: orders.Consumes},
-		{Name: payments.Name, Stream: stream.OrdersStream, Filters: payments.Consumes},
-		{Name: fulfillment.Name, Stream: stream.OrdersStream, Filters: fulfillment.Consumes},
-		{Name: notify.Name, Stream: stream.OrdersStream, Filters: notify.Consumes},
+// Services returns the definitions of the six services. traces and mails are those
+// of this process, for orders' pages and for notify; nil if it has none.
+func Services(traces trail.Source, mails *outbox.Outbox) []service.Definition {
+	return []service.Definition{
+		orders.Service(traces, mails),
+		payments.Service,
+		inventory.Service,
+		fulfillment.Service,
+		notify.Service(mails),
+		analytics.Service,
 	}
+}
+
+// Durables returns the durable consumers of the services, which provisioning makes.
+func Durables() (all []stream.Durable) {
+	for _, def := range Services(nil, nil) {
+		if def.Durable.Name != "" {
+			all = append(all, def.Durable)
+		}
+	}
+	return all
 }
 
 // Config is what a System is made of. Only Connect is required.
@@ -58,29 +71,16 @@ type Config struct {
 	Trails   trail.StoreOptions // of the store that keeps the services' spans
 }
 
-// services lists the six with the function that wires each.
-var services = []struct {
-	name string
-	wire service.Wire
-}{
-	{orders.Name, orders.Wire},
-	{payments.Name, payments.Wire},
-	{inventory.Name, inventory.Wire},
-	{fulfillment.Name, fulfillment.Wire},
-	{notify.Name, notify.Wire},
-	{analytics.Name, analytics.Wire},
-}
-
 // System is the running whole.
 type System struct {
 	URL    string       // of the shop's API
 	Trails *trail.Store // the spans of all services
 
-	cfg    Config
-	outbox *outbox.Outbox // of all services; nil if mails are really sent
-	conn   *nats.Conn     // an administrator's
-	js     jetstream.JetStream
-	stop   []func(context.Context) error // in reverse order
+	cfg      Config
+	services []service.Definition
+	conn     *nats.Conn // an administrator's
+	js       jetstream.JetStream
+	stop     []func(context.Context) error // in reverse order
 
 	mu       sync.Mutex
 	replicas []*Replica
@@ -98,9 +98,11 @@ func Start(ctx context.Context, cfg Config) (*System, error) {
 	cfg.Settings.ShopURL = cmp.Or(cfg.Settings.ShopURL, &url.URL{Path: "/"})
 	cfg.Settings.AnalyticsURL = cmp.Or(cfg.Settings.AnalyticsURL, &url.URL{Path: "/analytics"})
 	s := &System{cfg: cfg, Trails: trail.NewStore(cfg.Trails)}
+	var mails *outbox.Outbox
 	if cfg.Settings.SMTPURL == nil {
-		s.outbox = new(outbox.Outbox)
+		mails = new(outbox.Outbox)
 	}
+	s.services = Services(s.Trails, mails)
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
 	}
@@ -126,21 +128,21 @@ func (s *System) start(ctx context.Context) (err error) {
 		return err
 	}
 	mux := http.NewServeMux()
-	for _, svc := range services {
-		for range max(s.cfg.Replicas[svc.name], 1) {
-			r, err := s.Run(ctx, svc.name)
+	for _, svc := range s.services {
+		for range max(s.cfg.Replicas[svc.Name], 1) {
+			r, err := s.Run(ctx, svc.Name)
 			if err != nil {
 				return err
 			}
 			// One process has one shop: the first replica of a service serves.
 			switch {
 			case r.number > 0:
-			case svc.name == orders.Name:
+			case svc.Name == orders.Name:
 				mux.Handle("/", r.part.HTTP)
-			case svc.name == analytics.Name:
+			case svc.Name == analytics.Name:
 				mux.Handle("GET /analytics", r.part.HTTP)
 			}
-			if r.number == 0 && svc.name == orders.Name {
+			if r.number == 0 && svc.Name == orders.Name {
 				r.rt.Health(mux)
 			}
 		}
@@ -163,12 +165,12 @@ func (s *System) JetStream() jetstream.JetStream { return s.js }
 // Run adds a replica of a service.
 func (s *System) Run(ctx context.Context, name string) (*Replica, error) {
 	wire := s.cfg.Wire[name]
-	for _, svc := range services {
-		if svc.name == name && wire == nil {
-			wire = svc.wire
+	for _, svc := range s.services {
+		if svc.Name == name && wire == nil {
+			wire = svc.Wire
 		}
 	}
-	cfg := service.Config{Name: name, Settings: s.cfg.Settings, Connect: s.cfg.Connect, Log: s.cfg.Log, Traces: s.Trails, Outbox: s.outbox}
+	cfg := service.Config{Name: name, Settings: s.cfg.Settings, Connect: s.cfg.Connect, Log: s.cfg.Log}
 	cfg.Tracing = []telemetry.Option{telemetry.WithSpanProcessor(s.Trails)}
 	if s.cfg.Tracing != nil {
 		cfg.Tracing = append(cfg.Tracing, s.cfg.Tracing(name)...)

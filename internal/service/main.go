@@ -21,22 +21,21 @@ import (
 )
 
 // Main runs one service as a process: settings from the environment, until
-// SIGTERM or SIGINT, then an orderly end. httpAddr is where it listens by
-// default if it has an HTTP API.
-func Main(name, httpAddr string, wire Wire) {
+// SIGTERM or SIGINT, then an orderly end.
+func Main(def Definition) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	settings, err := ReadSettings()
 	if err == nil {
-		otel.SetErrorHandler(&telemetryErrors{log: slog.New(slog.NewTextHandler(os.Stderr, nil)).With("service", name), now: time.Now})
+		otel.SetErrorHandler(&telemetryErrors{log: slog.New(slog.NewTextHandler(os.Stderr, nil)).With("service", def.Name), now: time.Now})
 		addr := settings.HealthAddr
-		if httpAddr != "" {
-			addr = cmp.Or(settings.HTTPAddr, httpAddr)
+		if def.HTTPAddr != "" {
+			addr = cmp.Or(settings.HTTPAddr, def.HTTPAddr)
 		}
-		err = run(ctx, name, addr, settings, wire)
+		err = run(ctx, def, addr, settings)
 	}
 	if err != nil && !(ctx.Err() != nil && errors.Is(err, context.Canceled)) {
-		fmt.Fprintf(os.Stderr, "%s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "; "))
+		fmt.Fprintf(os.Stderr, "%s: %s\n", def.Name, strings.ReplaceAll(err.Error(), "\n", "; "))
 		os.Exit(1)
 	}
 }
@@ -68,7 +67,7 @@ func (t *telemetryErrors) Handle(err error) {
 }
 
 // run runs the service, which answers HTTP at addr, if that is not empty.
-func run(ctx context.Context, name, addr string, settings Settings, wire Wire) error {
+func run(ctx context.Context, def Definition, addr string, settings Settings) error {
 	group, ctx := errgroup.WithContext(ctx)
 	// From the moment it is told to stop there is one deadline for everything: who
 	// runs services kills them after ten seconds.
@@ -89,10 +88,10 @@ func run(ctx context.Context, name, addr string, settings Settings, wire Wire) e
 	}
 	var rt *Runtime
 	group.Go(func() (err error) {
-		if rt, err = NewRuntime(ctx, Config{Name: name, Settings: settings}); err != nil {
+		if rt, err = NewRuntime(ctx, Config{Name: def.Name, Settings: settings}); err != nil {
 			return err
 		}
-		part, err := wire(rt)
+		part, err := def.Wire(rt)
 		if err != nil {
 			return err
 		}

@@ -17,11 +17,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/outbox"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/internal/telemetry"
 	"example.org/ordertrail/pkg/tracing"
-	"example.org/ordertrail/trail"
 )
 
 // Runtime is what a service works with: one replica's connection, streams,
@@ -35,8 +33,6 @@ type Runtime struct {
 	Tracing  *tracing.Tracer      // for messages
 	Tracer   trace.Tracer         // for the service's own spans
 	Provider trace.TracerProvider // for instrumentation libraries
-	Traces   trail.Source         // where the traces of all services are; nil if nowhere
-	Outbox   *outbox.Outbox       // where mails are recorded, if that is in this process; else nil
 
 	conn      *nats.Conn
 	providers *telemetry.Providers
@@ -53,6 +49,15 @@ type Part struct {
 // Wire makes a Part of a Runtime: each service has one such function.
 type Wire func(*Runtime) (Part, error)
 
+// Definition holds the facts about a service that its binary, the demo and the
+// provisioning need. Each service's package states its own.
+type Definition struct {
+	Name     string         // also its service.name and its NATS user
+	Durable  stream.Durable // the durable consumer that its replicas share; the zero value if it has none
+	HTTPAddr string         // default address of its HTTP API; "" if it has none
+	Wire     Wire
+}
+
 // Config is what a Runtime is made from.
 type Config struct {
 	Name     string
@@ -62,17 +67,12 @@ type Config struct {
 	Log      slog.Handler                             // default: text on standard error
 	Tracing  []telemetry.Option
 	Stream   []stream.Option
-	Traces   trail.Source   // default: Jaeger at Settings.JaegerURL, none if that is nil
-	Outbox   *outbox.Outbox // see Runtime
 }
 
 // NewRuntime connects. It waits for a server that is away, for as long as ctx
 // lasts, but fails at once when the server refuses the credentials.
 func NewRuntime(ctx context.Context, cfg Config) (*Runtime, error) {
-	rt := &Runtime{Name: cfg.Name, Instance: cfg.Name + "-" + uuid.NewString()[:8], Settings: cfg.Settings, Traces: cfg.Traces, Outbox: cfg.Outbox}
-	if rt.Traces == nil && cfg.Settings.JaegerURL != nil {
-		rt.Traces = trail.NewJaeger(cfg.Settings.JaegerURL)
-	}
+	rt := &Runtime{Name: cfg.Name, Instance: cfg.Name + "-" + uuid.NewString()[:8], Settings: cfg.Settings}
 	if cfg.Log == nil {
 		cfg.Log = slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.Settings.LogLevel})
 	}

@@ -53,6 +53,9 @@ type analytics struct {
 	revision uint64    // of the stored value; 0: none yet
 }
 
+// Service is analytics. As a separate process it listens on port 8081.
+var Service = service.Definition{Name: Name, HTTPAddr: DefaultHTTPAddr, Wire: Wire}
+
 // Wire makes the service.
 func Wire(rt *service.Runtime) (service.Part, error) {
 	a := &analytics{Runtime: rt, current: newAggregate()}

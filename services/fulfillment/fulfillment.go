@@ -46,6 +46,13 @@ type fulfillment struct {
 	carrier Carrier
 }
 
+// Service is fulfillment with the simulated carrier.
+var Service = service.Definition{
+	Name:    Name,
+	Durable: stream.Durable{Name: Name, Stream: stream.OrdersStream, Filters: Consumes},
+	Wire:    Wire,
+}
+
 // Wire makes the service with the simulated carrier.
 func Wire(rt *service.Runtime) (service.Part, error) { return New(rt, SimulatedCarrier{}), nil }
 

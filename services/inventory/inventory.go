@@ -41,6 +41,9 @@ var Consumes = []string{
 // longer ends the term, and the next one reads what happened.
 const decisionTimeout = 5 * time.Second
 
+// Service is inventory.
+var Service = service.Definition{Name: Name, Wire: Wire}
+
 // Wire makes the service.
 func Wire(rt *service.Runtime) (service.Part, error) {
 	return service.Part{Run: func(ctx context.Context) error {

@@ -42,17 +42,23 @@ type notify struct {
 	untold sync.Map
 }
 
-// Wire makes the service with an SMTP mailer if there is an SMTP_URL, else with an
-// outbox in memory: the process's, if it has one.
-func Wire(rt *service.Runtime) (service.Part, error) {
-	if rt.Settings.SMTPURL == nil {
-		return New(rt, cmp.Or(rt.Outbox, &outbox.Outbox{})), nil
+// Service is notify with an SMTP mailer if SMTP_URL is set, else with mails as its
+// outbox; nil for one of its own.
+func Service(mails *outbox.Outbox) service.Definition {
+	return service.Definition{
+		Name:    Name,
+		Durable: stream.Durable{Name: Name, Stream: stream.OrdersStream, Filters: Consumes},
+		Wire: func(rt *service.Runtime) (service.Part, error) {
+			if rt.Settings.SMTPURL == nil {
+				return New(rt, cmp.Or(mails, &outbox.Outbox{})), nil
+			}
+			mailer, err := NewSMTP(rt.Settings.SMTPURL)
+			if err != nil {
+				return service.Part{}, err
+			}
+			return New(rt, mailer), nil
+		},
 	}
-	mailer, err := NewSMTP(rt.Settings.SMTPURL)
-	if err != nil {
-		return service.Part{}, err
-	}
-	return New(rt, mailer), nil
 }
 
 // New makes the service.

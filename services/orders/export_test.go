@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/trail"
 )
 
 // Bounded is Wire with bounds that a test can reach, and the test's clock.
@@ -11,7 +12,16 @@ func Bounded(underWay, open int, now func() time.Time) service.Wire {
 	return func(rt *service.Runtime) (service.Part, error) {
 		b := defaultBounds
 		b.underWay, b.open, b.now = underWay, open, now
-		return wire(rt, b), nil
+		return wire(rt, b, nil, nil), nil
+	}
+}
+
+// Clocked is Wire with traces from the source, and the test's clock.
+func Clocked(source trail.Source, now func() time.Time) service.Wire {
+	return func(rt *service.Runtime) (service.Part, error) {
+		b := defaultBounds
+		b.now = now
+		return wire(rt, b, source, nil), nil
 	}
 }
 
@@ -20,7 +30,7 @@ func Impatient(slowest time.Duration) service.Wire {
 	return func(rt *service.Runtime) (service.Part, error) {
 		b := defaultBounds
 		b.slowest = slowest
-		return wire(rt, b), nil
+		return wire(rt, b, nil, nil), nil
 	}
 }
 

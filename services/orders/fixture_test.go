@@ -47,10 +47,10 @@ func open(tb testing.TB) *shop {
 // openOn runs the service on a server of the test's own.
 func openOn(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error)) *shop {
 	tb.Helper()
-	return openWired(tb, connect, orders.Wire)
+	return openWired(tb, connect, nil)
 }
 
-// openWired runs the service as the test wires it.
+// openWired runs the service as the test wires it; nil: as it is.
 func openWired(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error), wire service.Wire) *shop {
 	tb.Helper()
 	ctx := context.Background()
@@ -72,10 +72,12 @@ func openWired(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error), 
 			return connect(append(opts, nats.ReconnectWait(reconnectSoon))...)
 		},
 		Tracing: []telemetry.Option{telemetry.WithSpanProcessor(s.spans), telemetry.WithSpanProcessor(s.trails)},
-		Traces:  s.trails,
 	})
 	if err != nil {
 		tb.Fatal(err)
+	}
+	if wire == nil {
+		wire = orders.Service(s.trails, nil).Wire
 	}
 	part, err := wire(s.rt)
 	if err != nil {

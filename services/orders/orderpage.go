@@ -106,10 +106,10 @@ func (o *orders) showPage(w http.ResponseWriter, r *http.Request, id string) {
 func (o *orders) mail(e event.Event) sent {
 	m := sent{Time: e.Time, Subject: strings.TrimPrefix(stories[e.Type], "Mail: ")}
 	var err error
-	if m.MailSent, err = event.Decode[event.MailSent](e); err != nil || o.Outbox == nil {
+	if m.MailSent, err = event.Decode[event.MailSent](e); err != nil || o.mails == nil {
 		return m
 	}
-	if kept, ok := o.Outbox.Find(m.MessageID); ok {
+	if kept, ok := o.mails.Find(m.MessageID); ok {
 		m.Subject, m.To, m.Text = kept.Subject, kept.MaskedTo(), kept.Text
 	}
 	return m

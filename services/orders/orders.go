@@ -27,6 +27,7 @@ import (
 
 	"example.org/ordertrail/internal/catalog"
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/outbox"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/internal/web"
@@ -46,20 +47,33 @@ type orders struct {
 	deadline   time.Duration // from an order's creation to its conclusion
 	bounds     bounds
 	backlog    *backlog
-	turnedAway atomic.Int64 // requests
-	traces     trail.Source // nil if there are none to look at
+	turnedAway atomic.Int64   // requests
+	traces     trail.Source   // nil if there are none to look at
+	mails      *outbox.Outbox // of this process; nil if there is none
 	maps       *sharedMap
 	watchers   *watchers
 	api        http.Handler
 	site       web.Site
 }
 
-// Wire makes the service.
-func Wire(rt *service.Runtime) (service.Part, error) { return wire(rt, defaultBounds), nil }
+// Service is orders with the shop's pages. It reads traces from the source, by
+// default from Jaeger at JAEGER_URL, and shows the mails of this process, if there
+// are any.
+func Service(traces trail.Source, mails *outbox.Outbox) service.Definition {
+	return service.Definition{
+		Name:     Name,
+		Durable:  stream.Durable{Name: Name, Stream: stream.DeadlinesStream, Filters: Consumes},
+		HTTPAddr: DefaultHTTPAddr,
+		Wire:     func(rt *service.Runtime) (service.Part, error) { return wire(rt, defaultBounds, traces, mails), nil },
+	}
+}
 
-func wire(rt *service.Runtime, b bounds) service.Part {
+func wire(rt *service.Runtime, b bounds, traces trail.Source, mails *outbox.Outbox) service.Part {
+	if traces == nil && rt.Settings.JaegerURL != nil {
+		traces = trail.NewJaeger(rt.Settings.JaegerURL)
+	}
 	o := &orders{
-		Runtime: rt, recent: newRecent(), traces: rt.Traces, maps: &sharedMap{now: b.now}, watchers: newWatchers(), site: web.SiteOf(rt.Settings),
+		Runtime: rt, recent: newRecent(), traces: traces, mails: mails, maps: &sharedMap{now: b.now}, watchers: newWatchers(), site: web.SiteOf(rt.Settings),
 		deadline: cmp.Or(rt.Settings.OrderDeadline, service.DefaultOrderDeadline), bounds: b,
 	}
 	o.backlog = newBacklog(b.open, func() time.Time { return b.now().Add(-o.deadline - b.forgetAfter) })

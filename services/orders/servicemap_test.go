@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/systemtest"
 	"example.org/ordertrail/trail"
@@ -36,10 +35,7 @@ func TestServiceMapIsShared(t *testing.T) {
 	var later atomic.Int64
 	now := func() time.Time { return time.Unix(1_800_000_000, later.Load()) }
 	source := &slowSource{answer: make(chan error)}
-	s := openWired(t, systemtest.Server(t).Connect, func(rt *service.Runtime) (service.Part, error) {
-		rt.Traces = source
-		return orders.Bounded(many, many, now)(rt)
-	})
+	s := openWired(t, systemtest.Server(t).Connect, orders.Clocked(source, now))
 	ask := func(answer error, status int) {
 		t.Helper()
 		done := make(chan struct{})

@@ -20,10 +20,7 @@ import (
 
 // tracedBy has the service look for traces elsewhere; nil: nowhere.
 func tracedBy(source trail.Source) service.Wire {
-	return func(rt *service.Runtime) (service.Part, error) {
-		rt.Traces = source
-		return orders.Wire(rt)
-	}
+	return orders.Service(source, nil).Wire
 }
 
 // The trail of an order that nobody handles: what there is, and what is to come.

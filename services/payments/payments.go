@@ -29,6 +29,13 @@ type payments struct {
 	gateway Gateway
 }
 
+// Service is payments with the simulated card gateway.
+var Service = service.Definition{
+	Name:    Name,
+	Durable: stream.Durable{Name: Name, Stream: stream.OrdersStream, Filters: Consumes},
+	Wire:    Wire,
+}
+
 // Wire makes the service with the simulated card gateway.
 func Wire(rt *service.Runtime) (service.Part, error) { return New(rt, SimulatedGateway{}), nil }
 

@@ -73,7 +73,7 @@ func TestLoadIsRefused(t *testing.T) {
 	shop := &busy{asked: map[string][]time.Time{}}
 	b := open(t, func(cfg *app.Config) {
 		cfg.Wire = map[string]service.Wire{orders.Name: func(rt *service.Runtime) (service.Part, error) {
-			part, err := orders.Wire(rt)
+			part, err := orders.Service(nil, nil).Wire(rt)
 			shop.shop = part.HTTP
 			part.HTTP = shop
 			return part, err

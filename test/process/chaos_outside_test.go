@@ -61,7 +61,7 @@ func (c *chaos) startOutside(r *replica) *process {
 // serveOutside is the service that the environment names.
 func serveOutside(name string) {
 	o := outside{url: os.Getenv(outsideURL), replica: os.Getenv(outsideReplica)}
-	service.Main(name, "", func(rt *service.Runtime) (service.Part, error) {
+	service.Main(service.Definition{Name: name, Wire: func(rt *service.Runtime) (service.Part, error) {
 		switch name {
 		case payments.Name:
 			return payments.New(rt, o), nil
@@ -69,7 +69,7 @@ func serveOutside(name string) {
 			return fulfillment.New(rt, carrier{o}), nil
 		}
 		return service.Part{}, fmt.Errorf("no %s deals with the test's world", name)
-	})
+	}})
 }
 
 // demand is what is asked of the world outside.
