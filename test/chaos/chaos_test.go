@@ -1,36 +1,32 @@
-// Package chaos tests what the whole project promises: whatever goes wrong, no
-// order is lost or concluded twice, no charge, unit of stock or parcel either.
+// Package chaos tests what the project promises, whatever fails: no order is lost or
+// concluded twice, and no charge, unit of stock, parcel or mail either.
 //
-// A seed stands for a plan: random orders of every scenario, and faults at points
-// of the services' work. It runs on the real server with every service in several
-// replicas, and is audited from the stream and the world outside alone.
+// It runs the real server with every service in several replicas, follows a plan of
+// package chaosplan, and audits the stream and the world outside.
 package chaos
 
 import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
-	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/nats-io/nats.go"
 
 	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/embedded"
+	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/test/chaosplan"
 	"example.org/ordertrail/test/systemtest"
 )
 
-var (
-	stress   = flag.Bool("stress", false, "run many seeds")
-	oneSeed  = flag.Uint64("seed", 0, "run this seed alone")
-	seedsRun = flag.Uint64("seeds", 0, "run so many seeds; default: by test")
-	patience = flag.Duration("patience", 2*systemtest.Patience, "how long to wait for quiet after the trouble")
-)
-
-// How long things take when they go wrong. Short, so that much goes wrong.
+// Timeouts are short, so that much fails.
 const (
 	ackWait  = time.Second
 	leaseTTL = 1500 * time.Millisecond
@@ -41,52 +37,19 @@ const (
 )
 
 func TestChaos(t *testing.T)       { seeds(t, 3, oneServer) }
-func TestStressChaos(t *testing.T) { stressOnly(t); seeds(t, 100, oneServer) }
+func TestStressChaos(t *testing.T) { chaosplan.StressOnly(t); seeds(t, 100, oneServer) }
 
 func TestChaosCluster(t *testing.T)       { seeds(t, 1, threeNodes) }
-func TestStressChaosCluster(t *testing.T) { stressOnly(t); seeds(t, 20, threeNodes) }
+func TestStressChaosCluster(t *testing.T) { chaosplan.StressOnly(t); seeds(t, 20, threeNodes) }
 
-func stressOnly(t *testing.T) {
-	t.Helper()
-	if !*stress && *oneSeed == 0 {
-		t.Skip("takes long: go test -stress")
-	}
-}
-
-// together is how many plans run at a time: they mostly wait.
-const together = 4
-
-// seeds runs so many plans.
+// seeds runs n plans, of which four at a time mostly wait.
 func seeds(t *testing.T, n uint64, run func(*testing.T, plan)) {
 	t.Helper()
 	t.Parallel()
-	first, last := uint64(1), n
-	if *seedsRun > 0 {
-		last = *seedsRun
-	}
-	if *oneSeed > 0 {
-		first, last = *oneSeed, *oneSeed
-	}
-	test := t.Name()
-	var running errgroup.Group
-	running.SetLimit(together)
-	for seed := first; seed <= last; seed++ {
-		running.Go(func() error {
-			t.Run(fmt.Sprint(seed), func(t *testing.T) {
-				t.Cleanup(func() {
-					if t.Failed() {
-						t.Logf("again: go test ./test/chaos -run '^%s$' -seed %d", test, seed)
-					}
-				})
-				run(t, newPlan(seed, usual))
-			})
-			return nil
-		})
-	}
-	_ = running.Wait() // each reports for itself
+	chaosplan.Seeds(t, n, 4, func(t *testing.T, seed uint64) { run(t, newPlan(seed)) })
 }
 
-// oneServer runs a plan on a server that is restarted at times.
+// oneServer runs a plan on one server, whose faults restart it.
 func oneServer(t *testing.T, p plan) {
 	server, err := embedded.Start(t.TempDir())
 	if err != nil {
@@ -95,14 +58,12 @@ func oneServer(t *testing.T, p plan) {
 	t.Cleanup(server.Close)
 	c := start(t, p, server.Connect, 1)
 	c.restartNATS = server.Restart
-	c.live()
-	c.heal()
+	c.customers.Buy()
 	c.audit()
-	c.liveAgain()
 }
 
-// threeNodes runs a plan on a cluster, in which what would restart the server
-// stops one node for a while, and leaders keep stepping down.
+// threeNodes runs a plan on a cluster. A fault stops one node for a while, and leaders
+// keep stepping down.
 func threeNodes(t *testing.T, p plan) {
 	cluster, err := embedded.StartCluster(t.TempDir(), 3)
 	if err != nil {
@@ -121,24 +82,25 @@ func threeNodes(t *testing.T, p plan) {
 		if err := cluster.Start(node); err != nil {
 			return err
 		}
-		if !until(cluster.Whole) {
-			return errors.New("the cluster does not become whole again")
+		for deadline := time.Now().Add(*chaosplan.Patience); !cluster.Whole(); <-time.After(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				return errors.New("the cluster does not become whole again")
+			}
 		}
 		return nil
 	}
-	stepDowns := c.stepDown()
-	c.live()
-	c.heal()
-	if n := stepDowns(); n == 0 {
+	steppedDown := 0
+	c.later.Go(func() { steppedDown = c.stepDown() })
+	c.customers.Buy()
+	c.audit()
+	if steppedDown == 0 {
 		t.Error("no leader stepped down")
 	}
-	c.audit()
-	c.liveAgain()
 }
 
-// stepDown has the leaders of the streams and consumers resign in turn until the
-// trouble ends. It returns a function that says how often one did.
-func (c *chaos) stepDown() func() int {
+// stepDown makes the leaders of the streams and consumers step down in turn until the
+// faults end. It returns how often one did.
+func (c *chaos) stepDown() (n int) {
 	subjects := []string{
 		"STREAM.LEADER.STEPDOWN." + stream.OrdersStream, "STREAM.LEADER.STEPDOWN." + stream.DeadlinesStream,
 		"STREAM.LEADER.STEPDOWN." + stream.DeadLettersStream, "STREAM.LEADER.STEPDOWN.KV_" + stream.LeasesBucket,
@@ -146,42 +108,80 @@ func (c *chaos) stepDown() func() int {
 	for _, d := range app.Durables() {
 		subjects = append(subjects, "CONSUMER.LEADER.STEPDOWN."+d.Stream+"."+d.Name)
 	}
-	n := 0
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for turn := 0; c.calm.Err() == nil; turn++ {
-			answer, err := c.sys.JetStream().Conn().Request("$JS.API."+subjects[turn%len(subjects)], nil, time.Second)
-			if err == nil && bytes.Contains(answer.Data, []byte(`"success":true`)) {
-				n++
-			}
-			select {
-			case <-time.After(stepDownEvery):
-			case <-c.calm.Done():
-			}
+	for turn := 0; c.calm.Err() == nil; turn++ {
+		answer, err := c.sys.JetStream().Conn().Request("$JS.API."+subjects[turn%len(subjects)], nil, time.Second)
+		if err == nil && bytes.Contains(answer.Data, []byte(`"success":true`)) {
+			n++
 		}
-	}()
-	return func() int { <-done; return n }
-}
-
-// until polls until ok, or until patience is over.
-func until(ok func() bool) bool {
-	for deadline := time.Now().Add(*patience); !ok(); {
-		if time.Now().After(deadline) {
-			return false
+		select {
+		case <-time.After(stepDownEvery):
+		case <-c.calm.Done():
 		}
-		<-time.After(10 * time.Millisecond)
 	}
-	return true
+	return n
 }
 
-// live has the customers place their orders, while the faults strike.
-func (c *chaos) live() {
+// audit ends the faults, waits until nothing is left to do, and checks what must hold
+// then, from the stream and the world outside. An operator re-drives dead letters.
+func (c *chaos) audit() {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), *patience)
-	defer cancel()
-	for i, p := range c.plan.purchases {
-		c.customers.Go(func() { c.buy(ctx, i, p) })
+	c.becalm()
+	c.later.Wait()
+	operator, err := c.sys.Client()
+	if err != nil {
+		c.t.Fatal(err)
 	}
-	c.customers.Wait()
+	quiet := systemtest.Quiet{Orders: orderCount, Operator: operator, Patience: *chaosplan.Patience}
+	ledger := quiet.Await(c.t, c.sys.JetStream())
+	ledger.Audit(c.t, c.world)
+	c.customers.Audit(ledger)
+	for turn := range replicas[analytics.Name] {
+		ledger.AuditAnalytics(c.t, systemtest.Serve(c.t, c.alive(analytics.Name, turn).running.HTTP()))
+	}
+	c.mu.Lock()
+	ledger.AuditMails(c.t, c.world.Sent(), func(mail string, _, _ event.Event) int { return c.mails.begun[mail] })
+	struck := len(c.struck)
+	c.mu.Unlock()
+	if struck < faultCount/4 {
+		c.t.Errorf("%d of %d faults struck: this shows little", struck, faultCount)
+	}
+	c.t.Logf("%d of %d faults struck", struck, faultCount)
+	c.redeliver(ledger)
+}
+
+// redeliver sends every event to every durable that consumes it once more. That must
+// not cause any event, nor any effect outside.
+func (c *chaos) redeliver(before systemtest.Ledger) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
+	defer cancel()
+	sent := c.world.Sent()
+	for _, d := range app.Durables() {
+		for _, events := range before.Orders {
+			for _, e := range events {
+				if d.Stream != stream.OrdersStream || !slices.Contains(d.Filters, e.Type.Every()) {
+					continue
+				}
+				m := &nats.Msg{Subject: event.Redrive(d.Name, e.Subject), Header: nats.Header{}, Data: e.Data}
+				for name, values := range e.Header {
+					if !strings.HasPrefix(name, "Nats-") {
+						m.Header[name] = values
+					}
+				}
+				if _, err := c.sys.JetStream().PublishMsg(ctx, m); err != nil {
+					c.t.Fatal(err)
+				}
+			}
+		}
+	}
+	after := systemtest.Settle(c.t, c.sys.JetStream(), orderCount)
+	for id, events := range after.Orders {
+		if got, want := len(events), len(before.Orders[id]); got != want {
+			c.t.Errorf("order %s has %d events, and had %d before they were sent again", id, got, want)
+		}
+	}
+	after.Audit(c.t, c.world)
+	if !maps.Equal(sent, c.world.Sent()) {
+		c.t.Error("a mail was sent again")
+	}
 }

@@ -24,10 +24,7 @@ func (c *chaos) pass(point string, r *replica, sent ...byte) {
 	if c.calm.Err() != nil {
 		return
 	}
-	c.mu.Lock()
-	c.passed[point]++
-	f, ok := c.plan.faults[trigger{point, c.passed[point]}]
-	c.mu.Unlock()
+	f, ok := c.points.Pass(point)
 	if !ok {
 		return
 	}
@@ -69,7 +66,7 @@ func (c *chaos) strike(f fault, r *replica, sending bool, sent []byte) {
 		id := string(orderID.Find(sent))
 		c.later.Go(func() {
 			resume := time.After(f.hold) // however soon the rest of the trouble ends
-			c.cancel(id)
+			c.customers.Cancel(id)
 			<-resume
 			r.client.Resume()
 		})
@@ -215,27 +212,16 @@ func (f face) Cancel(ctx context.Context, key string) error {
 }
 
 func (f face) Send(ctx context.Context, m outbox.Mail) error {
-	return f.effect("mail", func() error {
-		f.chaos.mu.Lock()
-		f.chaos.mails.sent[m.ID]++
-		f.chaos.mu.Unlock()
-		return f.World.Send(ctx, m)
-	})
+	return f.effect("mail", func() error { return f.World.Send(ctx, m) })
 }
 
-// mails watches over the one effect that can happen twice. All by Message-ID.
+// mails observes the one effect that can happen twice: a handler that ends between the
+// mail and the event that records it may leave a second mail behind. So each mail may
+// be sent once per time that its event was handled before the stream recorded it. Both
+// maps are by Message-ID.
 type mails struct {
-	sent  map[string]int
-	told  map[string]bool // the stream says that it was sent
-	begun map[string]int  // how often its event was handled before that
-}
-
-// letters names the mail that each event calls for.
-var letters = map[event.Type]event.Type{
-	event.OrderCreated:         event.NotifyReceived,
-	event.FulfillmentShipped:   event.NotifyShipped,
-	event.FulfillmentCancelled: event.NotifyCancelled,
-	event.PaymentRefunded:      event.NotifyRefunded,
+	recorded map[string]bool
+	begun    map[string]int // how often its event was handled before that
 }
 
 func (c *chaos) begin(m jetstream.Msg) {
@@ -246,13 +232,13 @@ func (c *chaos) begin(m jetstream.Msg) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if id := notify.MessageID(letters[t], key); !c.mails.told[id] {
+	if id := notify.MessageID(systemtest.Letters[t], key); !c.mails.recorded[id] {
 		c.mails.begun[id]++
 	}
 }
 
-func (c *chaos) tell(id string) {
+func (c *chaos) recorded(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.mails.told[id] = true
+	c.mails.recorded[id] = true
 }

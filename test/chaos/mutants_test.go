@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"example.org/ordertrail/test/chaosplan"
 )
 
 // mutants are faults in the services and their patterns that this harness exists
@@ -56,7 +58,7 @@ var mutants = []struct {
 // Each mutant is caught: the very same tests fail when they are built with it, and
 // pass when they are built with the file as it is.
 func TestStressMutants(t *testing.T) {
-	stressOnly(t)
+	chaosplan.StressOnly(t)
 	t.Run("none", func(t *testing.T) {
 		unchanged := mutants[0]
 		if out, err := runMutant(t, unchanged.file, unchanged.old, unchanged.old, unchanged.test); err != nil {

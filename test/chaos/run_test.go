@@ -27,6 +27,7 @@ import (
 	"example.org/ordertrail/services/notify"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/services/payments"
+	"example.org/ordertrail/test/chaosplan"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -37,10 +38,11 @@ type chaos struct {
 	sys         *app.System
 	net         *systemtest.Network
 	world       *systemtest.World
-	shop        demo.Shop
+	customers   chaosplan.Customers
+	points      chaosplan.Points[fault]
 	restartNATS func() error
+	requests    atomic.Int64 // of customers
 	log         systemtest.Output
-	customers   sync.WaitGroup
 
 	calm   context.Context // ends when no more faults may strike
 	becalm context.CancelFunc
@@ -50,10 +52,8 @@ type chaos struct {
 	restarting sync.Mutex // two servers on one store would both hand out its sequences
 
 	mu       sync.Mutex
-	passed   map[string]int // points
 	arrived  map[string]int // deliveries, by durable
 	replicas map[string][]*replica
-	taken    map[string]bool // orders that were answered 202
 	mails    mails
 	struck   []string
 }
@@ -77,8 +77,8 @@ func start(t *testing.T, p plan, connect func(...nats.Option) (*nats.Conn, error
 	t.Helper()
 	c := &chaos{
 		t: t, plan: p, world: systemtest.NewWorld(), net: systemtest.NewNetwork(connect),
-		passed: map[string]int{}, arrived: map[string]int{}, replicas: map[string][]*replica{}, taken: map[string]bool{},
-		mails: mails{sent: map[string]int{}, told: map[string]bool{}, begun: map[string]int{}},
+		points: chaosplan.Points[fault]{Faults: p.faults}, arrived: map[string]int{}, replicas: map[string][]*replica{},
+		mails: mails{recorded: map[string]bool{}, begun: map[string]int{}},
 	}
 	c.calm, c.becalm = context.WithCancel(context.Background())
 	c.net.BeforeSend = c.sending
@@ -121,16 +121,13 @@ func start(t *testing.T, p plan, connect func(...nats.Option) (*nats.Conn, error
 		}
 	}
 	front := httptest.NewServer(http.HandlerFunc(c.serve))
-	c.shop = demo.Shop{URL: front.URL, Client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
+	shop := demo.Shop{URL: front.URL, Client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
+	c.customers = chaosplan.Customers{T: t, Purchases: p.purchases, Shop: func() (demo.Shop, error) { return shop, nil }}
 	t.Cleanup(func() {
 		c.becalm()
 		c.later.Wait()
-		left := ""
-		if t.Failed() {
-			left = c.dump()
-		}
 		front.Close()
-		c.shop.Client.CloseIdleConnections()
+		shop.Client.CloseIdleConnections()
 		ctx, cancel := app.StopTimeout(context.Background())
 		defer cancel()
 		if err := c.sys.Stop(ctx); err != nil {
@@ -138,7 +135,6 @@ func start(t *testing.T, p plan, connect func(...nats.Option) (*nats.Conn, error
 		}
 		c.net.Close()
 		if t.Failed() {
-			t.Logf("left to do:\n%s", left)
 			t.Logf("%d faults struck:\n  %s", len(c.struck), strings.Join(c.struck, "\n  "))
 			t.Logf("log:\n%.20000s", c.log.String())
 		}
@@ -155,7 +151,7 @@ func (c *chaos) born(service string) []stream.Option {
 	return []stream.Option{
 		stream.OnStore(func(t event.Type, key string) {
 			if t.Domain() == notify.Name {
-				c.tell(notify.MessageID(t, key))
+				c.recorded(notify.MessageID(t, key))
 			}
 			c.pass(string(t), r)
 		}),
@@ -218,12 +214,8 @@ func (c *chaos) alive(service string, turn int) *replica {
 // serve is the shop's door: some living replica of orders. A customer whose
 // replica dies on the way hears nothing.
 func (c *chaos) serve(w http.ResponseWriter, r *http.Request) {
-	var served *replica
-	c.mu.Lock()
-	c.passed["request"]++
-	turn := c.passed["request"]
-	c.mu.Unlock()
-	if served = c.alive(orders.Name, turn); served == nil {
+	served := c.alive(orders.Name, int(c.requests.Add(1)))
+	if served == nil {
 		panic(http.ErrAbortHandler)
 	}
 	answer := httptest.NewRecorder()

@@ -84,12 +84,12 @@ func TestDeadlineOutlivesRestarts(t *testing.T) {
 	if !linked {
 		t.Error("no span of the deadline links the order's creation")
 	}
-	systemtest.SettleWhen(t, again.JetStream(), nil, 1, func(events []event.Event) error {
+	systemtest.Quiet{Orders: 1, Consumers: []stream.Durable{}, Done: func(events []event.Event) error {
 		if _, released := event.Find(events, event.InventoryReleased); !released {
-			return errors.New("its stock is still reserved")
+			return errors.New("still has its stock reserved")
 		}
 		return systemtest.Concluded(events)
-	}).Audit(t, nil)
+	}}.Await(t, again.JetStream()).Audit(t, nil)
 }
 
 // An order that is concluded in time is left alone by its deadline.

@@ -25,10 +25,10 @@ func TestLastUnit(t *testing.T) {
 	placeAll(t, sys, n, func(int) []string { return sc.SKUs })
 	ledger := systemtest.Settle(t, sys.JetStream(), n)
 	ledger.Audit(t, world)
-	if got := count(ledger, event.FulfillmentShipped); got != 1 {
+	if got := ledger.Count(event.FulfillmentShipped); got != 1 {
 		t.Errorf("%d orders were shipped, want 1", got)
 	}
-	if got := count(ledger, event.InventoryRejected); got != n-1 {
+	if got := ledger.Count(event.InventoryRejected); got != n-1 {
 		t.Errorf("%d orders were rejected, want %d", got, n-1)
 	}
 }
@@ -68,7 +68,7 @@ func TestStandbyTakesOver(t *testing.T) {
 	}
 	ledger := systemtest.Settle(t, sys.JetStream(), n)
 	ledger.Audit(t, world)
-	if got := count(ledger, event.FulfillmentShipped); got != 20 {
+	if got := ledger.Count(event.FulfillmentShipped); got != 20 {
 		t.Errorf("%d orders were shipped, want 20: as many as there was stock for", got)
 	}
 }
@@ -164,15 +164,6 @@ func placeAll(t *testing.T, sys *systemtest.System, n int, skus func(int) []stri
 		})
 	}
 	all.Wait()
-}
-
-func count(l systemtest.Ledger, of event.Type) (n int) {
-	for _, events := range l.Orders {
-		if _, ok := event.Find(events, of); ok {
-			n++
-		}
-	}
-	return n
 }
 
 func failed(s tracetest.SpanStub) bool { return value(s.Attributes, "error.type") != "" }

@@ -2,6 +2,7 @@ package systemtest
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"sync"
 
@@ -161,6 +162,13 @@ func (w *World) Bookings(order string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.bookings[order]
+}
+
+// Sent returns how often each mail was sent, by Message-ID.
+func (w *World) Sent() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.mails)
 }
 
 // Mails is how often the mail about a fact was sent.
