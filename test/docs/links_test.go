@@ -11,7 +11,8 @@ import (
 
 var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 
-// Links within the repository lead to a file, and to a heading of it.
+// TestLinks checks that each link within the repository has a target: a file, and its
+// heading if the link names one.
 func TestLinks(t *testing.T) {
 	found := 0
 	for _, document := range documents(t) {
@@ -33,11 +34,11 @@ func TestLinks(t *testing.T) {
 		}
 	}
 	if found == 0 {
-		t.Error("no links were found")
+		t.Error("found no links")
 	}
 }
 
-// headings lists a document's headings as links name them.
+// headings returns the anchors of a document's headings.
 func headings(text string) (names []string) {
 	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(text, -1) {
 		name := regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(m[1]), "")
