@@ -1,5 +1,5 @@
-# One image for all, with one binary: by the name of a service it is that service. It
-# holds nothing else that could run, no shell either.
+# One image for all services. It contains one program, and a symbolic link to it for each
+# service: started by a service's name, the program runs that service. There is no shell.
 #
 #   docker build -t ordertrail .
 #   docker run --rm ordertrail ordertrail demo --once
@@ -9,17 +9,17 @@ ARG BASE_IMAGE=scratch
 
 FROM ${GO_IMAGE} AS build
 WORKDIR /src
-# Where modules come from, if not from Go's default.
+# GOPROXY is where modules are downloaded from. Empty: Go's default.
 ARG GOPROXY
 ENV CGO_ENABLED=0 GOFLAGS=-buildvcs=false GOWORK=off
-# Modules first: they change less often than the sources.
+# Download modules first: they change less often than the sources, so Docker can cache this step.
 COPY go.mod go.sum ./
 COPY pkg/tracing/go.mod pkg/tracing/go.sum pkg/tracing/
 RUN go mod download
 COPY . .
 RUN go build -trimpath -ldflags='-s -w' -o /out/usr/local/bin/ .
 RUN set -e; for service in cmd/*; do ln -s ordertrail "/out/usr/local/bin/${service#cmd/}"; done
-# A demo keeps its streams in /tmp; a collector or mail server may speak TLS.
+# The demo stores its streams in /tmp. Collectors and mail servers may use TLS.
 RUN mkdir -p -m 1777 /out/tmp && mkdir -p /out/etc/ssl/certs && cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/
 
 FROM ${BASE_IMAGE}
