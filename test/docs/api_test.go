@@ -47,13 +47,13 @@ func describe(t *testing.T, path string) description {
 	return d
 }
 
-// walk compiles every schema, and wants every reference to lead somewhere.
+// walk compiles every schema, and reports references without a target.
 func (d description) walk(t *testing.T, node any, at string) {
 	t.Helper()
 	switch node := node.(type) {
 	case map[string]any:
 		if ref, ok := node["$ref"].(string); ok && d.at(ref) == nil {
-			t.Errorf("%s: there is no %s", at, ref)
+			t.Errorf("%s: the reference %s has no target", at, ref)
 		}
 		for key, value := range node {
 			child := at + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
@@ -71,12 +71,12 @@ func (d description) walk(t *testing.T, node any, at string) {
 	}
 }
 
-// escaped makes a fragment of a JSON Pointer.
+// escaped returns a JSON Pointer as the fragment of a URL.
 func escaped(pointer string) string {
 	return "#" + (&url.URL{Path: strings.TrimPrefix(pointer, "#")}).EscapedPath()
 }
 
-// at is what a reference leads to, nil for nothing.
+// at returns the target of a reference, or nil.
 func (d description) at(ref string) any {
 	var node any = d.whole
 	for _, key := range strings.Split(strings.TrimPrefix(ref, "#/"), "/") {
@@ -86,7 +86,8 @@ func (d description) at(ref string) any {
 	return node
 }
 
-// resolved follows the reference that an object may be, and returns where it is.
+// resolved returns the object at pointer and its place. If it is a reference, that is the
+// target.
 func (d description) resolved(pointer string) (map[string]any, string) {
 	node, _ := d.at(pointer).(map[string]any)
 	if ref, ok := node["$ref"].(string); ok {
@@ -117,7 +118,7 @@ func (d description) validate(schema string, text []byte, complain func(string, 
 	}
 }
 
-// The descriptions are read by people too: every file of docs/api is mentioned.
+// TestAPIDocumentsAreMentioned checks that the README links every file of docs/api.
 func TestAPIDocumentsAreMentioned(t *testing.T) {
 	files, err := os.ReadDir(root + "/docs/api")
 	if err != nil || len(files) != 2 {
@@ -125,7 +126,7 @@ func TestAPIDocumentsAreMentioned(t *testing.T) {
 	}
 	for _, f := range files {
 		if !strings.Contains(read(t, root+"/README.md"), "(docs/api/"+f.Name()+")") {
-			t.Errorf("the README does not mention docs/api/%s", f.Name())
+			t.Errorf("the README does not link docs/api/%s", f.Name())
 		}
 	}
 }

@@ -18,7 +18,8 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// The events in the stream are what docs/api/asyncapi.yaml says, each of them.
+// TestAsyncAPI plays all scenarios and compares every event in the stream with
+// docs/api/asyncapi.yaml.
 func TestAsyncAPI(t *testing.T) {
 	var document struct {
 		AsyncAPI string `yaml:"asyncapi"`
@@ -60,7 +61,7 @@ func TestAsyncAPI(t *testing.T) {
 		case "send":
 			sent[event.Type(channel)]++
 			if domain, _, _ := strings.Cut(name, "."); domain != event.Type(channel).Publisher() {
-				t.Errorf("operation %s sends %s, which is %s's", name, channel, event.Type(channel).Publisher())
+				t.Errorf("operation %s sends %s, but %s publishes it", name, channel, event.Type(channel).Publisher())
 			}
 		case "receive":
 		default:
@@ -134,7 +135,7 @@ func wantValid(t *testing.T, m *jetstream.RawStreamMsg, schemas [2]*jsonschema.S
 	headers := map[string]any{}
 	for name, values := range m.Header {
 		if slices.Contains([]string{jetstream.StreamHeader, jetstream.SubjectHeader, jetstream.SequenceHeader, jetstream.TimeStampHeaer}, name) {
-			continue // the server's, on what is read
+			continue // the server adds these to its answer
 		}
 		if len(values) != 1 {
 			t.Errorf("%s: header %s has %d values", m.Subject, name, len(values))

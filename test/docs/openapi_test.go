@@ -19,8 +19,8 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// inspector is a customer's transport that compares everything that goes through it
-// with the API's description.
+// inspector is an HTTP transport that compares each request and response with the API's
+// description.
 type inspector struct {
 	t *testing.T
 	description
@@ -49,10 +49,10 @@ func (in *inspector) RoundTrip(r *http.Request) (*http.Response, error) {
 	in.seen[r.Method+" "+template+" "+strconv.Itoa(answer.StatusCode)] = true
 	response, at := in.resolved(pointer("paths", template, method, "responses", strconv.Itoa(answer.StatusCode)))
 	if response == nil {
-		return answer, nil // is told in the end
+		return answer, nil // wantAll reports it
 	}
 	complain := func(what string, err any) {
-		in.t.Errorf("%s %s: %s: %s is not as described: %v", r.Method, r.URL.Path, answer.Status, what, err)
+		in.t.Errorf("%s %s: %s: %s differs from the description: %v", r.Method, r.URL.Path, answer.Status, what, err)
 	}
 	headers, _ := response["headers"].(map[string]any)
 	for name := range headers {
@@ -77,13 +77,13 @@ func (in *inspector) RoundTrip(r *http.Request) (*http.Response, error) {
 	if content[kind] != nil && strings.HasSuffix(kind, "json") {
 		in.validate(at+"/content/"+strings.ReplaceAll(kind, "/", "~1")+"/schema", got, complain)
 	}
-	if len(sent) > 0 && answer.StatusCode < 300 { // else it may be wrong on purpose
+	if len(sent) > 0 && answer.StatusCode < 300 { // other requests may be wrong on purpose
 		in.validate(pointer("paths", template, method, "requestBody", "content", "application/json", "schema"), sent, complain)
 	}
 	return answer, nil
 }
 
-// feed reads the first of a feed's events.
+// feed reads and validates the first event of a feed.
 func (in *inspector) feed(answer *http.Response, schema string, complain func(string, any)) error {
 	lines := bufio.NewScanner(answer.Body)
 	lines.Buffer(nil, 1<<20)
@@ -98,8 +98,8 @@ func (in *inspector) feed(answer *http.Response, schema string, complain func(st
 	return lines.Err()
 }
 
-// template is the path that a request is about; of several the one with most of it
-// written out.
+// template returns the described path that matches a request's path. If several match, it
+// returns the one with the fewest parameters.
 func (in *inspector) template(path string) (best string) {
 	for template, matches := range in.paths {
 		if matches.MatchString(path) && (best == "" || strings.Count(template, "{") < strings.Count(best, "{")) {
@@ -109,7 +109,7 @@ func (in *inspector) template(path string) (best string) {
 	return best
 }
 
-// inspect reads the API's description.
+// inspect returns an inspector for docs/api/openapi.yaml.
 func inspect(t *testing.T) *inspector {
 	t.Helper()
 	in := &inspector{t: t, description: describe(t, openAPI), paths: map[string]*regexp.Regexp{}, seen: map[string]bool{}}
@@ -122,8 +122,8 @@ func inspect(t *testing.T) *inspector {
 	return in
 }
 
-// What the services answer is what docs/api/openapi.yaml says: all scenarios are
-// played, and each operation is asked for what it can answer.
+// TestOpenAPI plays all scenarios, requests every response of every operation, and compares
+// them with docs/api/openapi.yaml.
 func TestOpenAPI(t *testing.T) {
 	in := inspect(t)
 	sys := systemtest.Start(t, systemtest.Deadline(demo.OrderDeadline))
@@ -224,7 +224,7 @@ func TestOpenAPI(t *testing.T) {
 	in.wantAll(t)
 }
 
-// rare are answers that other tests bring about: the package that does.
+// rare maps the statuses that this test does not cause to the tests that do.
 var rare = map[string]string{
 	"429": "services/orders: TestBacklog",
 	"501": "services/orders: TestTrailWithoutTraces",
@@ -233,8 +233,8 @@ var rare = map[string]string{
 	"504": "services/orders: TestTrailWithoutJaeger",
 }
 
-// wantAll wants everything that is described to have been seen, and the other way
-// round.
+// wantAll reports what is described but was not seen, and what was seen but is not
+// described.
 func (in *inspector) wantAll(t *testing.T) {
 	t.Helper()
 	described, ids := map[string]bool{}, map[any]bool{}
@@ -250,7 +250,7 @@ func (in *inspector) wantAll(t *testing.T) {
 				continue // parameters
 			}
 			if id := operation["operationId"]; id == nil || ids[id] {
-				t.Errorf("%s %s: the operationId %v is missing, or not unique", method, path, id)
+				t.Errorf("%s %s: the operationId %v is missing or not unique", method, path, id)
 			} else {
 				ids[id] = true
 			}
@@ -269,7 +269,7 @@ func (in *inspector) wantAll(t *testing.T) {
 	}
 	for what := range described {
 		if !in.seen[what] && rare[what[len(what)-3:]] == "" {
-			t.Errorf("described, and never seen: %s", what)
+			t.Errorf("described but not seen: %s", what)
 		}
 	}
 	tests := ""
@@ -278,15 +278,15 @@ func (in *inspector) wantAll(t *testing.T) {
 	}
 	for status, by := range rare {
 		if _, name, _ := strings.Cut(by, ": "); !strings.Contains(tests, "func "+name+"(") {
-			t.Errorf("%s: there is no %s", status, by)
+			t.Errorf("%s: %s does not exist", status, by)
 		}
 	}
-	// Each route is described, but for the pages' own.
+	// Each route is described, except those of the pages.
 	pages := regexp.MustCompile(`^(GET /\{\$\}|GET /assets/|POST /place|POST /scenarios/.*|POST /orders/\{id\}/cancel)$`)
 	source := read(t, root+"/services/orders/http.go") + read(t, root+"/services/analytics/analytics.go") + read(t, root+"/internal/service/main.go")
 	routes := regexp.MustCompile(`mux\.Handle(?:Func)?\("([A-Z]+ /[^"]*)"`).FindAllStringSubmatch(source, -1)
 	if len(routes) < 10 {
-		t.Fatalf("%d routes: the sources are not read well", len(routes))
+		t.Fatalf("found only %d routes in the sources", len(routes))
 	}
 	for _, route := range routes {
 		if pages.MatchString(route[1]) {

@@ -1,5 +1,5 @@
-// Package spec checks docs/api/openapi.yaml against the specification's own schema. It
-// is a module of its own, so that the program's has nothing of the validator's.
+// Package spec checks docs/api/openapi.yaml against the schema of OpenAPI. It is a module
+// of its own, so that the main module does not depend on the validator.
 package spec
 
 import (
@@ -11,7 +11,7 @@ import (
 	validator "github.com/pb33f/libopenapi-validator"
 )
 
-// problems are what the validator finds wrong with a document.
+// problems returns what the validator reports about a document.
 func problems(t *testing.T, document string) (all []string) {
 	t.Helper()
 	parsed, err := libopenapi.NewDocument([]byte(document))
@@ -35,7 +35,8 @@ func problems(t *testing.T, document string) (all []string) {
 	return all
 }
 
-// The document is OpenAPI 3.1; and one that is not is found out.
+// TestOpenAPIDocument checks that the document is valid OpenAPI 3.1, and that the validator
+// reports changes that make it invalid.
 func TestOpenAPIDocument(t *testing.T) {
 	read, err := os.ReadFile("../../../docs/api/openapi.yaml")
 	if err != nil {
@@ -48,18 +49,18 @@ func TestOpenAPIDocument(t *testing.T) {
 	for name, change := range map[string][2]string{
 		"an operation without responses": {"      responses:\n        \"202\":\n          description: The order is stored.", "      answers:\n        \"202\":\n          description: The order is stored."},
 		"a parameter without a place":    {"          in: header\n", ""},
-		"a place that there is not":      {"          in: header\n", "          in: body\n"},
+		"an unknown place":               {"          in: header\n", "          in: body\n"},
 		"a response without description": {"          description: The order is stored.\n", ""},
-		"a member that there is not":     {"  summary: The shop's HTTP API", "  subtitle: The shop's HTTP API"},
+		"an unknown member":              {"  summary: The shop's HTTP API", "  subtitle: The shop's HTTP API"},
 		"a reference to nothing":         {"$ref: '#/components/schemas/NewOrder'", "$ref: '#/components/schemas/NoOrder'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			wrong := strings.Replace(document, change[0], change[1], 1)
 			if wrong == document {
-				t.Fatalf("there is no %q in the document", change[0])
+				t.Fatalf("the document does not contain %q", change[0])
 			}
 			if len(problems(t, wrong)) == 0 {
-				t.Error("it is not found out")
+				t.Error("the validator reports no problem")
 			}
 		})
 	}

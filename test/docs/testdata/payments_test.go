@@ -1,6 +1,6 @@
 package payments
 
-// Runs the service that docs/tracing.md shows, beside a server and a collector.
+// This test runs the service of docs/tracing.md with a NATS server and a collector.
 
 import (
 	"compress/gzip"
