@@ -18,7 +18,7 @@ COPY pkg/tracing/go.mod pkg/tracing/go.sum pkg/tracing/
 RUN go mod download
 COPY . .
 RUN go build -trimpath -ldflags='-s -w' -o /out/usr/local/bin/ .
-RUN set -e; for service in cmd/*; do ln -s ordertrail "/out/usr/local/bin/${service#cmd/}"; done
+RUN set -e; for service in services/*; do ln -s ordertrail "/out/usr/local/bin/${service#services/}"; done
 # The demo stores its streams in /tmp. Collectors and mail servers may use TLS.
 RUN mkdir -p -m 1777 /out/tmp && mkdir -p /out/etc/ssl/certs && cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/
 

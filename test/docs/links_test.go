@@ -46,3 +46,24 @@ func headings(text string) (names []string) {
 	}
 	return names
 }
+
+// TestLayout checks that every path of the README's layout exists, and that no package is
+// missing in it.
+func TestLayout(t *testing.T) {
+	_, layout, _ := strings.Cut(read(t, root+"/README.md"), "\n## Layout\n")
+	layout = fence.FindString(layout)
+	for _, path := range regexp.MustCompile(`(?m)^[\w./-]+[\w/]`).FindAllString(layout, -1) {
+		if _, err := os.Stat(filepath.Join(root, path)); err != nil {
+			t.Errorf("README: %v", err)
+		}
+	}
+	packages, err := filepath.Glob(root + "/internal/*")
+	if err != nil || len(packages) == 0 {
+		t.Fatalf("found no packages: %v", err)
+	}
+	for _, p := range packages {
+		if path := "internal/" + filepath.Base(p); !strings.Contains(layout, path) {
+			t.Errorf("the README's layout lacks %s", path)
+		}
+	}
+}
