@@ -2,17 +2,14 @@ package process
 
 import (
 	"errors"
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/services/fulfillment"
 	"example.org/ordertrail/services/inventory"
 	"example.org/ordertrail/services/notify"
@@ -25,26 +22,26 @@ import (
 type replica struct {
 	*process
 	service string
-	number  int // unique among all of the run
+	number  int // unique in the run
 
 	// Guarded by chaos.mu.
-	gone   bool // killed, or told to end
+	gone   bool // killed or terminated
 	frozen bool
 }
 
-// outage is a time in which a replica, or NATS, could not do what it should.
+// outage is a time in which a replica, or NATS, could not work.
 type outage struct {
-	number      int // the replica's; ofNATS
+	number      int // the replica's, or ofNATS
 	frozen      bool
 	from, until time.Time
 }
 
 const ofNATS = 0
 
-// launch starts a replica. Only the test's own goroutine does, see later.
+// launch starts a replica.
 func (c *chaos) launch(service string) {
 	c.t.Helper()
-	c.mu.Lock() // until it is in the fleet: it may call at once
+	c.mu.Lock() // until the replica is in the fleet: it may call the world at once
 	defer c.mu.Unlock()
 	r := &replica{service: service, number: len(c.fleet) + 1}
 	env := []string{"ORDER_DEADLINE=" + orderDeadline.String()}
@@ -59,8 +56,7 @@ func (c *chaos) launch(service string) {
 	c.fleet = append(c.fleet, r)
 }
 
-// alive returns the replicas of these services that are, of all if none is named.
-// Frozen ones are too.
+// alive returns the living replicas of these services, or of all. Frozen ones live.
 func (c *chaos) alive(of ...string) []*replica {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,8 +65,8 @@ func (c *chaos) alive(of ...string) []*replica {
 	})
 }
 
-// writer returns the replica of inventory whose lease message was seen last, nil
-// if it is gone.
+// writer returns the replica of inventory that published the last lease message, nil if
+// it is gone.
 func (c *chaos) writer() *replica {
 	c.mu.Lock()
 	holder := c.holder
@@ -85,9 +81,8 @@ func (c *chaos) writer() *replica {
 
 var address = regexp.MustCompile(`msg=running.* address=(\S+)`)
 
-// shop returns the URL of one replica of orders after the other, "" if there is
-// none now. A frozen one has its turn too: customers can't know.
-func (c *chaos) shop() string {
+// shop returns the replicas of orders in turn. Customers cannot know that one is frozen.
+func (c *chaos) shop() (demo.Shop, error) {
 	var urls []string
 	for _, r := range c.alive(orders.Name) {
 		if found := address.FindStringSubmatch(r.stderr.String()); found != nil {
@@ -95,63 +90,46 @@ func (c *chaos) shop() string {
 		}
 	}
 	if len(urls) == 0 {
-		return ""
+		return demo.Shop{}, errors.New("no replica of orders runs")
 	}
-	return urls[int(c.turns.Add(1))%len(urls)]
+	return demo.Shop{URL: urls[int(c.turns.Add(1))%len(urls)], Client: customersClient}, nil
 }
 
-// later has the test's own goroutine do something in a while: no other may start
-// processes, since that can end the test.
-func (c *chaos) later(d time.Duration, do func()) {
-	c.pending.Add(1)
-	time.AfterFunc(d, func() {
-		select {
-		case c.tasks <- do:
-		case <-c.t.Context().Done():
-		}
-	})
+// after does something later. becalm waits for it.
+func (c *chaos) after(d time.Duration, do func()) {
+	c.later.Go(func() { <-time.After(d); do() })
 }
 
-// conduct does what becomes due until the customers have left and nothing more is.
-func (c *chaos) conduct(left <-chan struct{}) {
-	for left != nil || c.pending.Load() > 0 {
-		select {
-		case do := <-c.tasks:
-			do()
-			c.pending.Add(-1)
-		case <-left:
-			left = nil
-		}
-	}
+// becalm ends the faults, and waits for everything that they have scheduled.
+func (c *chaos) becalm() {
+	c.mu.Lock()
+	c.calm = true
+	c.mu.Unlock()
+	c.later.Wait()
 }
 
-// kill ends a replica at once, and has its successor started after hold.
-func (c *chaos) kill(r *replica, hold time.Duration) bool { return c.end(r, syscall.SIGKILL, hold) }
-
-// terminate has a replica finish what it has in hand.
-func (c *chaos) terminate(r *replica, hold time.Duration) bool {
-	return c.end(r, syscall.SIGTERM, hold)
-}
-
-func (c *chaos) end(r *replica, s os.Signal, hold time.Duration) bool {
+// end kills or terminates a replica, and starts its successor after hold.
+func (c *chaos) end(r *replica, how harm, hold time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.calm || r.gone || r.frozen && s == syscall.SIGTERM {
+	if c.calm || r.gone || r.frozen && how == terminate {
 		return false
 	}
 	r.gone = true
-	now := time.Now()
-	if s == syscall.SIGKILL {
+	s := syscall.SIGTERM
+	if how == kill {
+		s = syscall.SIGKILL
+		now := time.Now()
 		c.outages = append(c.outages, outage{r.number, false, now, now})
 	}
 	if err := r.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		c.t.Errorf("%s: %s: %v", s, r.service, err)
 	}
-	c.later(hold, func() { c.launch(r.service) })
+	c.after(hold, func() { c.launch(r.service) })
 	return true
 }
 
-// freeze stops a replica for a while.
+// freeze stops a replica, and continues it after hold.
 func (c *chaos) freeze(r *replica, hold time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -163,22 +141,19 @@ func (c *chaos) freeze(r *replica, hold time.Duration) bool {
 	if err := r.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		c.t.Errorf("stop %s: %v", r.service, err)
 	}
-	c.later(hold, func() {
+	c.after(hold, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		r.frozen = false
 		c.outages = append(c.outages, outage{r.number, true, from, time.Now()})
-		if r.gone { // killed meanwhile
-			return
-		}
-		if err := r.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		if err := r.cmd.Process.Signal(syscall.SIGCONT); err != nil && !r.gone {
 			c.t.Errorf("continue %s: %v", r.service, err)
 		}
 	})
 	return true
 }
 
-// killNATS ends the server at once; it comes back on the same store and port.
+// killNATS kills the server, and starts it on the same store and port after hold.
 func (c *chaos) killNATS(hold time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -186,13 +161,14 @@ func (c *chaos) killNATS(hold time.Duration) bool {
 		return false
 	}
 	c.down = true
-	from := time.Now()
-	if err := c.nats.cmd.Process.Kill(); err != nil {
+	c.restarts.Add(1)
+	from, killed := time.Now(), c.nats
+	if err := killed.cmd.Process.Kill(); err != nil {
 		c.t.Errorf("kill NATS: %v", err)
 	}
-	c.later(hold, func() {
-		<-c.nats.exited
-		again := startNATSOn(c.t, c.nats.store, c.port)
+	c.after(hold, func() {
+		<-killed.exited
+		again := startNATSOn(c.t, killed.store, killed.port())
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.nats = again
@@ -202,24 +178,11 @@ func (c *chaos) killNATS(hold time.Duration) bool {
 	return true
 }
 
-// reconnected is how long after a start of NATS all clients have found it again.
+// reconnected is how long all clients need to reconnect after a start of NATS.
 const reconnected = time.Second
 
-// ownPort returns a port that is free, and that no client's connection gets: it
-// must be free again when NATS comes back.
-func ownPort() string {
-	for {
-		port := 15_000 + rand.IntN(15_000) // below Linux' ephemeral ports
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			_ = l.Close()
-			return strconv.Itoa(port)
-		}
-	}
-}
-
-// checkFleet wants every service in full strength, and nobody who ended without
-// being told to.
+// checkFleet checks that every service has its replicas again, and that no process
+// ended that was not killed or terminated.
 func (c *chaos) checkFleet() {
 	c.t.Helper()
 	for _, name := range services {
@@ -232,19 +195,10 @@ func (c *chaos) checkFleet() {
 		}
 	}
 	for _, r := range c.fleet {
-		if r.gone { // at the latest when it takes too long to finish what it has in hand
-			systemtest.Until(c.t, r.service+" has ended", func() bool { return hasEnded(r) })
-		} else if hasEnded(r) {
+		if r.gone {
+			systemtest.Until(c.t, r.service+" has ended", r.ended)
+		} else if r.ended() {
 			c.t.Errorf("%s ended by itself", r.service)
 		}
-	}
-}
-
-func hasEnded(r *replica) bool {
-	select {
-	case <-r.exited:
-		return true
-	default:
-		return false
 	}
 }

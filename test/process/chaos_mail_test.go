@@ -2,7 +2,6 @@ package process
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/mail"
 	"net/textproto"
@@ -12,8 +11,6 @@ import (
 
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/outbox"
-	"example.org/ordertrail/services/notify"
-	"example.org/ordertrail/test/systemtest"
 )
 
 // sent is one time that a mail was sent.
@@ -22,12 +19,8 @@ type sent struct {
 	at time.Time
 }
 
-func (s sent) String() string { return fmt.Sprintf("by notify %d at %s", s.by, clock(s.at)) }
-
-func clock(t time.Time) string { return t.UTC().Format("15:04:05.000") }
-
-// listenForMail has a mail server take the mails of one replica, so that the test
-// knows who has sent which, and returns its address.
+// listenForMail starts a mail server for one replica, so that the test knows which
+// replica sent a mail, and returns its address.
 func (c *chaos) listenForMail(r *replica) string {
 	l := listen(c.t)
 	go func() {
@@ -62,7 +55,7 @@ func (c *chaos) takeMail(conn *textproto.Conn, r *replica) {
 			if err == nil {
 				_, err = io.Copy(io.Discard, m.Body)
 			}
-			if err != nil { // its sender died on the way
+			if err != nil { // its sender died
 				return
 			}
 			id := strings.Trim(m.Header.Get("Message-Id"), "<>")
@@ -78,73 +71,35 @@ func (c *chaos) keepMail(id string, r *replica) {
 	c.mu.Lock()
 	c.mails[id] = append(c.mails[id], sent{r.number, time.Now()})
 	c.mu.Unlock()
-	_ = c.world.Send(context.Background(), outbox.Mail{ID: id}) // for who audits the world
+	_ = c.world.Send(context.Background(), outbox.Mail{ID: id})
 }
 
-// auditMails wants every mail of which the stream says that it was sent, and no
-// other, and each of them once.
+// mostMails is how often a mail may have been sent.
 //
-// The one way in which a mail may be sent again is the window between the mail and
-// the fact that tells of it: the fact is not stored in time, because the sender is
-// killed or frozen or NATS is away, and the event is delivered again. So each
-// repetition needs a reason of its own, between the event and the fact: the kill of
-// a replica that sent this mail, a time in which one of them was frozen, or an
-// outage of NATS. Where the two are further apart than AckWait, the machine was too
-// slow, and each AckWait is a reason. A mail that was sent again after its fact was
-// stored, by who was not frozen before that, has none.
-func (c *chaos) auditMails(l systemtest.Ledger) {
-	c.t.Helper()
+// It may be sent again only if the event that records it is not stored in time, because
+// its sender is killed or frozen or NATS is away, and the event that caused it is
+// delivered again. So each repetition needs a reason between the two events: the kill
+// of a replica that sent this mail, a time in which one of them was frozen, or an outage
+// of NATS. Where the two are further apart than AckWait, the machine was too slow, and
+// each AckWait is a reason.
+func (c *chaos) mostMails(mail string, cause, fact event.Event) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	facts := map[string]bool{}
-	again, slow := 0, 0
-	for id, events := range l.Orders {
-		for cause, fact := range letters {
-			asked, ok := event.Find(events, cause)
-			told, said := event.Find(events, fact)
-			if !ok || !said {
-				continue // that it should be there is part of the order's audit
-			}
-			key := notify.MessageID(fact, id)
-			facts[key] = true
-			mails := c.mails[key]
-			again += len(mails) - 1
-			because := c.because(mails, asked.Time, told.Time)
-			waits := int(told.Time.Sub(asked.Time) / ackWait)
-			switch {
-			case len(mails) == 0:
-				c.t.Errorf("mail %s was never sent", key)
-			case len(mails) > 1+because+waits:
-				c.t.Errorf("mail %s was sent %d times, %v, with %d reasons between %s and %s",
-					key, len(mails), mails, because+waits, clock(asked.Time), clock(told.Time))
-			case len(mails) > 1+because:
-				slow++
-			}
-		}
-	}
-	for key := range c.mails {
-		if !facts[key] {
-			c.t.Errorf("mail %s was sent, and the stream does not know", key)
-		}
-	}
-	c.t.Logf("%d mails, %d times one was sent again, of which %d because it took longer than AckWait", len(facts), again, slow)
-}
-
-// because counts what may have made who sent a mail send it again.
-func (c *chaos) because(mails []sent, asked, told time.Time) (reasons int) {
+	mails := c.mails[mail]
+	most := 1 + int(fact.Time.Sub(cause.Time)/ackWait)
 	for _, o := range c.outages {
-		from := asked
+		from := cause.Time
 		if !o.frozen && len(mails) > 0 {
-			from = mails[0].at.Add(-inTransit) // it was sent, and the fact did not follow
+			from = mails[0].at.Add(-inTransit) // it was sent, and its event did not follow
 		}
-		if o.until.Before(from) || o.from.After(told) {
+		if o.until.Before(from) || o.from.After(fact.Time) {
 			continue
 		}
 		if o.number == ofNATS || slices.ContainsFunc(mails, func(m sent) bool { return m.by == o.number }) {
-			reasons++
+			most++
 		}
 	}
-	return reasons
+	return most
 }
 
 // inTransit is how long after its sender's death a mail may come in.

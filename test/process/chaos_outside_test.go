@@ -1,13 +1,10 @@
 package process
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
+	"net/rpc"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,19 +15,19 @@ import (
 	"example.org/ordertrail/services/payments"
 )
 
-// The simulated gateway and carrier of the real binaries keep nothing that could be
-// audited. Here payments and fulfillment are the test's own binary, run once more:
-// the same services, wired to a world outside that is in the test's process. What
-// that process has done is done, whatever becomes of the caller.
+// The simulated gateway and carrier of the real binaries keep no books. Here payments
+// and fulfillment run in the test's own binary, as processes: the same services, wired
+// to a world outside that lives in the test's process. An effect there remains, whatever
+// happens to the process that asked for it.
 
 // Environment of the test's binary when it is such a service.
 const (
 	outsideService = "OUTSIDE_SERVICE"
-	outsideURL     = "OUTSIDE_URL"
+	outsideAddress = "OUTSIDE_ADDRESS"
 	outsideReplica = "OUTSIDE_REPLICA"
 )
 
-// ourselves puts the test's binary beside the others, and returns its name there.
+// ourselves links the test's binary beside the others, and returns its name there.
 var ourselves = sync.OnceValues(func() (name string, err error) {
 	path, err := os.Executable()
 	if err == nil {
@@ -43,7 +40,7 @@ var ourselves = sync.OnceValues(func() (name string, err error) {
 	return link, os.Symlink(path, filepath.Join(binaries, link))
 })
 
-// startOutside starts a service that deals with the test's world.
+// startOutside starts a service that uses the test's world.
 func (c *chaos) startOutside(r *replica) *process {
 	c.t.Helper()
 	name, err := ourselves()
@@ -52,137 +49,132 @@ func (c *chaos) startOutside(r *replica) *process {
 	}
 	p := start(c.t, append(as(r.service),
 		"NATS_URL="+c.nats.url, "HEALTH_ADDR=127.0.0.1:0",
-		outsideService+"="+r.service, outsideURL+"="+c.outside, outsideReplica+"="+strconv.Itoa(r.number),
+		outsideService+"="+r.service, outsideAddress+"="+c.outside, outsideReplica+"="+strconv.Itoa(r.number),
 	), name)
 	p.name = r.service
 	return p
 }
 
-// serveOutside is the service that the environment names.
+// serveOutside is the main function of such a service.
 func serveOutside(name string) {
-	o := outside{url: os.Getenv(outsideURL), replica: os.Getenv(outsideReplica)}
 	service.Main(service.Definition{Name: name, Wire: func(rt *service.Runtime) (service.Part, error) {
-		switch name {
-		case payments.Name:
-			return payments.New(rt, o), nil
-		case fulfillment.Name:
-			return fulfillment.New(rt, carrier{o}), nil
+		world, err := rpc.Dial("tcp", os.Getenv(outsideAddress))
+		if err != nil {
+			return service.Part{}, err
 		}
-		return service.Part{}, fmt.Errorf("no %s deals with the test's world", name)
+		replica, err := strconv.Atoi(os.Getenv(outsideReplica))
+		if err != nil {
+			return service.Part{}, err
+		}
+		o := outside{world, replica}
+		if name == payments.Name {
+			return payments.New(rt, o), nil
+		}
+		return fulfillment.New(rt, o), nil
 	}})
 }
 
-// demand is what is asked of the world outside.
-type demand struct {
-	payments.Charge // of the others only its Key
-	Address         string
+// Demand is a request for an effect. net/rpc requires that it is exported.
+type Demand struct {
+	Replica int
+	Effect  string
+	Charge  payments.Charge // of the other effects only its Key
+	Address string
 }
 
-// outside is the card gateway, by HTTP.
-type outside struct{ url, replica string }
-
-func (o outside) Charge(ctx context.Context, c payments.Charge) (string, error) {
-	return o.call(ctx, "charge", demand{Charge: c})
+// outside is the card gateway and the carrier, by RPC.
+type outside struct {
+	world   *rpc.Client
+	replica int
 }
 
-func (o outside) Refund(ctx context.Context, key string) error {
-	_, err := o.call(ctx, "refund", demand{Charge: payments.Charge{Key: key}})
+func (o outside) Charge(_ context.Context, c payments.Charge) (string, error) {
+	return o.call(Demand{Effect: "charge", Charge: c})
+}
+
+func (o outside) Refund(_ context.Context, key string) error {
+	_, err := o.call(Demand{Effect: "refund", Charge: payments.Charge{Key: key}})
 	return err
 }
 
-// carrier is the carrier.
-type carrier struct{ outside }
-
-func (c carrier) Book(ctx context.Context, key, address string) (string, error) {
-	return c.call(ctx, "book", demand{Charge: payments.Charge{Key: key}, Address: address})
+func (o outside) Book(_ context.Context, key, address string) (string, error) {
+	return o.call(Demand{Effect: "book", Charge: payments.Charge{Key: key}, Address: address})
 }
 
-func (c carrier) Cancel(ctx context.Context, key string) error {
-	_, err := c.call(ctx, "unbook", demand{Charge: payments.Charge{Key: key}})
+func (o outside) Cancel(_ context.Context, key string) error {
+	_, err := o.call(Demand{Effect: "unbook", Charge: payments.Charge{Key: key}})
 	return err
 }
 
-// Answers that are the other side's considered refusal.
-var refusals = map[int]error{
-	http.StatusPaymentRequired:     payments.ErrDeclined,
-	http.StatusUnprocessableEntity: fulfillment.ErrRefused,
+// refusals are errors that the services tell from others.
+var refusals = []error{payments.ErrDeclined, fulfillment.ErrRefused}
+
+func (o outside) call(d Demand) (id string, err error) {
+	d.Replica = o.replica
+	err = o.world.Call("World.Do", d, &id)
+	for _, refusal := range refusals {
+		if err != nil && err.Error() == refusal.Error() {
+			return "", refusal
+		}
+	}
+	return id, err
 }
 
-const replicaHeader = "Replica"
-
-func (o outside) call(ctx context.Context, effect string, d demand) (id string, err error) {
-	body, err := json.Marshal(d)
-	if err != nil {
-		return "", err
+// serveWorld serves the world until the test ends.
+func (c *chaos) serveWorld() {
+	server := rpc.NewServer()
+	if err := server.RegisterName("World", world{c}); err != nil {
+		c.t.Fatal(err)
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url+"/"+effect, bytes.NewReader(body))
-	if err != nil {
-		return "", err
-	}
-	r.Header.Set(replicaHeader, o.replica)
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = answer.Body.Close() }()
-	got, err := io.ReadAll(answer.Body)
-	if err != nil {
-		return "", err
-	}
-	if refusal, ok := refusals[answer.StatusCode]; ok {
-		return "", refusal
-	}
-	if answer.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s: %s", effect, answer.Status)
-	}
-	return string(got), nil
+	l := listen(c.t)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // the test has ended
+			}
+			go server.ServeConn(conn)
+		}
+	}()
+	c.outside = l.Addr().String()
 }
 
-// ServeHTTP is that world, as the services call it.
-func (c *chaos) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var d demand
-	if err := json.NewDecoder(r.Body).Decode(&d); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+type world struct{ chaos *chaos }
+
+// Do has an effect. It does not answer a replica that a fault kills meanwhile.
+func (w world) Do(d Demand, id *string) (err error) {
+	c, ctx := w.chaos, context.Background()
+	r, err := c.replica(d.Replica)
+	if err != nil {
+		return err
 	}
-	effect := r.URL.Path[1:]
-	var id string
-	var err error
-	if !c.effect(c.replica(r.Header.Get(replicaHeader)), effect, d.Key, func() {
-		switch effect {
+	if !c.effect(r, d.Effect, d.Charge.Key, func() {
+		switch d.Effect {
 		case "charge":
-			id, err = c.world.Charge(r.Context(), d.Charge)
+			*id, err = c.world.Charge(ctx, d.Charge)
 		case "refund":
-			err = c.world.Refund(r.Context(), d.Key)
+			err = c.world.Refund(ctx, d.Charge.Key)
 		case "book":
-			id, err = c.world.Book(r.Context(), d.Key, d.Address)
+			*id, err = c.world.Book(ctx, d.Charge.Key, d.Address)
 		case "unbook":
-			err = c.world.Cancel(r.Context(), d.Key)
+			err = c.world.Cancel(ctx, d.Charge.Key)
 		}
 	}) {
-		panic(http.ErrAbortHandler) // the caller is dead
+		<-r.exited
 	}
-	for status, refusal := range refusals {
+	for _, refusal := range refusals {
 		if errors.Is(err, refusal) {
-			w.WriteHeader(status)
-			return
+			return refusal
 		}
 	}
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	_, _ = io.WriteString(w, id) // who does not wait for it asks again
+	return err
 }
 
-// replica finds the one of that number.
-func (c *chaos) replica(number string) *replica {
+func (c *chaos) replica(number int) (*replica, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, r := range c.fleet {
-		if strconv.Itoa(r.number) == number {
-			return r
-		}
+	if number < 1 || number > len(c.fleet) {
+		return nil, fmt.Errorf("no replica %d", number)
 	}
-	panic("an effect of no known replica")
+	return c.fleet[number-1], nil
 }

@@ -8,21 +8,18 @@ import (
 	"strings"
 	"time"
 
-	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/services/inventory"
 	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/test/chaosplan"
 )
 
-// plan is what a seed stands for: who orders what and when, and what goes wrong
-// where. The seed decides all of it; how the processes interleave it cannot.
+// plan is what a seed determines: the purchases, and what fails where.
 type plan struct {
-	seed uint64
 	size
-	replicas  map[string]int // of each service; who dies gets a successor
-	purchases []purchase
-	expected  map[string]int // how often each point is passed if nothing goes wrong
-	faults    map[trigger]fault
+	replicas  map[string]int // of each service; a killed replica gets a successor
+	purchases []chaosplan.Purchase
+	faults    map[chaosplan.Trigger]fault
 	timed     []timedFault
 }
 
@@ -30,10 +27,10 @@ type plan struct {
 type size struct {
 	orders       int
 	within       time.Duration // in which they are placed
-	faults       int           // that wait for their trigger
-	timed        int           // that do not
-	doomed       int           // orders for which an effect kills who has it, again and again
-	writers      int           // of inventory, that are replaced while frozen
+	faults       int           // that have a trigger
+	timed        int           // that have a time
+	doomed       int           // orders for which an effect kills each replica that tries it, five times
+	writers      int           // of inventory, that are replaced while they are frozen
 	mostReplicas int           // of a service, from 2
 	binaries     bool          // all six services are the real binaries
 }
@@ -43,35 +40,21 @@ var (
 	heavy    = size{orders: 400, within: 14 * time.Second, faults: 30, timed: 10, doomed: 4, writers: 3, mostReplicas: 3}
 )
 
-// purchase is one order to be placed.
-type purchase struct {
-	scenario demo.Scenario
-	after    time.Duration // from the start
-	cancel   time.Duration // after it was taken; 0: never
-}
-
-// trigger is the n-th time that a service has an effect outside ("charge") or
-// sends an event to the stream ("payments.confirmed").
-type trigger struct {
-	point string
-	n     int
-}
-
-// fault is what happens then.
+// fault strikes the replica that has an effect on the world outside, before it learns
+// that it had the effect, or the service that sends an event to the stream.
 type fault struct {
-	harm   harm
-	moment moment        // of an effect
-	delay  time.Duration // from an answer or an event to the harm
-	hold   time.Duration // until it goes on, or its successor starts
-	which  int           // draws one of several replicas
-	again  int           // how often it strikes whoever tries the same effect for the same order again
+	harm  harm
+	delay time.Duration // from an event to the harm
+	hold  time.Duration // until the replica goes on, or its successor starts
+	which int           // chooses one of several replicas
+	again int           // how often it strikes those that try the same effect for the same order again
 }
 
-// timedFault is one that waits for nothing.
+// timedFault strikes at a time.
 type timedFault struct {
 	fault
 	service string
-	writer  bool          // the one of inventory's replicas
+	writer  bool          // it strikes the replica of inventory that decides
 	at      time.Duration // from the start
 }
 
@@ -84,149 +67,115 @@ const (
 	restart   harm = "SIGKILL of NATS"
 )
 
-// moment tells when a fault strikes whoever has an effect.
-type moment string
-
-const (
-	asked    moment = "asked"    // before it happens; who dies then has had no effect
-	done     moment = "done"     // it has happened, and nobody told the caller
-	answered moment = "answered" // the caller was told a moment ago
-)
-
-// letters names the mail that each event calls for.
-var letters = map[event.Type]event.Type{
-	event.OrderCreated:         event.NotifyReceived,
-	event.FulfillmentShipped:   event.NotifyShipped,
-	event.FulfillmentCancelled: event.NotifyCancelled,
-	event.PaymentRefunded:      event.NotifyRefunded,
-}
-
 func newPlan(seed uint64, s size) plan {
-	random := rand.New(rand.NewPCG(seed, 0))
-	p := plan{seed: seed, size: s, replicas: map[string]int{}, expected: map[string]int{}, faults: map[trigger]fault{}}
+	random := chaosplan.Random(seed)
+	p := plan{size: s, replicas: map[string]int{}, faults: map[chaosplan.Trigger]fault{}}
 	for _, name := range services {
 		p.replicas[name] = 2 + random.IntN(s.mostReplicas-1)
 	}
-	p.order(random)
-
-	points := slices.Sorted(maps.Keys(p.expected))
+	p.purchases = chaosplan.Purchases(random, s.orders, s.within, 800*time.Millisecond)
+	expected := p.expected()
+	// Rather early: what fails first makes the rest take other ways.
+	draw := func(point string) chaosplan.Trigger {
+		return chaosplan.Trigger{Point: point, N: 1 + random.IntN(max(expected[point]/2, 1))}
+	}
+	points := slices.Sorted(maps.Keys(expected))
 	for len(p.faults) < s.faults {
 		point := points[random.IntN(len(points))]
-		p.faults[p.draw(random, point)] = drawFault(random, point)
+		p.faults[draw(point)] = drawFault(random, point)
 	}
-	// In every plan somebody dies between each effect and what is said of it, and for
-	// some orders all do who try again, until the event is given up.
-	effects := slices.DeleteFunc(points, func(point string) bool { return strings.Contains(point, ".") })
+	// In each plan a replica dies between every effect and the event that records it. For
+	// some orders every replica that tries again dies too, until the event is given up.
+	effects := slices.DeleteFunc(points, isEvent)
 	for _, effect := range effects {
-		p.faults[p.draw(random, effect)] = fault{harm: kill, moment: done, hold: drawHold(random, kill)}
+		p.faults[draw(effect)] = fault{harm: kill, hold: drawHold(random, kill)}
 	}
 	for range s.doomed {
-		at := trigger{effects[random.IntN(len(effects))], 1 + random.IntN(4)}
-		p.faults[at] = fault{harm: kill, moment: done, hold: drawHold(random, kill), again: 4}
+		at := chaosplan.Trigger{Point: effects[random.IntN(len(effects))], N: 1 + random.IntN(4)}
+		p.faults[at] = fault{harm: kill, hold: drawHold(random, kill), again: 4}
 	}
 	for i := range s.writers {
 		p.replaceWriter(random, time.Duration(i)*s.within/time.Duration(s.writers))
 	}
-	// Those leave inventory alone: its writers have enough to go through.
+	// These spare inventory, whose writers have their own faults.
 	others := slices.DeleteFunc(slices.Clone(services), func(name string) bool { return name == inventory.Name })
 	for range s.timed {
-		f := timedFault{service: others[random.IntN(len(others))], at: upTo(random, s.within)}
+		f := timedFault{service: others[random.IntN(len(others))], at: chaosplan.UpTo(random, s.within)}
 		f.harm = [...]harm{kill, kill, freeze, terminate}[random.IntN(4)]
 		f.hold, f.which = drawHold(random, f.harm), random.IntN(s.mostReplicas)
 		p.timed = append(p.timed, f)
 	}
-	// Rather late: who is frozen when NATS goes has lost its connection when it awakes.
+	// Rather late: a replica that is frozen meanwhile has lost its connection when it goes on.
 	p.timed = append(p.timed, timedFault{
-		fault: fault{harm: restart, hold: upTo(random, 500*time.Millisecond)}, at: s.within*2/3 + upTo(random, s.within/3),
+		fault: fault{harm: restart, hold: chaosplan.UpTo(random, 500*time.Millisecond)},
+		at:    s.within*2/3 + chaosplan.UpTo(random, s.within/3),
 	})
 	return p
 }
 
-// order draws the purchases.
-func (p *plan) order(random *rand.Rand) {
-	scenarios := demo.Scenarios()
-	for range p.size.orders {
-		sc := scenarios[0]
-		if random.IntN(3) > 0 {
-			sc = scenarios[random.IntN(len(scenarios))]
-		}
-		if random.IntN(8) == 0 {
-			sc.SKUs = append([]string{"LAST-ONE"}, sc.SKUs...) // several want it
-		}
-		one := purchase{scenario: sc, after: upTo(random, p.within)}
-		if sc.Cancel || random.IntN(5) == 0 {
-			one.cancel = 1 + upTo(random, 800*time.Millisecond)
-		}
-		p.purchases = append(p.purchases, one)
-		for _, e := range sc.Want.Events {
-			p.expected[string(e)]++
+// isEvent reports whether a point is an event, and not an effect.
+func isEvent(point string) bool { return strings.Contains(point, ".") }
+
+// expected is how often each point is passed if nothing fails.
+func (p plan) expected() map[string]int {
+	n := map[string]int{}
+	for _, one := range p.purchases {
+		for _, e := range one.Scenario.Want.Events {
+			n[string(e)]++
 			switch {
 			case e.Domain() == notify.Name:
-				p.expected["mail"]++
+				n["mail"]++
 			case p.binaries:
 			case e == event.PaymentConfirmed:
-				p.expected["charge"]++
+				n["charge"]++
 			case e == event.FulfillmentCancelled:
-				p.expected["refund"]++
+				n["refund"]++
 			case e == event.FulfillmentShipped:
-				p.expected["book"]++
+				n["book"]++
 			}
 		}
 	}
+	return n
 }
 
-// replaceWriter has inventory's writer frozen for longer than it takes another to
-// take over. Who orders meanwhile soon has a change of mind: the successor decides
-// about the order when that has been told, and the writer that awakes would decide
-// otherwise.
+// replaceWriter freezes inventory's writer for longer than another replica needs to
+// take over. Customers who order meanwhile cancel soon: the successor decides after
+// the cancellation, and the frozen writer would decide otherwise when it goes on.
 func (p *plan) replaceWriter(random *rand.Rand, at time.Duration) {
-	at += upTo(random, leaseTTL/2)
+	at += chaosplan.UpTo(random, leaseTTL/2)
 	p.timed = append(p.timed, timedFault{
-		fault: fault{harm: freeze, hold: 2*leaseTTL + upTo(random, leaseTTL)}, service: inventory.Name, at: at, writer: true,
+		fault: fault{harm: freeze, hold: 2*leaseTTL + chaosplan.UpTo(random, leaseTTL)}, service: inventory.Name, at: at, writer: true,
 	})
 	for i, one := range p.purchases {
-		if at < one.after && one.after < at+leaseTTL/2 {
-			p.purchases[i].cancel = 1 + upTo(random, leaseTTL/2)
+		if at < one.After && one.After < at+leaseTTL/2 {
+			p.purchases[i].Cancel = 1 + chaosplan.UpTo(random, leaseTTL/2)
 		}
 	}
 }
 
-// draw draws when a fault is to strike at a point: rather early, as what goes wrong
-// makes the rest take other ways.
-func (p *plan) draw(random *rand.Rand, point string) trigger {
-	return trigger{point, 1 + random.IntN(max(p.expected[point]/2, 1))}
-}
-
 func drawFault(random *rand.Rand, point string) fault {
-	f := fault{harm: kill, which: random.IntN(100)}
-	if strings.Contains(point, ".") { // an event
-		f.harm = [...]harm{kill, kill, kill, kill, kill, freeze, freeze, freeze, freeze, restart}[random.IntN(10)]
-	} else {
-		f.harm = [...]harm{kill, kill, freeze}[random.IntN(3)]
-		f.moment = [...]moment{asked, done, done, done, answered}[random.IntN(5)]
+	harms := []harm{kill, kill, freeze}
+	if isEvent(point) {
+		harms = []harm{kill, kill, kill, kill, kill, freeze, freeze, freeze, freeze, restart}
 	}
-	// To store an event takes about as long, and to go on when it is stored.
-	f.delay, f.hold = upTo(random, 4*time.Millisecond), drawHold(random, f.harm)
+	f := fault{harm: harms[random.IntN(len(harms))], which: random.IntN(100)}
+	// Storing an event takes about as long.
+	f.delay, f.hold = chaosplan.UpTo(random, 4*time.Millisecond), drawHold(random, f.harm)
 	return f
 }
 
 func drawHold(random *rand.Rand, h harm) time.Duration {
-	if h == freeze {
-		// Longer than AckWait and the lease, at times.
-		return 200*time.Millisecond + upTo(random, 2*max(ackWait, leaseTTL))
+	if h == freeze { // sometimes longer than AckWait and the lease
+		return 200*time.Millisecond + chaosplan.UpTo(random, 2*max(ackWait, leaseTTL))
 	}
-	return upTo(random, 400*time.Millisecond)
+	return chaosplan.UpTo(random, 400*time.Millisecond)
 }
 
-func upTo(random *rand.Rand, d time.Duration) time.Duration {
-	return time.Duration(random.Int64N(int64(d)))
-}
-
-// String tells the plan's faults.
+// String lists the plan's faults.
 func (p plan) String() string {
 	var lines []string
 	for at, f := range p.faults {
-		lines = append(lines, fmt.Sprintf("  %s at %s %d %s, %v", f.harm, at.point, at.n, f.moment, f.hold))
+		lines = append(lines, fmt.Sprintf("  %s at %s %d, %v", f.harm, at.Point, at.N, f.hold))
 	}
 	slices.Sort(lines)
 	for _, f := range p.timed {

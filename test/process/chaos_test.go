@@ -2,15 +2,14 @@ package process
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,37 +18,32 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"example.org/ordertrail/internal/app"
+	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/pkg/tracing"
+	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/test/chaosplan"
 	"example.org/ordertrail/test/systemtest"
 )
 
-// What the project promises holds for processes that are killed and frozen without
-// warning, in the midst of whatever they do, and for a NATS server that is killed:
-// no order is lost or concluded twice, no charge, unit of stock or parcel either.
-// (test/chaos shows the same of broken connections and lost messages, within one
-// process.)
-//
-// A seed stands for a plan: random orders of every scenario, and faults where the
-// processes touch the world outside and the stream. It is audited from these alone.
+// These tests show the same as test/chaos for processes that are killed and frozen
+// without warning, in the middle of their work, and for a NATS server that is killed.
 
-// How long things take when they go wrong. Short, so that much goes wrong.
+// Timeouts are short, so that much fails.
 const (
 	ackWait       = time.Second
 	leaseTTL      = time.Second
 	orderDeadline = 4 * time.Second
 )
 
-var oneSeed = flag.Uint64("seed", 0, "run this seed of the chaos tests alone")
-
-// The money, the parcels and the mails are the test's, see outside.
+// The test keeps the books of the money, the parcels and the mails: see outside.
 func TestChaosProcesses(t *testing.T) {
 	t.Parallel()
 	chaosSeeds(t, 1, moderate)
 }
 
-// All six services are the real binaries. Nobody keeps books of their money and
-// parcels; the stream and the mails must do.
+// All six services are the real binaries. Nothing keeps books of their money and their
+// parcels, so the audit has the stream and the mails.
 func TestChaosBinaries(t *testing.T) {
 	t.Parallel()
 	s := moderate
@@ -58,18 +52,23 @@ func TestChaosBinaries(t *testing.T) {
 }
 
 func TestStressChaosProcesses(t *testing.T) {
-	stressOnly(t)
+	chaosplan.StressOnly(t)
 	chaosSeeds(t, 10, heavy)
 }
 
 func TestStressChaosBinaries(t *testing.T) {
-	stressOnly(t)
+	chaosplan.StressOnly(t)
 	s := heavy
 	s.binaries = true
 	chaosSeeds(t, 3, s)
 }
 
-// A seed is enough to have the same plan again.
+func chaosSeeds(t *testing.T, n uint64, s size) {
+	t.Helper()
+	chaosplan.Seeds(t, n, 1, func(t *testing.T, seed uint64) { runChaos(t, newPlan(seed, s)) })
+}
+
+// A seed determines the plan.
 func TestChaosPlan(t *testing.T) {
 	for _, s := range []size{moderate, heavy} {
 		one, again, other := newPlan(1, s), newPlan(1, s), newPlan(2, s)
@@ -82,99 +81,63 @@ func TestChaosPlan(t *testing.T) {
 	}
 }
 
-// chaosSeeds runs so many plans of a size, one after the other.
-func chaosSeeds(t *testing.T, n uint64, s size) {
-	t.Helper()
-	first, last := uint64(1), n
-	if *oneSeed > 0 {
-		first, last = *oneSeed, *oneSeed
-	}
-	for seed := first; seed <= last; seed++ {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			t.Cleanup(func() {
-				if t.Failed() {
-					name, _, _ := strings.Cut(t.Name(), "/")
-					flags := ""
-					if *stress {
-						flags = " -stress"
-					}
-					t.Logf("again: go test ./test/process -run '^%s$' -seed %d%s", name, seed, flags)
-				}
-			})
-			runChaos(t, newPlan(seed, s))
-		})
-	}
-}
-
 // chaos is one run of a plan.
 type chaos struct {
-	t        *testing.T
-	plan     plan
-	js       jetstream.JetStream // an administrator's
-	operator *stream.Client      // for dead letters
-	nats     *natsServer
-	port     string            // that NATS has for good
-	world    *systemtest.World // money and parcels, unless all are the real binaries
-	outside  string            // its URL
-	client   http.Client       // the customers'
-	turns    atomic.Int64      // of the replicas of orders
-	pending  atomic.Int64      // what is to be done later
-	tasks    chan func()
-	began    time.Time
+	t         *testing.T
+	plan      plan
+	js        jetstream.JetStream // an administrator's
+	operator  *stream.Client      // re-drives dead letters
+	world     *systemtest.World   // money and parcels, unless all services are the real binaries
+	outside   string              // its address
+	customers chaosplan.Customers
+	points    chaosplan.Points[fault]
+	turns     atomic.Int64   // of the replicas of orders
+	later     sync.WaitGroup // what faults have scheduled
+	began     time.Time
+	effects   atomic.Int64 // replicas that were killed between an effect and the event that records it
+	restarts  atomic.Int64 // of NATS
 
-	mu        sync.Mutex
-	calm      bool       // no more faults
-	fleet     []*replica // all that there ever were
-	down      bool       // NATS is
-	holder    string     // of inventory's last lease message
-	token     uint64     // the highest that inventory has published with
-	passed    map[string]int
-	doomed    map[string]fault // that strikes again, by effect and order
-	outages   []outage
-	mails     map[string][]sent // by Message-ID
-	taken     map[int]string    // orders that were answered 202, by purchase
-	cancelled map[string]bool   // whether the cancellation of an order was answered 202
-	hits      hits
-	notes     []string
+	mu      sync.Mutex
+	nats    *natsServer
+	down    bool             // NATS is
+	calm    bool             // no more faults
+	fleet   []*replica       // all that were ever started
+	holder  string           // of inventory's last lease message
+	doomed  map[string]fault // that strikes again, by effect and order
+	outages []outage
+	mails   map[string][]sent // by Message-ID
+	notes   []string
 }
 
 func runChaos(t *testing.T, p plan) {
 	t.Helper()
 	c := &chaos{
-		t: t, plan: p, world: systemtest.NewWorld(), tasks: make(chan func()), port: ownPort(),
-		client: http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}, began: time.Now(),
-		passed: map[string]int{}, doomed: map[string]fault{}, mails: map[string][]sent{},
-		taken: map[int]string{}, cancelled: map[string]bool{},
+		t: t, plan: p, world: systemtest.NewWorld(), points: chaosplan.Points[fault]{Faults: p.faults},
+		doomed: map[string]fault{}, mails: map[string][]sent{},
 	}
+	c.customers = chaosplan.Customers{T: t, Purchases: p.purchases, Shop: c.shop}
 	t.Cleanup(func() {
-		c.client.CloseIdleConnections()
 		if t.Failed() {
 			t.Logf("the plan:\n%s\nwhat struck:\n%s", p, strings.Join(c.notes, "\n"))
 		}
 	})
 	c.start()
-	var customers sync.WaitGroup
-	for i, purchase := range p.purchases {
-		customers.Go(func() { c.buy(i, purchase) })
-	}
-	left, calm := make(chan struct{}), make(chan struct{})
-	go func() { customers.Wait(); close(left) }()
+	t.Cleanup(c.becalm) // before the processes end
+	operating, stop := context.WithCancel(t.Context())
 	var operator sync.WaitGroup
-	operator.Go(func() { c.operate(calm) })
-	c.begin()
-	c.conduct(left)
+	operator.Go(func() { c.operate(operating) })
+	for _, f := range p.timed {
+		c.after(f.at, func() { c.strikeInTime(f) })
+	}
+	c.customers.Buy()
 	c.becalm()
-
-	c.note("calm")
-	close(calm)
+	stop()
 	operator.Wait()
 	c.checkFleet()
-	c.askAgain()
-	l := c.settle()
-	c.note("settled")
-	c.audit(l)
-	if c.hits.effects+c.hits.handling == 0 || c.hits.restarts == 0 {
-		t.Errorf("the faults hit too little to show anything: %s", c.hits)
+	c.customers.BuyAgain()
+	c.audit(systemtest.Quiet{Orders: p.orders, Operator: c.operator}.Await(t, c.js))
+	if c.effects.Load() == 0 || c.restarts.Load() == 0 {
+		t.Error("the faults hit too little to show anything")
 	}
 }
 
@@ -182,13 +145,10 @@ func runChaos(t *testing.T, p plan) {
 func (c *chaos) start() {
 	c.t.Helper()
 	if !c.plan.binaries {
-		// Else an audit takes it that the money goes elsewhere.
-		c.world.Use(&app.Config{})
-		world := httptest.NewServer(c)
-		c.t.Cleanup(world.Close)
-		c.outside = world.URL
+		c.world.Use(&app.Config{}) // its audit includes the money
+		c.serveWorld()
 	}
-	c.nats = startNATSOn(c.t, c.t.TempDir(), c.port)
+	c.nats = startNATSOn(c.t, c.t.TempDir(), freePort(c.t))
 	nc, err := nats.Connect(c.nats.unlimited(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0))
 	if err != nil {
 		c.t.Fatal(err)
@@ -217,3 +177,55 @@ func (c *chaos) start() {
 	}
 	c.began = time.Now()
 }
+
+// operate re-drives dead letters as soon as they exist.
+func (c *chaos) operate(ctx context.Context) {
+	for ctx.Err() == nil {
+		_, _ = systemtest.Redrive(ctx, c.operator) // NATS may be away
+		select {
+		case <-ctx.Done():
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+// audit checks what must hold, from the stream and the world outside.
+func (c *chaos) audit(l systemtest.Ledger) {
+	c.t.Helper()
+	for _, r := range c.alive(analytics.Name) {
+		l.AuditAnalytics(c.t, r.url(c.t))
+	}
+	c.customers.AuditShop(l)
+	// A replica that was frozen may still work on what another one has done. It finishes
+	// that, without any effect.
+	for _, r := range c.alive() {
+		r.signal(c.t, syscall.SIGTERM)
+	}
+	for _, r := range c.alive() {
+		if code := r.wait(c.t, 10*time.Second); code != 0 {
+			c.t.Errorf("%s: exit code %d on SIGTERM", r.service, code)
+		}
+	}
+	before := l.Events()
+	if l = systemtest.Read(c.t, c.js); l.Events() != before {
+		c.t.Errorf("%d events came after the quiet", l.Events()-before)
+	}
+	world := c.world
+	if c.plan.binaries {
+		world = nil
+	}
+	l.Audit(c.t, world)
+	c.customers.Audit(l)
+	l.AuditMails(c.t, c.world.Sent(), c.mostMails)
+	c.t.Logf("%d orders, %d shipped; %d processes, %d killed between an effect and its event, NATS killed %d times",
+		len(l.Orders), l.Count(event.FulfillmentShipped), len(c.fleet), c.effects.Load(), c.restarts.Load())
+}
+
+// note keeps a line for the log of a run that fails.
+func (c *chaos) note(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.notes = append(c.notes, fmt.Sprintf("%7.3fs ", time.Since(c.began).Seconds())+fmt.Sprintf(format, args...))
+}
+
+var customersClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}

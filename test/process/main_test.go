@@ -4,7 +4,6 @@
 package process
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,15 +13,6 @@ import (
 	"time"
 )
 
-var stress = flag.Bool("stress", false, "also run the heavier tests")
-
-func stressOnly(t *testing.T) {
-	t.Helper()
-	if !*stress {
-		t.Skip("takes long: go test -stress")
-	}
-}
-
 // patience is how long a test waits for what should happen soon.
 const patience = 30 * time.Second
 
@@ -31,7 +21,6 @@ func TestMain(m *testing.M) {
 		serveOutside(name)
 		return
 	}
-	flag.Parse()
 	code := m.Run()
 	_ = os.RemoveAll(binaries)
 	os.Exit(code)

@@ -18,6 +18,7 @@ import (
 	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/test/chaosplan"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -31,7 +32,7 @@ func TestBackPressure(t *testing.T) {
 
 // Here they are more than the shop can take.
 func TestStressBackPressure(t *testing.T) {
-	stressOnly(t)
+	chaosplan.StressOnly(t)
 	if refused := testBackPressure(t, 20_000); refused == 0 {
 		t.Error("no order was refused: the test has shown nothing")
 	}

@@ -102,16 +102,22 @@ func (p *process) said(t testing.TB, o *systemtest.Output, pattern string) strin
 	var found []string
 	systemtest.Until(t, p.name+" says "+pattern, func() bool {
 		found = re.FindStringSubmatch(o.String())
-		if found == nil {
-			select {
-			case <-p.exited:
-				t.Fatalf("%s ended without saying %s", p.name, pattern)
-			default:
-			}
+		if found == nil && p.ended() {
+			t.Fatalf("%s ended without printing %s", p.name, pattern)
 		}
 		return found != nil
 	})
 	return found[len(found)-1]
+}
+
+// ended reports whether the process has ended.
+func (p *process) ended() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
+	}
 }
 
 // url is where the process serves HTTP.
@@ -156,6 +162,9 @@ func as(user string) []string {
 func (n *natsServer) unlimited() string {
 	return strings.Replace(n.url, "://", "://tester:demo-tester@", 1)
 }
+
+// port is the one that it listens on.
+func (n *natsServer) port() string { return n.url[strings.LastIndex(n.url, ":")+1:] }
 
 func startNATS(t testing.TB, args ...string) *natsServer {
 	t.Helper()

@@ -3,9 +3,11 @@ package process
 import (
 	"context"
 	"encoding/json"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +20,7 @@ import (
 	"example.org/ordertrail/services/notify"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/services/payments"
+	"example.org/ordertrail/test/chaosplan"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -48,7 +51,7 @@ func TestReplicas(t *testing.T) {
 }
 
 func TestStressReplicas(t *testing.T) {
-	stressOnly(t)
+	chaosplan.StressOnly(t)
 	testReplicas(t, 5, 10, map[string]int{
 		orders.Name: 4, payments.Name: 6, inventory.Name: 4, fulfillment.Name: 6, notify.Name: 4, analytics.Name: 3,
 	})
@@ -198,17 +201,17 @@ func (n *natsServer) stopNATS(t testing.TB) {
 	n.wait(t, patience)
 }
 
-// freePort returns a port that was free a moment ago.
+// freePort returns a port that is free, and that no client's connection is given: it
+// must be free again when the server on it comes back.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := strconv.Itoa(15_000 + rand.IntN(15_000)) // below Linux' ephemeral ports
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer func() { _ = l.Close() }()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	t.Fatal("no port is free")
+	return ""
 }

@@ -28,6 +28,7 @@ import (
 	"example.org/ordertrail/services/notify"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/services/payments"
+	"example.org/ordertrail/test/chaosplan"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -40,7 +41,7 @@ func TestRestartUnderLoad(t *testing.T) {
 }
 
 func TestStressRestart(t *testing.T) {
-	stressOnly(t)
+	chaosplan.StressOnly(t)
 	testRestart(t, 10, 500)
 }
 

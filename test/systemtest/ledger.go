@@ -145,8 +145,10 @@ func (q Quiet) Await(t testing.TB, js jetstream.JetStream) Ledger {
 func (q Quiet) pending(t testing.TB, js jetstream.JetStream, ledger *Ledger) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if n, err := q.redrive(ctx); err != nil || n > 0 {
-		return fmt.Errorf("%d dead letters: %w", n, err)
+	if q.Operator != nil {
+		if n, err := Redrive(ctx, q.Operator); err != nil || n > 0 {
+			return fmt.Errorf("%d dead letters (%v)", n, err)
+		}
 	}
 	if err := Drained(ctx, js, q.Consumers); err != nil {
 		return err
@@ -169,16 +171,14 @@ func (q Quiet) pending(t testing.TB, js jetstream.JetStream, ledger *Ledger) err
 	return Drained(ctx, js, q.Consumers)
 }
 
-func (q Quiet) redrive(ctx context.Context) (int, error) {
-	if q.Operator == nil {
-		return 0, nil
-	}
-	letters, err := q.Operator.DeadLetters(ctx)
+// Redrive sends all dead letters again, and returns how many there were.
+func Redrive(ctx context.Context, operator *stream.Client) (int, error) {
+	letters, err := operator.DeadLetters(ctx)
 	if err != nil {
 		return 0, err
 	}
 	for _, l := range letters {
-		if err := q.Operator.Redrive(ctx, l.ID); err != nil {
+		if err := operator.Redrive(ctx, l.ID); err != nil {
 			return len(letters), err
 		}
 	}
