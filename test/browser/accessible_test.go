@@ -61,6 +61,7 @@ const audit = `(() => {
 
 // Every page can be used by who sees little, sees no colours, or has no mouse.
 func TestAccessible(t *testing.T) {
+	t.Parallel()
 	b := open(t)
 	var orders []string
 	for _, scenario := range []string{"happy", "undeliverable", "poison"} {

@@ -70,6 +70,7 @@ func (s *busy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // The load button's customers come back when the shop says, with the same order; what
 // is refused for good, they tell.
 func TestLoadIsRefused(t *testing.T) {
+	t.Parallel()
 	shop := &busy{asked: map[string][]time.Time{}}
 	b := open(t, func(cfg *app.Config) {
 		cfg.Wire = map[string]service.Wire{orders.Name: func(rt *service.Runtime) (service.Part, error) {

@@ -22,47 +22,50 @@ import (
 // Every scenario's button leads to its expected end, which the order's page shows
 // as it happens, and from there to the order's trail.
 func TestScenarios(t *testing.T) {
+	t.Parallel()
 	b := open(t, func(cfg *app.Config) { cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "127.0.0.1:16686"} })
 	shop := demo.Shop{URL: b.shop, Client: http.DefaultClient}
+	ids := map[string]string{}
 	for _, sc := range demo.Scenarios() {
-		t.Run(sc.Name, func(t *testing.T) {
-			b := &tab{Context: b.Context, t: t, shop: b.shop}
-			b.visit("/")
-			b.follow("#scenario-" + sc.Name)
-			id := strings.TrimPrefix(b.path(), "/orders/")
-			eval[bool](b, "window.stayed = true")
-			b.until("the page shows the end, and every event", fmt.Sprintf(
-				`document.querySelector(".state-%s") && document.querySelectorAll("#timeline li").length === %d`, sc.Want.State, len(sc.Want.Events)))
-			if !eval[bool](b, "window.stayed === true") {
-				t.Error("the page was loaded again: it does not follow what happens by itself")
+		b.visit("/")
+		b.follow("#scenario-" + sc.Name)
+		id := strings.TrimPrefix(b.path(), "/orders/")
+		ids[sc.Name] = id
+		eval[bool](b, "window.stayed = true")
+		b.until(sc.Name+"'s page shows the end, and every event", fmt.Sprintf(
+			`document.querySelector(".state-%s") && document.querySelectorAll("#timeline li").length === %d`, sc.Want.State, len(sc.Want.Events)))
+		if !eval[bool](b, "window.stayed === true") {
+			t.Errorf("%s: the page was loaded again; it must follow the events by itself", sc.Name)
+		}
+		order, err := shop.Get(context.Background(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sc.Want.Check(order); err != nil {
+			t.Errorf("%s: %v", sc.Name, err)
+		}
+		mails := 0
+		for _, e := range sc.Want.Events {
+			if e.Domain() == "notify" {
+				mails++
 			}
-			order, err := shop.Get(context.Background(), id)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := sc.Want.Check(order); err != nil {
-				t.Error(err)
-			}
-			mails := 0
-			for _, e := range sc.Want.Events {
-				if e.Domain() == "notify" {
-					mails++
-				}
-			}
-			if got := eval[int](b, `document.querySelectorAll("#mails pre").length`); got != mails {
-				t.Errorf("the page shows %d mails, want %d", got, mails)
-			}
-			if eval[bool](b, `Boolean(document.getElementById("cancel"))`) {
-				t.Error("an order that is over can be cancelled")
-			}
-
-			b.follow("#head .primary")
-			if got, want := b.path(), "/orders/"+id+"/trail"; got != want {
-				t.Fatalf("the trail is at %s, want %s", got, want)
-			}
-			b.until("nothing more is to come", `!document.querySelector(".gaps.pending")`)
-			b.checkTrail(id, sc)
-		})
+		}
+		if got := eval[int](b, `document.querySelectorAll("#mails pre").length`); got != mails {
+			t.Errorf("%s: the page shows %d mails, want %d", sc.Name, got, mails)
+		}
+		if eval[bool](b, `Boolean(document.getElementById("cancel"))`) {
+			t.Errorf("%s: the page offers to cancel a concluded order", sc.Name)
+		}
+	}
+	// Later, when the trails wait for no more events.
+	for _, sc := range demo.Scenarios() {
+		b.visit("/orders/" + ids[sc.Name])
+		b.follow("#head .primary")
+		if got, want := b.path(), "/orders/"+ids[sc.Name]+"/trail"; got != want {
+			t.Fatalf("the trail is at %s, want %s", got, want)
+		}
+		b.until("nothing more is to come", `!document.querySelector(".gaps.pending")`)
+		b.checkTrail(ids[sc.Name], sc)
 	}
 }
 
@@ -129,6 +132,7 @@ func (b *tab) checkTrail(id string, sc demo.Scenario) {
 // With the keyboard alone: rows are walked through with the arrows, each shows its
 // attributes and links, Enter keeps them, Escape leaves.
 func TestKeyboard(t *testing.T) {
+	t.Parallel()
 	b := open(t, func(cfg *app.Config) { cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "127.0.0.1:16686"} })
 	b.visit("/")
 	b.run(chromedp.KeyEvent(kb.Tab))
@@ -179,6 +183,7 @@ func TestKeyboard(t *testing.T) {
 // The load button's customers place their orders, it says how far they are, and it
 // can be stopped.
 func TestLoad(t *testing.T) {
+	t.Parallel()
 	b := open(t)
 	b.visit("/")
 	b.run(chromedp.SetValue(chromedp.CSS("#load-count"), "100"), chromedp.Click(chromedp.CSS("#load-start")))
@@ -201,6 +206,7 @@ func TestLoad(t *testing.T) {
 
 // On a phone no page is wider than the screen, in the light and in the dark.
 func TestPhone(t *testing.T) {
+	t.Parallel()
 	b := open(t)
 	b.visit("/")
 	b.follow("#scenario-undeliverable")
@@ -237,6 +243,7 @@ func TestPhone(t *testing.T) {
 
 // Without a script a page shows all that there is, and forms work.
 func TestWithoutScript(t *testing.T) {
+	t.Parallel()
 	b := open(t)
 	call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 	b.visit("/")

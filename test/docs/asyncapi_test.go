@@ -21,6 +21,7 @@ import (
 // TestAsyncAPI plays all scenarios and compares every event in the stream with
 // docs/api/asyncapi.yaml.
 func TestAsyncAPI(t *testing.T) {
+	t.Parallel()
 	var document struct {
 		AsyncAPI string `yaml:"asyncapi"`
 		Channels map[string]struct {

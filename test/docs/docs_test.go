@@ -103,6 +103,7 @@ func blocks(t *testing.T) (all []block) {
 // TestCommands runs the commands with curl against the demo, and compares their output
 // with the document. Every other command must be in elsewhere.
 func TestCommands(t *testing.T) {
+	t.Parallel()
 	run := &transcript{}
 	var used []string
 	for _, b := range blocks(t) {

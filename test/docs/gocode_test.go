@@ -12,6 +12,7 @@ import (
 
 // TestGoCode compiles every block of Go code, and runs the service of docs/tracing.md.
 func TestGoCode(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	base, err := filepath.Abs(".")
 	if err != nil {

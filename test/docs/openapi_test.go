@@ -125,6 +125,7 @@ func inspect(t *testing.T) *inspector {
 // TestOpenAPI plays all scenarios, requests every response of every operation, and compares
 // them with docs/api/openapi.yaml.
 func TestOpenAPI(t *testing.T) {
+	t.Parallel()
 	in := inspect(t)
 	sys := systemtest.Start(t, systemtest.Deadline(demo.OrderDeadline))
 	sys.AwaitStock(t)

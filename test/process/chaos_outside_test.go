@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net/rpc"
 	"os"
-	"path/filepath"
 	"strconv"
-	"sync"
 
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/services/fulfillment"
@@ -27,30 +25,13 @@ const (
 	outsideReplica = "OUTSIDE_REPLICA"
 )
 
-// ourselves links the test's binary beside the others, and returns its name there.
-var ourselves = sync.OnceValues(func() (name string, err error) {
-	path, err := os.Executable()
-	if err == nil {
-		err = build()
-	}
-	if err != nil {
-		return "", err
-	}
-	const link = "outside"
-	return link, os.Symlink(path, filepath.Join(binaries, link))
-})
-
 // startOutside starts a service that uses the test's world.
 func (c *chaos) startOutside(r *replica) *process {
 	c.t.Helper()
-	name, err := ourselves()
-	if err != nil {
-		c.t.Fatal(err)
-	}
 	p := start(c.t, append(as(r.service),
 		"NATS_URL="+c.nats.url, "HEALTH_ADDR=127.0.0.1:0",
 		outsideService+"="+r.service, outsideAddress+"="+c.outside, outsideReplica+"="+strconv.Itoa(r.number),
-	), name)
+	), outsideService)
 	p.name = r.service
 	return p
 }

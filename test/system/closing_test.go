@@ -34,6 +34,7 @@ func (g *gate) pass(effect, _ string) {
 // Whatever comes first, payment, stock or the customer's change of mind, the
 // order ends once, and money and stock end where they belong.
 func TestClosing(t *testing.T) {
+	t.Parallel()
 	type play struct {
 		*testing.T
 		sys  *systemtest.System

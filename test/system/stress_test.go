@@ -26,6 +26,7 @@ var stress = flag.Bool("stress", false, "run the stress tests at full size")
 // Outcomes and cancellations race for every order, with two replicas of
 // fulfillment: each order is concluded once, and by the rule.
 func TestStressFanIn(t *testing.T) {
+	t.Parallel()
 	orders := 500
 	if *stress {
 		orders = 10_000

@@ -1,0 +1,9 @@
+package browser
+
+import (
+	"testing"
+
+	"example.org/ordertrail/test/systemtest"
+)
+
+func TestMain(m *testing.M) { systemtest.Main(m, 4) }
