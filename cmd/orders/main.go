@@ -3,7 +3,7 @@ package main
 
 import (
 	"example.org/ordertrail/internal/service"
-	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/internal/storefront"
 )
 
-func main() { service.Main(orders.Service(nil, nil)) }
+func main() { service.Main(storefront.Service(nil, nil)) }

@@ -22,6 +22,7 @@ import (
 
 	"example.org/ordertrail/internal/outbox"
 	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/storefront"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/internal/telemetry"
 	"example.org/ordertrail/pkg/tracing"
@@ -38,7 +39,7 @@ import (
 // of this process, for orders' pages and for notify; nil if it has none.
 func Services(traces trail.Source, mails *outbox.Outbox) []service.Definition {
 	return []service.Definition{
-		orders.Service(traces, mails),
+		storefront.Service(traces, mails),
 		payments.Service,
 		inventory.Service,
 		fulfillment.Service,

@@ -19,35 +19,35 @@ var unknownWaits = []time.Duration{5 * time.Second, 30 * time.Second, 3 * time.M
 
 // overdue asks for the end of an order that is not concluded by its deadline.
 // From there on it is cancelled like any other.
-func (o *orders) overdue(ctx context.Context, e event.Event) error {
+func (s *Shop) overdue(ctx context.Context, e event.Event) error {
 	deadline, err := event.Decode[event.Deadline](e)
 	if err != nil {
 		return err
 	}
-	events, err := o.Stream.Order(ctx, e.Key, 0)
+	events, err := s.rt.Stream.Order(ctx, e.Key, 0)
 	if err != nil {
 		return err
 	}
-	now := fold(events)
+	now := orderOf(events)
 	created, ok := event.Find(events, event.OrderCreated)
 	switch {
 	case !ok || now.ID == "":
 		if tried := max(deadline.Try, 1); tried <= len(unknownWaits) {
 			deadline.Due = time.Now().Add(unknownWaits[tried-1])
 			deadline.Try = tried + 1
-			return o.Stream.Schedule(ctx, deadline)
+			return s.rt.Stream.Schedule(ctx, deadline)
 		}
-		o.Log.InfoContext(ctx, "a deadline without an order", "order.id", e.Key)
+		s.rt.Log.InfoContext(ctx, "a deadline without an order", "order.id", e.Key)
 		return nil // its customer was told that it was not taken
 	case now.State != StateCreated:
 		return nil // concluded, or about to be: a cancellation asked for decides
 	}
-	if due, early := o.early(e, deadline, created); early {
+	if due, early := s.early(e, deadline, created); early {
 		deadline.Due, deadline.Try = due, max(deadline.Try, 2) // 2: no longer as it was first set
-		return o.Stream.Schedule(ctx, deadline)
+		return s.rt.Stream.Schedule(ctx, deadline)
 	}
-	o.linkCreation(ctx, created)
-	_, err = o.askForEnd(ctx, created, event.ReasonDeadline)
+	s.linkCreation(ctx, created)
+	_, err = s.askForEnd(ctx, created, event.ReasonDeadline)
 	if errors.Is(err, stream.ErrConflict) {
 		return stream.Permanent(err) // a foreign message is in its place
 	}
@@ -57,8 +57,8 @@ func (o *orders) overdue(ctx context.Context, e event.Event) error {
 // early tells whether a deadline comes due before its time by the server's clock,
 // and when that is. The clock of the host that took the order, by which it was set,
 // may be far behind; nobody is to lose an order over that.
-func (o *orders) early(e event.Event, deadline event.Deadline, created event.Event) (due time.Time, early bool) {
-	allowed := o.deadline
+func (s *Shop) early(e event.Event, deadline event.Deadline, created event.Event) (due time.Time, early bool) {
+	allowed := s.deadline
 	if deadline.Try <= 1 { // it was set when the order was, by the same clock
 		order, err := event.Decode[event.Created](created)
 		if err != nil {

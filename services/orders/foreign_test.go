@@ -18,14 +18,9 @@ import (
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
 )
-
-// foreign is a message with the ce-id of its subject, and nothing else that is
-// right.
-func foreign(subject, data string) *nats.Msg {
-	return &nats.Msg{Subject: subject, Header: nats.Header{"ce-id": {subject}}, Data: []byte(data)}
-}
 
 // strangers are messages on a subject that none of the services published there.
 func strangers(subject string) map[string]*nats.Msg {
@@ -121,15 +116,15 @@ func TestForeignMessages(t *testing.T) {
 	}
 	settled(t, sys)
 
-	s := &shop{url: sys.URL, client: sys.Shop.Client, js: sys.JetStream()}
+	s := shoptest.Of(sys)
 	played := len(demo.Scenarios())
 	systemtest.Until(t, "analytics has counted the real orders alone", func() bool {
 		a := s.MustDo(t, http.MethodGet, "/analytics", "", nil)
-		return strings.Contains(string(a.body), fmt.Sprintf(`"orders":{"created":%d,`, played)) &&
-			strings.Contains(string(a.body), `"open":0}`)
+		return strings.Contains(string(a.Content), fmt.Sprintf(`"orders":{"created":%d,`, played)) &&
+			strings.Contains(string(a.Content), `"open":0}`)
 	})
 	a := s.MustDo(t, http.MethodGet, "/orders", "", nil)
-	if got := strings.Count(string(a.body), `"state":"`); got != played {
+	if got := strings.Count(string(a.Content), `"state":"`); got != played {
 		t.Errorf("%d orders are listed, want %d", got, played)
 	}
 }

@@ -3,6 +3,7 @@ package orders
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"net/mail"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"unicode"
 
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/respond"
 )
 
 // What is accepted can be placed: it makes an event that every service can read,
@@ -34,8 +36,8 @@ func FuzzParseRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := parseRequest(body)
 		if err != nil {
-			var why faults
-			if err.Error() == "" || errors.As(err, &why) && len(why) == 0 {
+			var why *respond.Error
+			if !errors.As(err, &why) || why.Detail == "" || why.Status == http.StatusUnprocessableEntity && len(why.Fields) == 0 {
 				t.Errorf("parseRequest refuses without a reason: %#v", err)
 			}
 			return

@@ -2,198 +2,154 @@ package orders
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/propagation"
 
+	"example.org/ordertrail/internal/catalog"
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/web"
+	"example.org/ordertrail/internal/respond"
 )
 
-// requestTimeout bounds what one request may wait for NATS.
+// requestTimeout bounds the time that one request waits for NATS.
 const requestTimeout = 3 * time.Second
 
-// routes is the API and the pages. Requests that change something are bounded and
-// traced; those that only look are no part of an order's story.
-func (o *orders) routes() http.Handler {
-	bounded := o.atMost(o.bounds.underWay)
-	forms := o.atMost(o.bounds.underWay) // each makes a request of the API, which counts there
-	mux := http.NewServeMux()
-	mux.Handle("POST /orders", o.unlessFull(bounded(o.traced("POST /orders", o.post))))
-	mux.Handle("DELETE /orders/{id}", bounded(o.traced("DELETE /orders/{id}", o.delete)))
-	mux.HandleFunc("GET /orders/{id}", o.show)
-	mux.HandleFunc("GET /orders", o.list)
-	mux.HandleFunc("GET /orders/{id}/events", o.events)
-	mux.HandleFunc("GET /events", o.changes)
-	mux.HandleFunc("GET /catalog", o.products)
-	mux.HandleFunc("GET /orders/{id}/trail", o.showTrail)
-	mux.HandleFunc("GET /trail", o.locate)
-	mux.HandleFunc("GET /services", o.serviceMap)
-	o.api = mux
-
-	mux.HandleFunc("GET /{$}", o.shop)
-	mux.Handle("POST /place", forms(http.HandlerFunc(o.placeForm)))
-	mux.Handle("POST /scenarios/{name}", forms(http.HandlerFunc(o.playForm)))
-	mux.Handle("POST /orders/{id}/cancel", forms(http.HandlerFunc(o.cancelForm)))
-	mux.HandleFunc("GET /assets/", web.Assets)
-
-	// Nobody's page but ours may place orders in a reader's name.
-	sameOrigin := http.NewCrossOriginProtection()
-	sameOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		refuse(w, http.StatusForbidden, "this request was made by a page from elsewhere: orders can be placed and cancelled from the shop's own pages, and by programs")
-	}))
-	return o.problemPages(sameOrigin.Handler(problems(mux)))
+// Routes adds the API's routes. Clients that prefer HTML get page, if it is not nil,
+// at GET /orders/{id}.
+//
+// Requests that change something are bounded and traced. Those that read are not
+// traced: they are no part of an order's story.
+func (s *Shop) Routes(mux *respond.Mux, page respond.Handler) {
+	mux.Handle("POST /orders", s.unlessFull(s.Guard(s.traced("POST /orders", s.post))))
+	mux.Handle("DELETE /orders/{id}", s.Guard(s.traced("DELETE /orders/{id}", s.delete)))
+	mux.HandleFunc("GET /orders/{id}", func(w http.ResponseWriter, r *http.Request) error {
+		w.Header().Set("Vary", "Accept")
+		if page != nil && respond.PrefersHTML(r) {
+			return page(w, r)
+		}
+		return s.show(w, r)
+	})
+	mux.HandleFunc("GET /orders/{id}/events", s.events)
+	mux.HandleFunc("GET /orders", func(w http.ResponseWriter, _ *http.Request) error {
+		list, _ := s.Recent(recentKept, 0)
+		respond.JSON(w, http.StatusOK, map[string]any{"orders": list})
+		return nil
+	})
+	mux.HandleFunc("GET /catalog", func(w http.ResponseWriter, _ *http.Request) error {
+		respond.JSON(w, http.StatusOK, map[string]any{"products": catalog.Products()})
+		return nil
+	})
 }
 
-// traced gives a request its span. Who calls from outside gets a link to their
-// span but is not its parent, has no say in sampling, and brings no baggage in.
-func (o *orders) traced(route string, h http.HandlerFunc) http.Handler {
+// traced gives a request its span. The span of an outside caller is linked, and is not
+// the parent: callers have no say in sampling and bring no baggage in.
+func (s *Shop) traced(route string, h respond.Handler) http.Handler {
 	return otelhttp.NewHandler(h, route,
-		otelhttp.WithTracerProvider(o.Provider),
+		otelhttp.WithTracerProvider(s.rt.Provider),
 		otelhttp.WithPropagators(propagation.TraceContext{}),
 		otelhttp.WithPublicEndpointFn(func(*http.Request) bool { return true }),
 		otelhttp.WithSpanNameFormatter(func(operation string, _ *http.Request) string { return operation }),
 	)
 }
 
-func (o *orders) post(w http.ResponseWriter, r *http.Request) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		refuse(w, http.StatusUnsupportedMediaType, fmt.Sprintf("the Content-Type is %.100q: it must be application/json", r.Header.Get("Content-Type")))
-		return
-	}
-	key, err := idempotencyKey(r.Header.Values("Idempotency-Key"))
+func (s *Shop) post(w http.ResponseWriter, r *http.Request) error {
+	request, key, err := readRequest(w, r)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
-		return
+		return err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit))
-		return
-	} else if err != nil {
-		refuse(w, http.StatusBadRequest, "the body could not be read")
-		return
-	}
-	request, err := parseRequest(body)
+	order, err := s.place(r.Context(), request, key)
 	if err != nil {
-		refuseRequest(w, err)
-		return
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
-	defer cancel()
-	order, err := o.place(ctx, request, key)
-	if err != nil {
-		o.fail(w, r, err)
-		return
+		return err
 	}
 	w.Header().Set("Location", "/orders/"+order.ID)
-	o.answer(w, http.StatusAccepted, order)
+	respond.JSON(w, http.StatusAccepted, order)
+	return nil
 }
 
-// idempotencyKey reads the Idempotency-Key header: none, or one of 1 to 255
+// readRequest returns the body and the Idempotency-Key of a POST /orders.
+func readRequest(w http.ResponseWriter, r *http.Request) (request Request, key string, err error) {
+	contentType := r.Header.Get("Content-Type")
+	if kind, _, err := mime.ParseMediaType(contentType); err != nil || kind != respond.MediaJSON {
+		return request, "", respond.Errorf(http.StatusUnsupportedMediaType, "the Content-Type is %.100q: it must be application/json", contentType)
+	}
+	if keys := r.Header.Values("Idempotency-Key"); len(keys) > 1 {
+		return request, "", respond.Errorf(http.StatusBadRequest, "there is more than one Idempotency-Key")
+	} else if len(keys) == 1 {
+		if err := checkKey(keys[0]); err != nil {
+			return request, "", err
+		}
+		key = keys[0]
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		return request, "", respond.Errorf(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", tooLarge.Limit)
+	} else if err != nil {
+		return request, "", respond.Errorf(http.StatusBadRequest, "the body could not be read")
+	}
+	request, err = parseRequest(body)
+	return request, key, err
+}
+
+// checkKey returns an error for an Idempotency-Key that does not consist of 1 to 255
 // visible ASCII characters.
-func idempotencyKey(values []string) (string, error) {
-	if len(values) == 0 {
-		return "", nil
-	}
-	if len(values) > 1 {
-		return "", errors.New("there is more than one Idempotency-Key")
-	}
-	key := values[0]
+func checkKey(key string) error {
 	if key == "" || len(key) > maxKey || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", fmt.Errorf("the Idempotency-Key must have 1 to %d visible ASCII characters", maxKey)
+		return respond.Errorf(http.StatusBadRequest, "the Idempotency-Key must have 1 to %d visible ASCII characters", maxKey)
 	}
-	return key, nil
+	return nil
 }
 
-// show answers GET /orders/{id}: with a page for a browser, else with JSON.
-func (o *orders) show(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Vary", "Accept")
-	if id := r.PathValue("id"); web.WantsHTML(r) && event.IsOrderID(id) {
-		o.showPage(w, r, id)
-		return
-	}
-	o.withID(w, r, http.StatusOK, func(ctx context.Context, id string) (Order, error) { return o.get(ctx, id, 0) })
-}
-
-func (o *orders) delete(w http.ResponseWriter, r *http.Request) {
-	o.withID(w, r, http.StatusAccepted, o.cancel)
-}
-
-func refuseID(w http.ResponseWriter, id string) {
-	refuse(w, http.StatusBadRequest, fmt.Sprintf("%.50q is not an order id: it must be a UUIDv7 in lower case", id))
-}
-
-// withID answers a request about one order.
-func (o *orders) withID(w http.ResponseWriter, r *http.Request, status int, do func(context.Context, string) (Order, error)) {
-	id := r.PathValue("id")
+// CheckID returns an error for a text that is not an order's id.
+func CheckID(id string) error {
 	if !event.IsOrderID(id) {
-		refuseID(w, id)
-		return
+		return respond.Errorf(http.StatusBadRequest, "%.50q is not an order id: it must be a UUIDv7 in lower case", id)
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
-	defer cancel()
-	order, err := do(ctx, id)
+	return nil
+}
+
+func (s *Shop) delete(w http.ResponseWriter, r *http.Request) error {
+	order, err := s.cancel(r.Context(), r.PathValue("id"))
 	if err != nil {
-		o.fail(w, r, err)
-		return
+		return err
 	}
-	o.answer(w, status, order)
+	respond.JSON(w, http.StatusAccepted, order)
+	return nil
 }
 
-// fail answers with what an error means to the customer.
-func (o *orders) fail(w http.ResponseWriter, r *http.Request, err error) {
-	switch {
-	case errors.Is(err, errNotFound):
-		refuse(w, http.StatusNotFound, errNotFound.Error())
-	case errors.Is(err, errOver):
-		refuse(w, http.StatusConflict, "the order is shipped or cancelled already: it can no longer be cancelled")
-	case errors.Is(err, errKeyUsed):
-		refuse(w, http.StatusUnprocessableEntity, "this Idempotency-Key was used within the last hour for a request with another body: use a new key for a new order")
-	case r.Context().Err() != nil: // the customer has gone
-	default:
-		o.Log.ErrorContext(r.Context(), "request failed", "method", r.Method, "error", err)
-		w.Header().Set("Retry-After", retryAfter)
-		refuse(w, http.StatusServiceUnavailable, o.outage(err)+": orders can not be stored or read right now, try again, with the same Idempotency-Key if you use one")
+func (s *Shop) show(w http.ResponseWriter, r *http.Request) error {
+	order, _, err := s.Read(r.Context(), r.PathValue("id"), 0)
+	if err != nil {
+		return err
 	}
+	respond.JSON(w, http.StatusOK, order)
+	return nil
 }
 
-// Answers of a server that has no room left, for which the client library has no
-// names.
-var full = []jetstream.ErrorCode{
-	10023, // insufficient resources
-	10047, // the server's store has reached its limit
-	10077, // the stream has
-}
-
-// outage tells a customer what the matter is, without its particulars.
-func (o *orders) outage(err error) string {
-	var api *jetstream.APIError
-	switch {
-	case !o.Stream.JetStream().Conn().IsConnected():
-		return "the shop has no connection to NATS"
-	case errors.As(err, &api) && slices.Contains(full, api.ErrorCode):
-		return "the disk of NATS is full"
-	default:
-		return "NATS does not answer in time"
+// events answers with the order's events: those that are stored, then new ones.
+func (s *Shop) events(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("id")
+	if err := CheckID(id); err != nil {
+		return err
 	}
-}
-
-func (o *orders) answer(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	if err := json.NewEncoder(w).Encode(body); err != nil {
-		o.Log.Debug("answer", "error", err) // the customer has gone
+	watcher, err := s.Watch(id)
+	if err != nil {
+		return err
 	}
+	defer watcher.Close()
+	feed := respond.Feed{News: watcher.News, Next: func(ctx context.Context, since uint64) (news []respond.Message, err error) {
+		order, _, err := s.Read(ctx, id, watcher.UpTo())
+		for _, e := range order.Events {
+			if e.Sequence > since {
+				news = append(news, respond.Message{ID: e.Sequence, Data: e})
+			}
+		}
+		return news, err
+	}}
+	return feed.Serve(w, r)
 }

@@ -13,21 +13,17 @@ import (
 	"example.org/ordertrail/internal/catalog"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
 )
-
-const reconnectSoon = 10 * time.Millisecond
-
-// unknown is an order id made long ago, for which no replica can be late.
-const unknown = "01890000-0000-7000-8000-000000000000"
 
 func TestPost(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	before := time.Now()
-	a := s.MustPost(t, body(nil))
-	wantStatus(t, a, http.StatusAccepted)
-	got := MustOrder(t, a)
+	a := s.MustPost(t, shoptest.Body(nil))
+	a.WantStatus(t, http.StatusAccepted)
+	got := a.MustOrder(t)
 	if !event.IsOrderID(got.ID) {
 		t.Errorf("id = %q, want an order id", got.ID)
 	}
@@ -64,7 +60,7 @@ func TestPost(t *testing.T) {
 
 	// The members of the contract, and their names.
 	var members map[string]json.RawMessage
-	if err := json.Unmarshal(a.body, &members); err != nil {
+	if err := json.Unmarshal(a.Content, &members); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := slices.Sorted(maps.Keys(members)), []string{"events", "id", "items", "refunded", "state", "total"}; !slices.Equal(got, want) {
@@ -73,8 +69,8 @@ func TestPost(t *testing.T) {
 
 	// What Location names is the same order.
 	read := s.MustDo(t, http.MethodGet, a.Header.Get("Location"), "", nil)
-	wantStatus(t, read, http.StatusOK)
-	again := MustOrder(t, read)
+	read.WantStatus(t, http.StatusOK)
+	again := read.MustOrder(t)
 	if again.ID != got.ID || again.Total != got.Total || len(again.Events) != 1 || again.Events[0].Sequence != got.Events[0].Sequence ||
 		again.Events[0].SpanID != got.Events[0].SpanID {
 		t.Errorf("GET = %+v, want %+v", again, got)
@@ -115,10 +111,6 @@ func TestStoredEvent(t *testing.T) {
 	}
 }
 
-func conclusion(id, reason string) event.Conclusion {
-	return event.Conclusion{OrderKey: event.OrderKey{OrderID: id}, Reason: reason, Items: []event.Item{{SKU: "COMPASS", Quantity: 1}}}
-}
-
 // badIDs are no order ids, or not in the one form that is allowed.
 var badIDs = map[string]string{
 	"NoUUID":      "42",
@@ -138,11 +130,11 @@ func TestGet(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	t.Run("Unknown", func(t *testing.T) {
-		wantProblem(t, s.MustDo(t, http.MethodGet, "/orders/"+unknown, "", nil), http.StatusNotFound, "no such order")
+		s.MustDo(t, http.MethodGet, "/orders/"+shoptest.Unknown, "", nil).WantProblem(t, http.StatusNotFound, "no such order")
 	})
 	t.Run("UnknownAndYoung", func(t *testing.T) { // a replica may be late: it is looked for again
 		began := time.Now()
-		wantProblem(t, s.MustDo(t, http.MethodGet, "/orders/"+event.NewOrderID(), "", nil), http.StatusNotFound, "no such order")
+		s.MustDo(t, http.MethodGet, "/orders/"+event.NewOrderID(), "", nil).WantProblem(t, http.StatusNotFound, "no such order")
 		if took := time.Since(began); took < time.Second || took > 3*time.Second {
 			t.Errorf("it took %v, want about 1 s", took)
 		}
@@ -150,9 +142,9 @@ func TestGet(t *testing.T) {
 	for name, id := range badIDs {
 		t.Run(name, func(t *testing.T) {
 			a := s.MustDo(t, http.MethodGet, "/orders/"+id, "", nil)
-			wantProblem(t, a, http.StatusBadRequest, "not an order id", "UUIDv7")
-			if len(a.body) > 1000 {
-				t.Errorf("the answer has %d bytes", len(a.body))
+			a.WantProblem(t, http.StatusBadRequest, "not an order id", "UUIDv7")
+			if len(a.Content) > 1000 {
+				t.Errorf("the answer has %d bytes", len(a.Content))
 			}
 		})
 	}
@@ -160,36 +152,24 @@ func TestGet(t *testing.T) {
 		order := s.MustPlace(t)
 		s.MustPublish(t, event.FulfillmentCancelled, conclusion(order.ID, event.ReasonOutOfStock))
 		s.MustPublish(t, event.PaymentRefunded, event.Charge{OrderKey: event.OrderKey{OrderID: order.ID}})
-		got := MustOrder(t, s.MustDo(t, http.MethodGet, "/orders/"+order.ID, "", nil))
+		got := s.MustDo(t, http.MethodGet, "/orders/"+order.ID, "", nil).MustOrder(t)
 		if got.State != orders.StateCancelled || got.Reason != event.ReasonOutOfStock || !got.Refunded || len(got.Events) != 3 {
 			t.Errorf("order = %+v, want it cancelled, out of stock, refunded, with 3 events", got)
 		}
 	})
 	t.Run("NotCreatedHere", func(t *testing.T) { // a message that names the order, but is none
-		for name, data := range map[string]string{"Null": "null", "AnotherOrder": `{"order_id":"` + unknown + `"}`} {
+		for name, data := range map[string]string{"Null": "null", "AnotherOrder": `{"order_id":"` + shoptest.Unknown + `"}`} {
 			t.Run(name, func(t *testing.T) {
-				id := s.MustForge(t, data)
+				id := MustForge(t, s, data)
 				if a := s.MustDo(t, http.MethodGet, "/orders/"+id, "", nil); a.StatusCode != http.StatusNotFound {
-					t.Errorf("GET: %d %s, want %d", a.StatusCode, a.body, http.StatusNotFound)
+					t.Errorf("GET: %d %s, want %d", a.StatusCode, a.Content, http.StatusNotFound)
 				}
 				if a := s.MustDo(t, http.MethodDelete, "/orders/"+id, "", nil); a.StatusCode != http.StatusNotFound {
-					t.Errorf("DELETE: %d %s, want %d", a.StatusCode, a.body, http.StatusNotFound)
+					t.Errorf("DELETE: %d %s, want %d", a.StatusCode, a.Content, http.StatusNotFound)
 				}
 			})
 		}
 	})
-}
-
-// MustForge stores an orders.created that no service published, and returns the
-// id that it names.
-func (s *shop) MustForge(tb testing.TB, data string) string {
-	tb.Helper()
-	id := event.NewOrderID()
-	m := foreign("orders.created."+id, data)
-	if _, err := s.js.PublishMsg(context.Background(), m); err != nil {
-		tb.Fatal(err)
-	}
-	return id
 }
 
 func TestDelete(t *testing.T) {
@@ -199,8 +179,8 @@ func TestDelete(t *testing.T) {
 	for _, name := range []string{"First", "Again"} {
 		t.Run(name, func(t *testing.T) {
 			a := s.MustDo(t, http.MethodDelete, "/orders/"+order.ID, "", nil)
-			wantStatus(t, a, http.StatusAccepted)
-			got := MustOrder(t, a)
+			a.WantStatus(t, http.StatusAccepted)
+			got := a.MustOrder(t)
 			if got.ID != order.ID || got.State != orders.StateCancelling || len(got.Events) != 2 || got.Events[1].Type != event.OrderCancelled {
 				t.Errorf("order = %+v, want it cancelling, with orders.created and orders.cancelled", got)
 			}
@@ -221,7 +201,7 @@ func TestDelete(t *testing.T) {
 		}
 	})
 	t.Run("LinksTheOrder", func(t *testing.T) {
-		span := spanNamed(t, s.spans, "DELETE /orders/{id}", order.ID)
+		span := spanNamed(t, s.Spans, "DELETE /orders/{id}", order.ID)
 		if span.Parent().IsValid() {
 			t.Error("the request's span has a parent, want a root")
 		}
@@ -230,11 +210,11 @@ func TestDelete(t *testing.T) {
 		}
 	})
 	t.Run("Unknown", func(t *testing.T) {
-		wantProblem(t, s.MustDo(t, http.MethodDelete, "/orders/"+unknown, "", nil), http.StatusNotFound, "no such order")
+		s.MustDo(t, http.MethodDelete, "/orders/"+shoptest.Unknown, "", nil).WantProblem(t, http.StatusNotFound, "no such order")
 	})
 	for name, id := range badIDs {
 		t.Run(name, func(t *testing.T) {
-			wantProblem(t, s.MustDo(t, http.MethodDelete, "/orders/"+id, "", nil), http.StatusBadRequest, "not an order id")
+			s.MustDo(t, http.MethodDelete, "/orders/"+id, "", nil).WantProblem(t, http.StatusBadRequest, "not an order id")
 		})
 	}
 	for name, end := range map[string]event.Type{"Shipped": event.FulfillmentShipped, "Cancelled": event.FulfillmentCancelled} {
@@ -242,7 +222,7 @@ func TestDelete(t *testing.T) {
 			order := s.MustPlace(t)
 			s.MustPublish(t, end, conclusion(order.ID, ""))
 			last := s.MustLast(t)
-			wantProblem(t, s.MustDo(t, http.MethodDelete, "/orders/"+order.ID, "", nil), http.StatusConflict, "already")
+			s.MustDo(t, http.MethodDelete, "/orders/"+order.ID, "", nil).WantProblem(t, http.StatusConflict, "already")
 			if got := s.MustLast(t); got != last {
 				t.Errorf("the stream ends at %d, want %d: a cancellation was stored", got, last)
 			}
@@ -254,7 +234,7 @@ func TestDelete(t *testing.T) {
 		for _, a := range s.MustDoAll(t, 10, func(int) (string, string, string, http.Header) {
 			return http.MethodDelete, "/orders/" + order.ID, "", nil
 		}) {
-			wantStatus(t, a, http.StatusAccepted)
+			a.WantStatus(t, http.StatusAccepted)
 		}
 		if got, want := s.MustLast(t), last+1; got != want {
 			t.Errorf("the stream ends at %d, want %d: one cancellation", got, want)
@@ -267,17 +247,17 @@ func TestList(t *testing.T) {
 	s := open(t)
 	read := func() []orders.Order {
 		a := s.MustDo(t, http.MethodGet, "/orders", "", nil)
-		wantStatus(t, a, http.StatusOK)
+		a.WantStatus(t, http.StatusOK)
 		var list map[string][]orders.Order
-		if err := json.Unmarshal(a.body, &list); err != nil || len(list) != 1 || list["orders"] == nil {
-			t.Fatalf("GET /orders: %s (%v), want an array of orders", a.body, err)
+		if err := json.Unmarshal(a.Content, &list); err != nil || len(list) != 1 || list["orders"] == nil {
+			t.Fatalf("GET /orders: %s (%v), want an array of orders", a.Content, err)
 		}
 		return list["orders"]
 	}
 	if got := read(); len(got) != 0 {
 		t.Errorf("an empty shop lists %v", got)
 	}
-	s.MustForge(t, "null")
+	MustForge(t, s, "null")
 	placed := []string{s.MustPlace(t).ID}
 	systemtest.Until(t, "the first order is listed, and no foreign one", func() bool {
 		list := read()
@@ -309,11 +289,11 @@ func TestCatalog(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	a := s.MustDo(t, http.MethodGet, "/catalog", "", nil)
-	wantStatus(t, a, http.StatusOK)
+	a.WantStatus(t, http.StatusOK)
 	var got struct {
 		Products []map[string]any `json:"products"`
 	}
-	if err := json.Unmarshal(a.body, &got); err != nil {
+	if err := json.Unmarshal(a.Content, &got); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := len(got.Products), len(catalog.Products()); got != want {
@@ -337,17 +317,17 @@ func TestPathsAndMethods(t *testing.T) {
 		{"GET", "/nothing", 404, ""},
 		{"POST", "/nothing", 404, ""},
 		{"GET", "/orders/", 404, ""},
-		{"GET", "/orders/" + unknown + "/nothing", 404, ""},
+		{"GET", "/orders/" + shoptest.Unknown + "/nothing", 404, ""},
 		{"GET", "/order", 404, ""},
 		{"PUT", "/orders", 405, "GET, HEAD, POST"},
 		{"PATCH", "/orders", 405, "GET, HEAD, POST"},
 		{"DELETE", "/orders", 405, "GET, HEAD, POST"},
-		{"POST", "/orders/" + unknown, 405, "DELETE, GET, HEAD"},
+		{"POST", "/orders/" + shoptest.Unknown, 405, "DELETE, GET, HEAD"},
 		{"POST", "/catalog", 405, "GET, HEAD"},
 	} {
 		t.Run(tc.method+tc.path, func(t *testing.T) {
 			a := s.MustDo(t, tc.method, tc.path, "", nil)
-			wantProblem(t, a, tc.status)
+			a.WantProblem(t, tc.status)
 			if got := a.Header.Get("Allow"); got != tc.allow {
 				t.Errorf("Allow = %q, want %q", got, tc.allow)
 			}
@@ -356,8 +336,8 @@ func TestPathsAndMethods(t *testing.T) {
 	for _, path := range []string{"/healthz", "/readyz"} {
 		t.Run(path, func(t *testing.T) {
 			a := s.MustDo(t, http.MethodGet, path, "", nil)
-			if wantStatus(t, a, http.StatusOK); strings.TrimSpace(string(a.body)) != "ok" {
-				t.Errorf("answer = %q, want ok", a.body)
+			if a.WantStatus(t, http.StatusOK); strings.TrimSpace(string(a.Content)) != "ok" {
+				t.Errorf("answer = %q, want ok", a.Content)
 			}
 		})
 	}
@@ -367,12 +347,12 @@ func TestPathsAndMethods(t *testing.T) {
 func TestInTheSystem(t *testing.T) {
 	t.Parallel()
 	sys := systemtest.Start(t)
-	s := &shop{url: sys.URL, client: sys.Shop.Client, js: sys.JetStream()}
+	s := shoptest.Of(sys)
 	for _, path := range []string{"/healthz", "/readyz", "/catalog", "/orders", "/analytics"} {
-		wantStatus(t, s.MustDo(t, http.MethodGet, path, "", nil), http.StatusOK)
+		s.MustDo(t, http.MethodGet, path, "", nil).WantStatus(t, http.StatusOK)
 	}
-	wantProblem(t, s.MustDo(t, http.MethodGet, "/nothing", "", nil), http.StatusNotFound)
-	wantProblem(t, s.MustDo(t, http.MethodPut, "/orders", "", nil), http.StatusMethodNotAllowed)
+	s.MustDo(t, http.MethodGet, "/nothing", "", nil).WantProblem(t, http.StatusNotFound)
+	s.MustDo(t, http.MethodPut, "/orders", "", nil).WantProblem(t, http.StatusMethodNotAllowed)
 
 	placed := s.MustPlace(t)
 	order, err := sys.Shop.Await(context.Background(), placed.ID, func(o orders.Order) bool { return o.State == orders.StateShipped })
@@ -382,5 +362,5 @@ func TestInTheSystem(t *testing.T) {
 	if got, want := order.Total, placed.Total; got != want {
 		t.Errorf("total = %+v, want %+v", got, want)
 	}
-	wantProblem(t, s.MustDo(t, http.MethodDelete, "/orders/"+placed.ID, "", nil), http.StatusConflict, "shipped or cancelled already")
+	s.MustDo(t, http.MethodDelete, "/orders/"+placed.ID, "", nil).WantProblem(t, http.StatusConflict, "shipped or cancelled already")
 }

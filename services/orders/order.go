@@ -1,14 +1,13 @@
 package orders
 
 import (
+	"context"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
-
-	"context"
 
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/pkg/tracing"
@@ -22,7 +21,7 @@ const (
 	StateCancelled  = "cancelled"
 )
 
-// Order is an order as the API shows it: what its events add up to.
+// Order is an order as the API shows it: the sum of its events.
 type Order struct {
 	ID       string       `json:"id"`
 	State    string       `json:"state"`
@@ -40,15 +39,15 @@ type Event struct {
 	Time     time.Time  `json:"time"`
 	TraceID  string     `json:"trace_id,omitempty"`
 	SpanID   string     `json:"span_id,omitempty"`
-
-	sampled bool // that span
+	Sampled  bool       `json:"-"` // the span is exported
 }
 
-func (o Order) concluded() bool { return o.State == StateShipped || o.State == StateCancelled }
+// Concluded reports whether the order is shipped or cancelled.
+func (o Order) Concluded() bool { return o.State == StateShipped || o.State == StateCancelled }
 
-// over tells that no more events will come. After its conclusion an order's payment
-// and stock are closed, and the customer is told.
-func (o Order) over() bool {
+// Over reports whether no more events will come. After an order's conclusion its
+// payment and stock are closed, and the customer gets mail.
+func (o Order) Over() bool {
 	has := func(types ...event.Type) bool {
 		return slices.ContainsFunc(o.Events, func(e Event) bool { return slices.Contains(types, e.Type) })
 	}
@@ -63,9 +62,9 @@ func (o Order) over() bool {
 	return false
 }
 
-// fold adds up the events of one order, in stream order. Without its
+// orderOf adds up the events of one order, in stream order. Without its
 // orders.created the order has no ID.
-func fold(events []event.Event) Order {
+func orderOf(events []event.Event) Order {
 	o := Order{Items: []event.Item{}, Events: []Event{}}
 	for _, e := range events {
 		o.apply(e)
@@ -73,8 +72,8 @@ func fold(events []event.Event) Order {
 	return o
 }
 
-// apply adds an order's next event, unless its payload is not about the order: then
-// none of the services published it.
+// apply adds an order's next event. It ignores a payload that is not about the order,
+// which none of the services published.
 func (o *Order) apply(e event.Event) {
 	switch e.Type {
 	case event.OrderCreated:
@@ -82,7 +81,7 @@ func (o *Order) apply(e event.Event) {
 			o.ID, o.State, o.Total, o.Items = created.OrderID, StateCreated, created.Total, created.Items
 		}
 	case event.OrderCancelled:
-		if !o.concluded() {
+		if !o.Concluded() {
 			o.State = StateCancelling
 		}
 	case event.FulfillmentShipped:
@@ -95,18 +94,22 @@ func (o *Order) apply(e event.Event) {
 	case event.PaymentRefunded:
 		o.Refunded = true
 	}
-	span := trace.SpanContextFromContext(traceContext.Extract(context.Background(), tracing.HeaderCarrier(e.Header)))
+	o.Events = append(o.Events, publishedEvent(e))
+}
+
+// publishedEvent returns a stored event as the API shows it.
+func publishedEvent(e event.Event) Event {
 	shown := Event{Type: e.Type, Sequence: e.Sequence, Time: e.Time.UTC()}
+	span := trace.SpanContextFromContext(traceContext.Extract(context.Background(), tracing.HeaderCarrier(e.Header)))
 	if span.IsValid() {
-		shown.TraceID, shown.SpanID = span.TraceID().String(), span.SpanID().String()
-		shown.sampled = span.IsSampled()
+		shown.TraceID, shown.SpanID, shown.Sampled = span.TraceID().String(), span.SpanID().String(), span.IsSampled()
 	}
-	o.Events = append(o.Events, shown)
+	return shown
 }
 
 var traceContext propagation.TraceContext
 
-// age is how long ago an order id was made, by its maker's clock.
+// age returns the time since an order id was made, by the clock of its maker.
 func age(id string) time.Duration {
 	u, err := uuid.Parse(id)
 	if err != nil {

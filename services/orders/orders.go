@@ -1,123 +1,159 @@
-// Package orders is the shop's door.
+// Package orders takes orders.
 //
-//	POST /orders         publishes orders.created, from which all else follows
-//	DELETE /orders/{id}  publishes orders.cancelled; fulfillment decides
-//	deadlines.due        likewise, for an order that is not concluded in time
-//	GET /orders/{id}     reads the order's events from the stream, and adds them up
-//	GET /orders          the newest orders, folded from the stream as they come
-//	GET …/trail          an order's trail, stitched from all its traces
-//	GET /catalog         what there is to order
-//	GET …/events         the same, live: what is new about an order, or about all
-//	GET /                the shop's page; /orders/{id} is one too, for a browser
+//	POST /orders             publish orders.created, which starts everything else
+//	DELETE /orders/{id}      publish orders.cancelled; fulfillment decides
+//	deadlines.due            the same, for an order that is not concluded in time
+//	GET /orders/{id}         read the order's events from the stream and add them up
+//	GET /orders/{id}/events  the order's events, live
+//	GET /orders              list the recent orders, folded from the stream
+//	GET /catalog             list the products
+//
+// Package storefront adds the shop's pages. It calls the methods of [Shop].
 package orders
 
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
-	"example.org/ordertrail/internal/catalog"
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/outbox"
+	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/web"
 	"example.org/ordertrail/pkg/tracing"
-	"example.org/ordertrail/trail"
 )
 
-// Name is the service's.
+// Name is the service's name.
 const Name = "orders"
 
-// DefaultHTTPAddr is where the API listens if HTTP_ADDR says nothing.
+// DefaultHTTPAddr is the address of the API if HTTP_ADDR is not set.
 const DefaultHTTPAddr = "127.0.0.1:8080"
 
-type orders struct {
-	*service.Runtime
-	recent     *recent
+// Shop takes orders. Errors of its exported methods are [respond.Error]s.
+type Shop struct {
+	rt         *service.Runtime
 	deadline   time.Duration // from an order's creation to its conclusion
 	bounds     bounds
-	backlog    *backlog
-	turnedAway atomic.Int64   // requests
-	traces     trail.Source   // nil if there are none to look at
-	mails      *outbox.Outbox // of this process; nil if there is none
-	maps       *sharedMap
-	watchers   *watchers
-	api        http.Handler
-	site       web.Site
+	fold       *fold
+	underWay   chan struct{} // holds a value for each request that changes something
+	turnedAway atomic.Int64  // requests
 }
 
-// Service is orders with the shop's pages. It reads traces from the source, by
-// default from Jaeger at JAEGER_URL, and shows the mails of this process, if there
-// are any.
-func Service(traces trail.Source, mails *outbox.Outbox) service.Definition {
-	return service.Definition{
-		Name:     Name,
-		Durable:  stream.Durable{Name: Name, Stream: stream.DeadlinesStream, Filters: Consumes},
-		HTTPAddr: DefaultHTTPAddr,
-		Wire:     func(rt *service.Runtime) (service.Part, error) { return wire(rt, defaultBounds, traces, mails), nil },
+// New returns the shop of a replica. Its Run must run.
+func New(rt *service.Runtime) *Shop { return newShop(rt, defaultBounds) }
+
+func newShop(rt *service.Runtime, b bounds) *Shop {
+	s := &Shop{
+		rt: rt, bounds: b, underWay: make(chan struct{}, b.underWay),
+		deadline: cmp.Or(rt.Settings.OrderDeadline, service.DefaultOrderDeadline),
 	}
+	s.fold = newFold(func() time.Time { return b.now().Add(-s.deadline - b.forgetAfter) })
+	return s
 }
 
-func wire(rt *service.Runtime, b bounds, traces trail.Source, mails *outbox.Outbox) service.Part {
-	if traces == nil && rt.Settings.JaegerURL != nil {
-		traces = trail.NewJaeger(rt.Settings.JaegerURL)
-	}
-	o := &orders{
-		Runtime: rt, recent: newRecent(), traces: traces, mails: mails, maps: &sharedMap{now: b.now}, watchers: newWatchers(), site: web.SiteOf(rt.Settings),
-		deadline: cmp.Or(rt.Settings.OrderDeadline, service.DefaultOrderDeadline), bounds: b,
-	}
-	o.backlog = newBacklog(b.open, func() time.Time { return b.now().Add(-o.deadline - b.forgetAfter) })
-	return service.Part{Run: o.run, HTTP: o.routes()}
-}
-
-// run keeps the list of recent orders and the backlog, and the deadlines.
-func (o *orders) run(ctx context.Context) error {
+// Run folds the stream and handles deadlines until ctx ends.
+func (s *Shop) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return o.follow(ctx) })
-	group.Go(func() error { return o.Stream.Consume(ctx, Name, o.overdue, stream.From(stream.DeadlinesStream)) })
+	group.Go(func() error { return s.follow(ctx) })
+	group.Go(func() error { return s.rt.Stream.Consume(ctx, Name, s.overdue, stream.From(stream.DeadlinesStream)) })
 	return group.Wait()
 }
 
+// Deadline returns the time from an order's creation after which it is cancelled if
+// it is not concluded.
+func (s *Shop) Deadline() time.Duration { return s.deadline }
+
+// Place does what POST /orders does, for a caller in this process.
+func (s *Shop) Place(ctx context.Context, r Request, key string) (Order, error) {
+	if err := s.full(); err != nil {
+		return Order{}, err
+	}
+	ctx, span := s.rt.Tracer.Start(ctx, "POST /orders", trace.WithSpanKind(trace.SpanKindServer))
+	defer span.End()
+	if key != "" {
+		if err := checkKey(key); err != nil {
+			return Order{}, err
+		}
+	}
+	if err := r.check(); err != nil {
+		return Order{}, err
+	}
+	body, err := json.Marshal(r)
+	if err != nil {
+		return Order{}, err
+	}
+	r.hash = hash(body)
+	return s.place(ctx, r, key)
+}
+
+// Cancel does what DELETE /orders/{id} does, for a caller in this process.
+func (s *Shop) Cancel(ctx context.Context, id string) (Order, error) {
+	ctx, span := s.rt.Tracer.Start(ctx, "DELETE /orders/{id}", trace.WithSpanKind(trace.SpanKindServer))
+	defer span.End()
+	return s.cancel(ctx, id)
+}
+
+// Read returns an order and the events that it is made of, up to sequence at least;
+// 0 stands for the events that are stored now.
+func (s *Shop) Read(ctx context.Context, id string, sequence uint64) (Order, []event.Event, error) {
+	if err := CheckID(id); err != nil {
+		return Order{}, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	order, events, err := s.get(ctx, id, sequence)
+	return order, events, s.explain(ctx, err)
+}
+
 var (
-	errNotFound = errors.New("there is no such order")
-	errOver     = errors.New("the order is concluded")
-	errKeyUsed  = errors.New("the Idempotency-Key was used for another request")
+	// ErrNotFound means that no order has this id.
+	ErrNotFound  = respond.Errorf(http.StatusNotFound, "there is no such order")
+	errConcluded = respond.Errorf(http.StatusConflict, "the order is shipped or cancelled already: it can no longer be cancelled")
+	errKeyUsed   = respond.Errorf(http.StatusUnprocessableEntity, "this Idempotency-Key was used within the last hour for a request with another body: use a new key for a new order")
 )
 
-// place publishes orders.created, the event that everything else follows from. A
-// key that was used before leads to the order that was placed with it.
-func (o *orders) place(ctx context.Context, r request, key string) (Order, error) {
+// place publishes orders.created for a checked request. A key that was used before
+// leads to the order that was placed with it.
+func (s *Shop) place(ctx context.Context, r Request, key string) (_ Order, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	defer func() { err = s.explain(ctx, err) }()
 	created := r.order(event.NewOrderID(), time.Now())
 	guard := stream.First(event.OrderCreated, created.OrderID)
 	if key != "" {
 		guard.MsgID = "key/" + hash([]byte(key))
 	}
-	ctx = ofOrder(ctx, created.OrderID)
-	// Before the order: who crashes in between leaves a deadline without an order,
-	// which is harmless, and never an order without a deadline.
-	if err := o.Stream.Schedule(ctx, event.Deadline{
-		OrderKey: created.OrderKey, Due: created.CreatedAt.Add(o.deadline), Try: 1,
+	ctx = withOrderID(ctx, created.OrderID)
+	// Before the order: a crash in between leaves a deadline without an order, which is
+	// harmless, and never an order without a deadline.
+	if err := s.rt.Stream.Schedule(ctx, event.Deadline{
+		OrderKey: created.OrderKey, Due: created.CreatedAt.Add(s.deadline), Try: 1,
 	}); err != nil {
 		return Order{}, err
 	}
-	stored, err := o.Stream.PublishOnce(ctx, event.Draft{Type: event.OrderCreated, Payload: created}, guard)
+	stored, err := s.rt.Stream.PublishOnce(ctx, event.Draft{Type: event.OrderCreated, Payload: created}, guard)
 	if err != nil {
 		return Order{}, err
 	}
 	if !stored.Duplicate {
-		return fold([]event.Event{stored.Event}), nil
+		return Order{
+			ID: created.OrderID, State: StateCreated, Total: created.Total, Items: created.Items,
+			Events: []Event{publishedEvent(stored.Event)},
+		}, nil
 	}
-	first, err := o.first(ctx, stored.Sequence)
+	first, err := s.first(ctx, stored.Sequence)
 	if err != nil {
 		return Order{}, err
 	}
@@ -129,14 +165,15 @@ func (o *orders) place(ctx context.Context, r request, key string) (Order, error
 		return Order{}, errKeyUsed
 	}
 	trace.SpanFromContext(ctx).SetAttributes(event.OrderIDKey.String(before.OrderID), attribute.Bool("order.repeated_request", true))
-	return o.get(ctx, before.OrderID, stored.Sequence)
+	order, _, err := s.get(ctx, before.OrderID, stored.Sequence)
+	return order, err
 }
 
 // first reads the message that a duplicate answer points at. The replica that
 // answers may not have it yet.
-func (o *orders) first(ctx context.Context, sequence uint64) (event.Event, error) {
+func (s *Shop) first(ctx context.Context, sequence uint64) (event.Event, error) {
 	for {
-		e, err := o.Stream.At(ctx, sequence)
+		e, err := s.rt.Stream.At(ctx, sequence)
 		if err == nil || ctx.Err() != nil {
 			return e, err
 		}
@@ -146,75 +183,72 @@ func (o *orders) first(ctx context.Context, sequence uint64) (event.Event, error
 	}
 }
 
-// cancel publishes orders.cancelled, which asks for the order's end; fulfillment
-// decides whether it still can be.
-func (o *orders) cancel(ctx context.Context, id string) (Order, error) {
-	ctx = ofOrder(ctx, id)
-	events, err := o.read(ctx, id, 0)
+// cancel publishes orders.cancelled, which asks for the order's end. Fulfillment
+// decides whether it comes in time.
+func (s *Shop) cancel(ctx context.Context, id string) (order Order, err error) {
+	if err := CheckID(id); err != nil {
+		return Order{}, err
+	}
+	ctx, cancel := context.WithTimeout(withOrderID(ctx, id), requestTimeout)
+	defer cancel()
+	defer func() { err = s.explain(ctx, err) }()
+	order, events, err := s.get(ctx, id, 0)
 	if err != nil {
 		return Order{}, err
 	}
-	now := fold(events)
-	created, ok := event.Find(events, event.OrderCreated)
-	if !ok || now.ID == "" {
-		return Order{}, errNotFound
+	created, _ := event.Find(events, event.OrderCreated)
+	s.linkCreation(ctx, created)
+	if order.Concluded() {
+		return order, errConcluded
 	}
-	o.linkCreation(ctx, created)
-	if now.concluded() {
-		return now, errOver
-	}
-	sequence, err := o.askForEnd(ctx, created, event.ReasonCustomer)
+	sequence, err := s.askForEnd(ctx, created, event.ReasonCustomer)
 	if err != nil {
 		return Order{}, err
 	}
-	return o.get(ctx, id, sequence)
+	order, _, err = s.get(ctx, id, sequence)
+	return order, err
 }
 
-// askForEnd publishes orders.cancelled, and returns its sequence. Whoever asked
-// first is the one who did.
-func (o *orders) askForEnd(ctx context.Context, created event.Event, reason string) (sequence uint64, err error) {
-	stored, err := o.Stream.PublishOnce(ctx, event.Draft{
+// askForEnd publishes orders.cancelled and returns its sequence. If it was published
+// before, its reason stays as it was.
+func (s *Shop) askForEnd(ctx context.Context, created event.Event, reason string) (sequence uint64, err error) {
+	stored, err := s.rt.Stream.PublishOnce(ctx, event.Draft{
 		Type:    event.OrderCancelled,
 		Payload: event.CancelRequested{OrderKey: event.OrderKey{OrderID: created.Key}, Reason: reason},
 	}, stream.After(event.OrderCancelled, created.Key, created.Sequence))
 	return stored.Sequence, err
 }
 
-// linkCreation links the span that published the order, whose end is asked for.
-func (o *orders) linkCreation(ctx context.Context, created event.Event) {
-	trace.SpanFromContext(ctx).AddLink(o.Tracing.Link(created.Header,
+// linkCreation links the span that published the order.
+func (s *Shop) linkCreation(ctx context.Context, created event.Event) {
+	trace.SpanFromContext(ctx).AddLink(s.rt.Tracing.Link(created.Header,
 		tracing.RelationshipKey.String("cancels"), event.OrderIDKey.String(created.Key)))
 }
 
-// get returns the order as its events tell it, up to sequence at least.
-func (o *orders) get(ctx context.Context, id string, sequence uint64) (Order, error) {
-	events, err := o.read(ctx, id, sequence)
-	if err != nil {
-		return Order{}, err
-	}
-	order := fold(events)
-	if order.ID == "" {
-		return Order{}, errNotFound
-	}
-	return order, nil
-}
-
-// A replica may lag behind the one that took the order: one that is younger than
-// young and not found is looked for again, for as long as patience.
+// A replica of the stream may lag behind the one that stored the order. An order
+// that is younger than young and not found is read again until patience is over.
 const (
 	young     = 5 * time.Second
 	patience  = time.Second
 	readAgain = 20 * time.Millisecond
 )
 
-func (o *orders) read(ctx context.Context, id string, sequence uint64) ([]event.Event, error) {
+// get reads an order, up to sequence at least.
+func (s *Shop) get(ctx context.Context, id string, sequence uint64) (Order, []event.Event, error) {
 	for until := time.Now().Add(patience); ; {
-		events, err := o.Stream.Order(ctx, id, sequence)
-		if err != nil || len(events) > 0 || age(id) > young || time.Now().After(until) {
-			return events, err
+		events, err := s.rt.Stream.Order(ctx, id, sequence)
+		if err != nil {
+			return Order{}, nil, err
+		}
+		if len(events) > 0 || age(id) > young || time.Now().After(until) {
+			order := orderOf(events)
+			if order.ID == "" {
+				return Order{}, nil, ErrNotFound
+			}
+			return order, events, nil
 		}
 		if err := wait(ctx, readAgain); err != nil {
-			return nil, fmt.Errorf("read order %s: %w", id, err)
+			return Order{}, nil, fmt.Errorf("read order %s: %w", id, err)
 		}
 	}
 }
@@ -228,9 +262,9 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// ofOrder names the order on the request's span and in the baggage of everything
-// that follows from it.
-func ofOrder(ctx context.Context, id string) context.Context {
+// withOrderID sets the order's id on the request's span, and in the baggage of the
+// messages that the request publishes.
+func withOrderID(ctx context.Context, id string) context.Context {
 	trace.SpanFromContext(ctx).SetAttributes(event.OrderIDKey.String(id))
 	member, err := baggage.NewMember(string(event.OrderIDKey), id)
 	if err != nil {
@@ -243,7 +277,34 @@ func ofOrder(ctx context.Context, id string) context.Context {
 	return baggage.ContextWithBaggage(ctx, bag)
 }
 
-// products is the catalogue as the API shows it.
-func (o *orders) products(w http.ResponseWriter, _ *http.Request) {
-	o.answer(w, http.StatusOK, map[string]any{"products": catalog.Products()})
+// Error codes of a server without free space, which the client library does not name.
+var full = []jetstream.ErrorCode{
+	10023, // insufficient resources
+	10047, // the server's storage limit
+	10077, // the stream's limit
+}
+
+// explain turns an error of a read or publish into one for the client, which tells
+// what is unavailable and hides the details. It logs them.
+func (s *Shop) explain(ctx context.Context, err error) error {
+	var known *respond.Error
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return err // the client has gone
+	}
+	outage := "NATS does not answer in time"
+	var api *jetstream.APIError
+	switch {
+	case !s.rt.Stream.JetStream().Conn().IsConnected():
+		outage = "the shop has no connection to NATS"
+	case errors.As(err, &api) && slices.Contains(full, api.ErrorCode):
+		outage = "the disk of NATS is full"
+	}
+	s.rt.Log.ErrorContext(ctx, "request failed", "error", err)
+	return &respond.Error{
+		Status: http.StatusServiceUnavailable, Retry: true, Cause: err,
+		Detail: outage + ": orders can not be stored or read right now, try again, with the same Idempotency-Key if you use one",
+	}
 }

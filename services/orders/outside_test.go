@@ -10,6 +10,8 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -20,11 +22,11 @@ func TestOutsideContext(t *testing.T) {
 	const outsideTrace, outsideSpan = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	for _, flags := range []string{"01", "00"} {
 		t.Run("Flags"+flags, func(t *testing.T) {
-			a := s.MustPost(t, body(nil), "traceparent", "00-"+outsideTrace+"-"+outsideSpan+"-"+flags, "tracestate", "vendor=outside",
+			a := s.MustPost(t, shoptest.Body(nil), "traceparent", "00-"+outsideTrace+"-"+outsideSpan+"-"+flags, "tracestate", "vendor=outside",
 				"baggage", "order.id=forged,user.name=Eve")
-			wantStatus(t, a, http.StatusAccepted)
-			order := MustOrder(t, a)
-			server := spanNamed(t, s.spans, "POST /orders", order.ID)
+			a.WantStatus(t, http.StatusAccepted)
+			order := a.MustOrder(t)
+			server := spanNamed(t, s.Spans, "POST /orders", order.ID)
 			if server.SpanKind() != trace.SpanKindServer {
 				t.Errorf("the request's span is %v, want a server", server.SpanKind())
 			}
@@ -57,8 +59,8 @@ func TestOutsideContext(t *testing.T) {
 		})
 	}
 	t.Run("Malformed", func(t *testing.T) {
-		order := MustOrder(t, s.MustPost(t, body(nil), "traceparent", "00-zz-zz-01"))
-		if links := spanNamed(t, s.spans, "POST /orders", order.ID).Links(); len(links) > 0 {
+		order := s.MustPost(t, shoptest.Body(nil), "traceparent", "00-zz-zz-01").MustOrder(t)
+		if links := spanNamed(t, s.Spans, "POST /orders", order.ID).Links(); len(links) > 0 {
 			t.Errorf("links = %v, want none", links)
 		}
 	})
@@ -68,11 +70,12 @@ func TestOutsideContext(t *testing.T) {
 func TestSpansHoldNoPersonalData(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	order := MustOrder(t, s.MustPost(t, body(map[string]any{"customer.name": "Secretname", "customer.email": "secretmail@example.com",
-		"shipping.address": "Secretstreet 1", "payment.token": "secrettoken"})))
-	spanNamed(t, s.spans, "POST /orders", order.ID)
-	s.MustPost(t, body(map[string]any{"customer.email": "secretmail"}))
-	for _, span := range s.spans.Ended() {
+	order := s.MustPost(t, shoptest.Body(map[string]any{"customer.name": "Secretname", "customer.email": "secretmail@example.com",
+		"shipping.address": "Secretstreet 1", "payment.token": "secrettoken"})).MustOrder(t)
+
+	spanNamed(t, s.Spans, "POST /orders", order.ID)
+	s.MustPost(t, shoptest.Body(map[string]any{"customer.email": "secretmail"}))
+	for _, span := range s.Spans.Ended() {
 		if text := strings.ToLower(fmt.Sprint(span.Name(), span.Attributes(), span.Events(), span.Links(), span.Status())); strings.Contains(text, "secret") {
 			t.Errorf("span %s says %s", span.Name(), text)
 		}
@@ -84,47 +87,47 @@ func TestSpansHoldNoPersonalData(t *testing.T) {
 func TestNATSAway(t *testing.T) {
 	t.Parallel()
 	nats := newSwitchable(t)
-	s := openOn(t, nats.Connect)
+	s := shoptest.Open(t, nats.Connect, orders.Wire(many, many, time.Now))
 	order := s.MustPlace(t)
 	nats.Stop()
 	systemtest.Until(t, "the service is not ready", func() bool {
 		return s.MustDo(t, http.MethodGet, "/readyz", "", nil).StatusCode == http.StatusServiceUnavailable
 	})
-	wantStatus(t, s.MustDo(t, http.MethodGet, "/healthz", "", nil), http.StatusOK)
+	s.MustDo(t, http.MethodGet, "/healthz", "", nil).WantStatus(t, http.StatusOK)
 	requests := []struct{ method, path string }{
-		{"POST", "/orders"}, {"GET", "/orders/" + order.ID}, {"DELETE", "/orders/" + order.ID}, {"GET", "/orders/" + unknown},
+		{"POST", "/orders"}, {"GET", "/orders/" + order.ID}, {"DELETE", "/orders/" + order.ID}, {"GET", "/orders/" + shoptest.Unknown},
 	}
 	began := time.Now()
 	answers := s.MustDoAll(t, len(requests), func(i int) (string, string, string, http.Header) {
-		return requests[i].method, requests[i].path, body(nil), jsonHeader("Idempotency-Key", "away")
+		return requests[i].method, requests[i].path, shoptest.Body(nil), shoptest.JSON("Idempotency-Key", "away")
 	})
 	if took := time.Since(began); took > 4*time.Second {
 		t.Errorf("the answers took %v, want 4 s at most", took)
 	}
 	for i, r := range requests {
 		t.Run(r.method+r.path, func(t *testing.T) {
-			wantProblem(t, answers[i], http.StatusServiceUnavailable, "try again")
+			answers[i].WantProblem(t, http.StatusServiceUnavailable, "try again")
 			if got := answers[i].Header.Get("Retry-After"); got == "" {
 				t.Error("no Retry-After")
 			}
 		})
 	}
-	wantStatus(t, s.MustDo(t, http.MethodGet, "/catalog", "", nil), http.StatusOK)
+	s.MustDo(t, http.MethodGet, "/catalog", "", nil).WantStatus(t, http.StatusOK)
 	nats.Start(t)
 	systemtest.Until(t, "the service is ready", func() bool {
 		return s.MustDo(t, http.MethodGet, "/readyz", "", nil).StatusCode == http.StatusOK
 	})
 	var id string
 	systemtest.Until(t, "an order is placed", func() bool {
-		a := s.MustPost(t, body(nil), "Idempotency-Key", "away")
+		a := s.MustPost(t, shoptest.Body(nil), "Idempotency-Key", "away")
 		if a.StatusCode == http.StatusAccepted {
-			id = MustOrder(t, a).ID
+			id = a.MustOrder(t).ID
 		}
 		return id != ""
 	})
 	// The first try may or may not have been stored when the connection came back:
 	// with the key it is one order anyway.
-	if again := MustOrder(t, s.MustPost(t, body(nil), "Idempotency-Key", "away")); again.ID != id {
+	if again := s.MustPost(t, shoptest.Body(nil), "Idempotency-Key", "away").MustOrder(t); again.ID != id {
 		t.Errorf("the key leads to %s, want %s", again.ID, id)
 	}
 }

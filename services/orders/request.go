@@ -2,12 +2,14 @@ package orders
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/mail"
 	"strings"
 	"time"
@@ -16,13 +18,14 @@ import (
 
 	"example.org/ordertrail/internal/catalog"
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/respond"
 )
 
 // Bounds of a request.
 const (
-	maxBody     = 64 << 10 // bytes
+	MaxBody     = 64 << 10 // bytes
+	MaxQuantity = 1000
 	maxItems    = 50
-	maxQuantity = 1000
 	maxName     = 200 // characters, as the following
 	maxEmail    = 254 // RFC 5321, section 4.5.3.1.3
 	maxAddress  = 500
@@ -30,58 +33,41 @@ const (
 	maxKey      = 255
 )
 
-// request is the body of POST /orders.
-type request struct {
+// Request is the body of POST /orders.
+type Request struct {
 	Customer event.Customer `json:"customer"`
-	Items    []struct {
-		SKU      string `json:"sku"`
-		Quantity int    `json:"quantity"`
-	} `json:"items"`
+	Items    []Item         `json:"items"`
 	Payment  event.Payment  `json:"payment"`
 	Shipping event.Shipping `json:"shipping"`
 
 	hash string // of the body
 }
 
-// fault is one thing that is wrong with a request.
-type fault struct {
-	Pointer string `json:"pointer"` // where: a JSON pointer (RFC 6901) into the body
-	Detail  string `json:"detail"`
+// Item is a product in a request.
+type Item struct {
+	SKU      string `json:"sku"`
+	Quantity int    `json:"quantity"`
 }
 
-// faults is why a request was refused.
-type faults []fault
-
-func (f faults) Error() string {
-	lines := make([]string, len(f))
-	for i, one := range f {
-		lines[i] = one.Pointer + ": " + one.Detail
-	}
-	return strings.Join(lines, "; ")
-}
-
-// parseRequest reads and checks a body. It returns faults if it is JSON of the
-// right form that says something impossible, and a plain error if it is not.
-func parseRequest(body []byte) (request, error) {
-	r := request{hash: hash(body)}
+// parseRequest reads and checks a body. Its errors are [respond.Error]s: with status
+// 400 if the body is not JSON of the right form, with 422 if a value is not possible.
+func parseRequest(body []byte) (Request, error) {
+	r := Request{hash: hash(body)}
 	if at := invalidUTF8(body); at >= 0 {
-		return r, fmt.Errorf("the body is not UTF-8, at byte %d", at+1)
+		return r, respond.Errorf(http.StatusBadRequest, "the body is not UTF-8, at byte %d", at+1)
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&r); err != nil {
-		return r, explainJSON(err, body)
+		return r, respond.Errorf(http.StatusBadRequest, "%s", explainJSON(err, body))
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return r, fmt.Errorf("there is something behind the JSON object, at byte %d", d.InputOffset())
+		return r, respond.Errorf(http.StatusBadRequest, "there is something behind the JSON object, at byte %d", d.InputOffset())
 	}
-	if f := r.check(); len(f) > 0 {
-		return r, f
-	}
-	return r, nil
+	return r, r.check()
 }
 
-// invalidUTF8 finds the first byte that is not UTF-8: -1 if all are.
+// invalidUTF8 returns the index of the first byte that is not UTF-8, -1 if all are.
 func invalidUTF8(body []byte) int {
 	for i := 0; i < len(body); {
 		r, size := utf8.DecodeRune(body[i:])
@@ -93,33 +79,33 @@ func invalidUTF8(body []byte) int {
 	return -1
 }
 
-// explainJSON says what is wrong with a body, and where. Of what the body holds it
-// repeats little: an answer is small, however large the request.
-func explainJSON(err error, body []byte) error {
+// explainJSON describes the fault of a body and its place. It repeats little of the
+// body: the answer is small, however large the request is.
+func explainJSON(err error, body []byte) string {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
 	switch {
 	case len(bytes.TrimSpace(body)) == 0:
-		return errors.New("the body is empty: it must be a JSON object")
+		return "the body is empty: it must be a JSON object"
 	case errors.As(err, &syntax):
-		return fmt.Errorf("the body is not JSON: %s, at byte %d", syntax, syntax.Offset)
+		return fmt.Sprintf("the body is not JSON: %s, at byte %d", syntax, syntax.Offset)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the body is not JSON: it ends too early")
+		return "the body is not JSON: it ends too early"
 	case errors.As(err, &kind):
-		field := kind.Field
-		if field == "" {
-			field = "the body"
-		}
-		return fmt.Errorf("%s must not be a JSON %.50s, at byte %d", field, kind.Value, kind.Offset)
-	case strings.HasPrefix(err.Error(), "json: unknown field "):
-		return fmt.Errorf("unknown field %.50s: see GET /catalog for what there is to order, and the README for the form of an order", strings.TrimPrefix(err.Error(), "json: unknown field "))
+		field := cmp.Or(kind.Field, "the body")
+		return fmt.Sprintf("%s must not be a JSON %.50s, at byte %d", field, kind.Value, kind.Offset)
 	}
-	return err
+	if name, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); unknown {
+		return fmt.Sprintf("unknown field %.50s: see GET /catalog for what there is to order, and the README for the form of an order", name)
+	}
+	return err.Error()
 }
 
-func (r request) check() (f faults) {
+// check returns an error with each fault of the request's values, nil if there is none.
+func (r Request) check() error {
+	var faults []respond.Field
 	wrong := func(pointer, format string, args ...any) {
-		f = append(f, fault{pointer, fmt.Sprintf(format, args...)})
+		faults = append(faults, respond.Field{Pointer: pointer, Detail: fmt.Sprintf(format, args...)})
 	}
 	text := func(pointer, value string, most int) {
 		switch n := utf8.RuneCountInString(value); {
@@ -154,15 +140,22 @@ func (r request) check() (f faults) {
 		} else {
 			seen[item.SKU] = i
 		}
-		if item.Quantity < 1 || item.Quantity > maxQuantity {
-			wrong(at+"/quantity", "is %d: it must be from 1 to %d", item.Quantity, maxQuantity)
+		if item.Quantity < 1 || item.Quantity > MaxQuantity {
+			wrong(at+"/quantity", "is %d: it must be from 1 to %d", item.Quantity, MaxQuantity)
 		}
 	}
-	return f
+	if len(faults) == 0 {
+		return nil
+	}
+	lines := make([]string, len(faults))
+	for i, f := range faults {
+		lines[i] = f.Pointer + ": " + f.Detail
+	}
+	return &respond.Error{Status: http.StatusUnprocessableEntity, Detail: strings.Join(lines, "; "), Fields: faults}
 }
 
 // order makes the order that a checked request asks for, at today's prices.
-func (r request) order(id string, now time.Time) event.Created {
+func (r Request) order(id string, now time.Time) event.Created {
 	created := event.Created{
 		OrderKey: event.OrderKey{OrderID: id}, Customer: r.Customer, Payment: r.Payment, Shipping: r.Shipping,
 		Total: event.Money{Currency: catalog.Currency}, CreatedAt: now.UTC(), RequestHash: r.hash,

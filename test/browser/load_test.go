@@ -12,6 +12,7 @@ import (
 
 	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/storefront"
 	"example.org/ordertrail/services/orders"
 )
 
@@ -74,7 +75,7 @@ func TestLoadIsRefused(t *testing.T) {
 	shop := &busy{asked: map[string][]time.Time{}}
 	b := open(t, func(cfg *app.Config) {
 		cfg.Wire = map[string]service.Wire{orders.Name: func(rt *service.Runtime) (service.Part, error) {
-			part, err := orders.Service(nil, nil).Wire(rt)
+			part, err := storefront.Service(nil, nil).Wire(rt)
 			shop.shop = part.HTTP
 			part.HTTP = shop
 			return part, err

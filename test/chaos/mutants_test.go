@@ -48,7 +48,7 @@ var mutants = []struct {
 		old: "return p.refund(ctx, e.Key) // closed while we charged", new: "return nil",
 	}, {
 		name: "no deadline", file: "services/orders/orders.go", test: "TestChaos",
-		old: "Due: created.CreatedAt.Add(o.deadline)", new: "Due: created.CreatedAt.Add(1000 * o.deadline)",
+		old: "Due: created.CreatedAt.Add(s.deadline)", new: "Due: created.CreatedAt.Add(1000 * s.deadline)",
 	}, {
 		name: "events counted without their sequence", file: "services/analytics/analytics.go", test: "TestChaos",
 		old: "if meta.Sequence.Stream <= next.AsOf {", new: "if false {",

@@ -228,10 +228,10 @@ func TestOpenAPI(t *testing.T) {
 // rare maps the statuses that this test does not cause to the tests that do.
 var rare = map[string]string{
 	"429": "services/orders: TestBacklog",
-	"501": "services/orders: TestTrailWithoutTraces",
-	"502": "services/orders: TestTrailWithoutJaeger",
+	"501": "internal/storefront: TestTrailWithoutTraces",
+	"502": "internal/storefront: TestTrailWithoutJaeger",
 	"503": "services/orders: TestRequestsUnderWay",
-	"504": "services/orders: TestTrailWithoutJaeger",
+	"504": "internal/storefront: TestTrailWithoutJaeger",
 }
 
 // wantAll reports what is described but was not seen, and what was seen but is not
@@ -274,8 +274,8 @@ func (in *inspector) wantAll(t *testing.T) {
 		}
 	}
 	tests := ""
-	for _, file := range []string{"pressure_test.go", "trail_test.go"} {
-		tests += read(t, root+"/services/orders/"+file)
+	for _, file := range []string{"services/orders/bounds_test.go", "internal/storefront/trail_test.go"} {
+		tests += read(t, root+"/"+file)
 	}
 	for status, by := range rare {
 		if _, name, _ := strings.Cut(by, ": "); !strings.Contains(tests, "func "+name+"(") {
@@ -284,7 +284,7 @@ func (in *inspector) wantAll(t *testing.T) {
 	}
 	// Each route is described, except those of the pages.
 	pages := regexp.MustCompile(`^(GET /\{\$\}|GET /assets/|POST /place|POST /scenarios/.*|POST /orders/\{id\}/cancel)$`)
-	source := read(t, root+"/services/orders/http.go") + read(t, root+"/services/analytics/analytics.go") + read(t, root+"/internal/service/main.go")
+	source := read(t, root+"/services/orders/http.go") + read(t, root+"/internal/storefront/storefront.go") + read(t, root+"/services/analytics/analytics.go") + read(t, root+"/internal/service/main.go")
 	routes := regexp.MustCompile(`mux\.Handle(?:Func)?\("([A-Z]+ /[^"]*)"`).FindAllStringSubmatch(source, -1)
 	if len(routes) < 10 {
 		t.Fatalf("found only %d routes in the sources", len(routes))

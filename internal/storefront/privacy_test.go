@@ -1,4 +1,4 @@
-package orders_test
+package storefront_test
 
 import (
 	"encoding/json"
@@ -10,6 +10,7 @@ import (
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -23,31 +24,31 @@ func TestNobodySeesWhoOrders(t *testing.T) {
 		{"payment.token": "tok_declined"},
 	} {
 		change["customer.name"], change["customer.email"], change["shipping.address"] = "Quirin Zapf", "quirin.zapf@example.org", "7 Xylem Street"
-		a := s.MustPost(t, body(change))
-		wantStatus(t, a, http.StatusAccepted)
-		id := MustOrder(t, a).ID
+		a := s.MustPost(t, shoptest.Body(change))
+		a.WantStatus(t, http.StatusAccepted)
+		id := a.MustOrder(t).ID
 		told := func(o orders.Order) bool {
 			return slices.ContainsFunc(o.Events, func(e orders.Event) bool {
 				return e.Type == event.NotifyShipped || e.Type == event.NotifyCancelled
 			})
 		}
-		systemtest.Until(t, "the customer is told", func() bool { return told(MustOrder(t, s.MustGet(t, "/orders/"+id))) })
-		page := wantPage(t, s.MustDo(t, http.MethodGet, "/orders/"+id, "", browser()), http.StatusOK, "to q…@example.org, ", "thank you for your order", "Order "+id)
-		feed := follow(t, s.url+"/orders/"+id+"/events", "")
+		systemtest.Until(t, "the customer is told", func() bool { return told(s.MustGet(t, "/orders/"+id).MustOrder(t)) })
+		page := wantPage(t, MustVisit(t, s, "/orders/"+id), http.StatusOK, "to q…@example.org, ", "thank you for your order", "Order "+id)
+		feed := shoptest.Follow(t, s.URL+"/orders/"+id+"/events", "")
 		var events []string
-		for range MustOrder(t, s.MustGet(t, "/orders/"+id)).Events {
+		for range s.MustGet(t, "/orders/"+id).MustOrder(t).Events {
 			var e json.RawMessage
-			if _, ok := feed.next(t, &e); !ok {
+			if _, ok := feed.Next(t, &e); !ok {
 				t.Fatal("the feed ended")
 			}
 			events = append(events, string(e))
 		}
 		for what, shown := range map[string]string{
 			"the page": page, "the feed": strings.Join(events, " "),
-			"the order": string(s.MustGet(t, "/orders/"+id).body), "the list": string(s.MustGet(t, "/orders").body),
-			"the shop":         string(s.MustDo(t, http.MethodGet, "/", "", browser()).body),
-			"the trail":        string(s.MustGet(t, "/orders/"+id+"/trail").body),
-			"the trail's page": string(s.MustDo(t, http.MethodGet, "/orders/"+id+"/trail", "", browser()).body),
+			"the order": string(s.MustGet(t, "/orders/"+id).Content), "the list": string(s.MustGet(t, "/orders").Content),
+			"the shop":         string(MustVisit(t, s, "/").Content),
+			"the trail":        string(s.MustGet(t, "/orders/"+id+"/trail").Content),
+			"the trail's page": string(MustVisit(t, s, "/orders/"+id+"/trail").Content),
 		} {
 			for _, private := range []string{"Quirin", "Zapf", "quirin", "zapf", "Xylem"} {
 				if strings.Contains(shown, private) {

@@ -1,4 +1,4 @@
-package orders_test
+package storefront_test
 
 import (
 	"crypto/rand"
@@ -14,6 +14,7 @@ import (
 
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
 	"example.org/ordertrail/trail"
 )
@@ -22,7 +23,7 @@ import (
 // a browser and as a program does. More than 50 ms is too slow.
 func BenchmarkTrailPage(b *testing.B) {
 	sys := systemtest.Start(b, systemtest.Deadline(demo.OrderDeadline))
-	s := &shop{url: sys.URL, client: sys.Shop.Client}
+	s := shoptest.Of(sys)
 	paths := map[string]string{}
 	for _, sc := range demo.Scenarios() {
 		if sc.Name != "happy" && sc.Name != "poison" {
@@ -35,7 +36,7 @@ func BenchmarkTrailPage(b *testing.B) {
 		paths[sc.Name] = "/orders/" + order.ID + "/trail"
 		systemtest.Until(b, sc.Name+"'s trail is complete", func() bool {
 			var got trail.Trail
-			if err := json.Unmarshal(s.MustGet(b, paths[sc.Name]).body, &got); err != nil {
+			if err := json.Unmarshal(s.MustGet(b, paths[sc.Name]).Content, &got); err != nil {
 				b.Fatal(err)
 			}
 			return got.Complete
@@ -51,7 +52,7 @@ func BenchmarkTrailPage(b *testing.B) {
 		for form, header := range map[string]http.Header{"html": browser(), "json": {"Accept": {"application/json"}}} {
 			b.Run(name+"/"+form, func(b *testing.B) {
 				for b.Loop() {
-					wantStatus(b, s.MustDo(b, http.MethodGet, path, "", header), http.StatusOK)
+					s.MustDo(b, http.MethodGet, path, "", header).WantStatus(b, http.StatusOK)
 				}
 				if each := b.Elapsed() / time.Duration(b.N); each > 50*time.Millisecond {
 					b.Errorf("%v for each", each)

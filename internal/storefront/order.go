@@ -1,35 +1,35 @@
-package orders
+package storefront
 
 import (
-	"context"
 	"net/http"
 	"strings"
 	"time"
 
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/web"
+	"example.org/ordertrail/services/orders"
 )
 
 // orderPage is one order.
 type orderPage struct {
-	Order
+	orders.Order
 	Placed time.Time
-	Took   time.Duration // from there to its end, 0 if that is not there yet
+	Took   time.Duration // until the conclusion; 0 before
 	Over   bool          // shipped or cancelled
 	Steps  []step
-	Mails  []sent
+	Mails  []mail
 }
 
 // step is an event in an order's timeline.
 type step struct {
-	Event
+	orders.Event
 	Service string
 	Story   string
 	After   time.Duration // since the order was placed
 }
 
-// sent is a mail.
-type sent struct {
+// mail is a mail that was sent.
+type mail struct {
 	event.MailSent
 	Time    time.Time
 	Subject string
@@ -37,10 +37,10 @@ type sent struct {
 	Text    string // "" if it is not recorded
 }
 
-// stories says what an event means.
+// stories are the events in words.
 var stories = map[event.Type]string{
 	event.OrderCreated:         "The order is placed",
-	event.OrderCancelled:       "The order's end is asked for", // asked has more
+	event.OrderCancelled:       "The order's end is asked for", // requests has more
 	event.PaymentConfirmed:     "The card is charged",
 	event.PaymentDeclined:      "The card is not charged",
 	event.PaymentRefunded:      "The money is given back",
@@ -55,61 +55,56 @@ var stories = map[event.Type]string{
 	event.NotifyRefunded:       "Mail: your money is on its way back",
 }
 
-// asked says who has asked for an order's end.
-var asked = map[string]string{
+// requests are the reasons of orders.cancelled in words.
+var requests = map[string]string{
 	event.ReasonCustomer: "The customer asks for the order's end",
 	event.ReasonDeadline: "The deadline passes, which asks for the order's end",
 }
 
-// storyOf says what an event means.
+// storyOf describes an event in words.
 func storyOf(e event.Event) string {
 	if e.Type == event.OrderCancelled {
-		if why, err := event.Decode[event.CancelRequested](e); err == nil && asked[why.Reason] != "" {
-			return asked[why.Reason]
+		if request, err := event.Decode[event.CancelRequested](e); err == nil && requests[request.Reason] != "" {
+			return requests[request.Reason]
 		}
 	}
 	return stories[e.Type]
 }
 
-func (o *orders) showPage(w http.ResponseWriter, r *http.Request, id string) {
-	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
-	defer cancel()
-	events, err := o.read(ctx, id, o.recent.last(id))
-	if err == nil && fold(events).ID == "" {
-		err = errNotFound
-	}
+// order shows one order.
+func (s *storefront) order(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("id")
+	order, events, err := s.shop.Read(r.Context(), id, s.shop.Last(id))
 	if err != nil {
-		o.fail(w, r, err)
-		return
+		return err
 	}
-	p := orderPage{Order: fold(events)}
-	p.Over = p.concluded()
+	p := orderPage{Order: order, Over: order.Concluded()}
 	for i, e := range events {
 		if e.Type == event.OrderCreated {
 			p.Placed = e.Time
 		}
-		shown := p.Events[i]
-		p.Steps = append(p.Steps, step{Event: shown, Service: e.Type.Domain(), Story: storyOf(e), After: e.Time.Sub(events[0].Time)})
+		after := e.Time.Sub(events[0].Time)
+		p.Steps = append(p.Steps, step{Event: order.Events[i], Service: e.Type.Domain(), Story: storyOf(e), After: after})
 		switch e.Type {
 		case event.FulfillmentShipped, event.FulfillmentCancelled:
-			p.Took = e.Time.Sub(events[0].Time)
+			p.Took = after
 		case event.NotifyReceived, event.NotifyShipped, event.NotifyCancelled, event.NotifyRefunded:
-			p.Mails = append(p.Mails, o.mail(e))
+			p.Mails = append(p.Mails, s.mail(e))
 		}
 	}
-	o.page(w, r, http.StatusOK, web.Page{
+	return s.page(w, r, http.StatusOK, web.Page{
 		Template: "order", Title: "Order …" + web.Short(id), Feed: "/orders/" + id + "/events", Data: p,
 	})
 }
 
-// mail is what is known about a mail that an event says was sent.
-func (o *orders) mail(e event.Event) sent {
-	m := sent{Time: e.Time, Subject: strings.TrimPrefix(stories[e.Type], "Mail: ")}
+// mail returns the mail that an event reports, with its text if it is recorded here.
+func (s *storefront) mail(e event.Event) mail {
+	m := mail{Time: e.Time, Subject: strings.TrimPrefix(stories[e.Type], "Mail: ")}
 	var err error
-	if m.MailSent, err = event.Decode[event.MailSent](e); err != nil || o.mails == nil {
+	if m.MailSent, err = event.Decode[event.MailSent](e); err != nil || s.mails == nil {
 		return m
 	}
-	if kept, ok := o.mails.Find(m.MessageID); ok {
+	if kept, ok := s.mails.Find(m.MessageID); ok {
 		m.Subject, m.To, m.Text = kept.Subject, kept.MaskedTo(), kept.Text
 	}
 	return m

@@ -1,4 +1,4 @@
-package orders_test
+package storefront_test
 
 import (
 	"context"
@@ -9,7 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/internal/storefront"
+	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
 	"example.org/ordertrail/trail"
 )
@@ -35,7 +36,7 @@ func TestServiceMapIsShared(t *testing.T) {
 	var later atomic.Int64
 	now := func() time.Time { return time.Unix(1_800_000_000, later.Load()) }
 	source := &slowSource{answer: make(chan error)}
-	s := openWired(t, systemtest.Server(t).Connect, orders.Clocked(source, now))
+	s := shoptest.Open(t, systemtest.Server(t).Connect, storefront.Wire(source, time.Minute, now))
 	ask := func(answer error, status int) {
 		t.Helper()
 		done := make(chan struct{})
@@ -52,10 +53,10 @@ func TestServiceMapIsShared(t *testing.T) {
 		for i, a := range s.MustDoAll(t, 20, func(i int) (string, string, string, http.Header) {
 			return http.MethodGet, "/services", "", []http.Header{{"Accept": {"application/json"}}, browser()}[i%2]
 		}) {
-			wantStatus(t, a, status)
+			a.WantStatus(t, status)
 			var m trail.ServiceMap
-			if i%2 == 0 && status == http.StatusOK && (json.Unmarshal(a.body, &m) != nil || len(m.Services) != 1 || m.Services[0].Spans != 1) {
-				t.Errorf("the map is %s", a.body)
+			if i%2 == 0 && status == http.StatusOK && (json.Unmarshal(a.Content, &m) != nil || len(m.Services) != 1 || m.Services[0].Spans != 1) {
+				t.Errorf("the map is %s", a.Content)
 			}
 		}
 	}

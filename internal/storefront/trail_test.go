@@ -1,4 +1,4 @@
-package orders_test
+package storefront_test
 
 import (
 	"context"
@@ -12,28 +12,23 @@ import (
 	"time"
 
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
 	"example.org/ordertrail/trail"
 )
-
-// tracedBy has the service look for traces elsewhere; nil: nowhere.
-func tracedBy(source trail.Source) service.Wire {
-	return orders.Service(source, nil).Wire
-}
 
 // The trail of an order that nobody handles: what there is, and what is to come.
 func TestTrail(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	order := MustOrder(t, s.MustPost(t, body(nil)))
+	order := s.MustPost(t, shoptest.Body(nil)).MustOrder(t)
 	path := "/orders/" + order.ID + "/trail"
 	var got trail.Trail
 	systemtest.Until(t, "the request's span is there", func() bool {
 		a := s.MustGet(t, path)
-		wantStatus(t, a, http.StatusOK)
-		if err := json.Unmarshal(a.body, &got); err != nil {
+		a.WantStatus(t, http.StatusOK)
+		if err := json.Unmarshal(a.Content, &got); err != nil {
 			t.Fatal(err)
 		}
 		return len(got.Lanes) == 1 && len(got.Lanes[0].Spans) == 3
@@ -60,18 +55,13 @@ func TestTrail(t *testing.T) {
 
 	for _, query := range []string{"?trace=" + n.TraceID, "?span=" + n.SpanID, "?trace=" + n.TraceID + "&span=" + n.SpanID} {
 		a := s.MustGet(t, "/trail"+query)
-		wantStatus(t, a, http.StatusOK)
-		var located orders.Located
-		if err := json.Unmarshal(a.body, &located); err != nil {
-			t.Fatal(err)
+		a.WantStatus(t, http.StatusOK)
+		if want := `"orders":[{"id":"` + order.ID + `","trail":"` + path + `"}]`; !strings.Contains(string(a.Content), want) || !strings.Contains(string(a.Content), n.TraceID) {
+			t.Errorf("GET /trail%s: %s, want %s", query, a.Content, want)
 		}
-		if located.TraceID != n.TraceID || len(located.Orders) != 1 || located.Orders[0] != (orders.LocatedOrder{ID: order.ID, Trail: path}) {
-			t.Errorf("GET /trail%s: %+v", query, located)
-		}
-		client := *s.client
-		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		page := s.with(&client).MustDo(t, http.MethodGet, "/trail"+query, "", http.Header{"Accept": {"text/html"}})
-		wantStatus(t, page, http.StatusSeeOther)
+		s.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		page := MustVisit(t, s, "/trail"+query)
+		page.WantStatus(t, http.StatusSeeOther)
 		want := path
 		if strings.Contains(query, "span=") {
 			want += "#span-" + n.SpanID
@@ -82,24 +72,18 @@ func TestTrail(t *testing.T) {
 	}
 
 	a := s.MustGet(t, "/services")
-	wantStatus(t, a, http.StatusOK)
+	a.WantStatus(t, http.StatusOK)
 	var m trail.ServiceMap
-	if err := json.Unmarshal(a.body, &m); err != nil || len(m.Services) != 1 || m.Services[0].Name != orders.Name {
-		t.Errorf("the service map is %s: %v", a.body, err)
+	if err := json.Unmarshal(a.Content, &m); err != nil || len(m.Services) != 1 || m.Services[0].Name != orders.Name {
+		t.Errorf("the service map is %s: %v", a.Content, err)
 	}
-}
-
-func (s *shop) with(client *http.Client) *shop {
-	other := *s
-	other.client = client
-	return &other
 }
 
 // The form of the answer is chosen by Accept.
 func TestTrailForms(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	path := "/orders/" + MustOrder(t, s.MustPost(t, body(nil))).ID + "/trail"
+	path := "/orders/" + s.MustPost(t, shoptest.Body(nil)).MustOrder(t).ID + "/trail"
 	for _, tt := range []struct{ accept, want string }{
 		{"", "application/json"},
 		{"*/*", "application/json"},
@@ -120,7 +104,7 @@ func TestTrailForms(t *testing.T) {
 		if tt.want == "application/problem+json" {
 			want = http.StatusNotAcceptable
 		}
-		wantStatus(t, a, want)
+		a.WantStatus(t, want)
 		if got := a.Header.Get("Content-Type"); got != tt.want {
 			t.Errorf("Accept %q: %s, want %s", tt.accept, got, tt.want)
 		}
@@ -139,7 +123,7 @@ func TestTrailProblems(t *testing.T) {
 		status int
 		detail string
 	}{
-		{"/orders/" + unknown + "/trail", http.StatusNotFound, "there is no such order"},
+		{"/orders/" + shoptest.Unknown + "/trail", http.StatusNotFound, "there is no such order"},
 		{"/orders/x/trail", http.StatusBadRequest, `"x" is not an order id`},
 		{"/orders/" + strings.ToUpper(event.NewOrderID()) + "/trail", http.StatusBadRequest, "in lower case"},
 		{"/orders/" + strings.Repeat("a", 5000) + "/trail", http.StatusBadRequest, "is not an order id"},
@@ -151,7 +135,7 @@ func TestTrailProblems(t *testing.T) {
 		{"/trail?trace=" + strings.Repeat("a", 32), http.StatusNotFound, "no span of it is known"},
 		{"/trail?span=" + strings.Repeat("a", 16), http.StatusNotFound, "no span of it is known"},
 	} {
-		wantProblem(t, s.MustGet(t, tt.path), tt.status, tt.detail)
+		s.MustGet(t, tt.path).WantProblem(t, tt.status, tt.detail)
 	}
 }
 
@@ -159,19 +143,19 @@ func TestTrailProblems(t *testing.T) {
 func TestTrailOfNoOrder(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	_, span := s.rt.Tracer.Start(context.Background(), "something")
+	_, span := s.Runtime.Tracer.Start(context.Background(), "something")
 	span.End()
 	path := "/trail?trace=" + span.SpanContext().TraceID().String()
-	wantProblem(t, s.MustGet(t, path), http.StatusNotFound, "belongs to no order")
+	s.MustGet(t, path).WantProblem(t, http.StatusNotFound, "belongs to no order")
 }
 
 // A shop without traces says what to do; the rest of it works.
 func TestTrailWithoutTraces(t *testing.T) {
 	t.Parallel()
-	s := openWired(t, systemtest.Server(t).Connect, tracedBy(nil))
-	order := MustOrder(t, s.MustPost(t, body(nil)))
+	s := openTraced(t, nil)
+	order := s.MustPost(t, shoptest.Body(nil)).MustOrder(t)
 	for _, path := range []string{"/orders/" + order.ID + "/trail", "/trail?trace=" + strings.Repeat("a", 32), "/services"} {
-		wantProblem(t, s.MustGet(t, path), http.StatusNotImplemented, "JAEGER_URL")
+		s.MustGet(t, path).WantProblem(t, http.StatusNotImplemented, "JAEGER_URL")
 	}
 }
 
@@ -208,22 +192,22 @@ func TestTrailWithoutJaeger(t *testing.T) {
 				t.Cleanup(server.Close)
 				at.Host = server.Listener.Addr().String()
 			}
-			s := openWired(t, systemtest.Server(t).Connect, tracedBy(trail.NewJaeger(at)))
-			order := MustOrder(t, s.MustPost(t, body(nil)))
+			s := openTraced(t, trail.NewJaeger(at))
+			order := s.MustPost(t, shoptest.Body(nil)).MustOrder(t)
 			path := "/orders/" + order.ID + "/trail"
-			asked := make(chan answer, 1)
+			asked := make(chan shoptest.Answer, 1)
 			go func() {
-				a, _ := s.do(http.MethodGet, path, "", nil)
+				a, _ := s.Do(http.MethodGet, path, "", nil)
 				asked <- a
 			}()
-			wantStatus(t, s.MustPost(t, body(nil)), http.StatusAccepted)
+			s.MustPost(t, shoptest.Body(nil)).WantStatus(t, http.StatusAccepted)
 			a := <-asked
 			if a.Response == nil {
 				t.Fatal("no answer")
 			}
-			wantProblem(t, a, tt.status, tt.detail)
-			if strings.Contains(string(a.body), "secret") {
-				t.Errorf("the answer tells a secret: %s", a.body)
+			a.WantProblem(t, tt.status, tt.detail)
+			if strings.Contains(string(a.Content), "secret") {
+				t.Errorf("the answer tells a secret: %s", a.Content)
 			}
 			if a.Header.Get("Retry-After") == "" {
 				t.Error("no Retry-After")
@@ -254,23 +238,23 @@ func TestTrailOfEmptyJaeger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := openWired(t, systemtest.Server(t).Connect, tracedBy(trail.NewJaeger(at)))
-	order := MustOrder(t, s.MustPost(t, body(nil)))
+	s := openTraced(t, trail.NewJaeger(at))
+	order := s.MustPost(t, shoptest.Body(nil)).MustOrder(t)
 	a := s.MustGet(t, "/orders/"+order.ID+"/trail")
-	wantStatus(t, a, http.StatusOK)
+	a.WantStatus(t, http.StatusOK)
 	var got trail.Trail
-	if err := json.Unmarshal(a.body, &got); err != nil {
+	if err := json.Unmarshal(a.Content, &got); err != nil {
 		t.Fatal(err)
 	}
 	if got.State != orders.StateCreated || got.Complete || len(got.Lanes) != 0 {
-		t.Errorf("the trail is %s", a.body)
+		t.Errorf("the trail is %s", a.Content)
 	}
 	query := <-asked
 	from, err := time.Parse(time.RFC3339Nano, query.Get("query.startTimeMin"))
 	if err != nil || time.Since(from) > time.Hour || query.Get("query.attributes") != `{"order.id":"`+order.ID+`"}` || query.Get("query.searchDepth") == "" {
 		t.Errorf("Jaeger was asked for %v", query)
 	}
-	wantProblem(t, s.MustGet(t, "/trail?span="+strings.Repeat("a", 16)), http.StatusNotImplemented, "32 digits (?trace=", "trace_id")
-	wantProblem(t, s.MustGet(t, "/trail?trace="+strings.Repeat("a", 32)), http.StatusNotFound, "no span of it is known")
-	wantProblem(t, s.MustGet(t, "/orders/"+unknown+"/trail"), http.StatusNotFound, "no such order")
+	s.MustGet(t, "/trail?span="+strings.Repeat("a", 16)).WantProblem(t, http.StatusNotImplemented, "32 digits (?trace=", "trace_id")
+	s.MustGet(t, "/trail?trace="+strings.Repeat("a", 32)).WantProblem(t, http.StatusNotFound, "no span of it is known")
+	s.MustGet(t, "/orders/"+shoptest.Unknown+"/trail").WantProblem(t, http.StatusNotFound, "no such order")
 }

@@ -1,4 +1,4 @@
-package orders_test
+package storefront_test
 
 import (
 	"encoding/json"
@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"example.org/ordertrail/internal/app"
+	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
 	"example.org/ordertrail/trail"
 )
@@ -17,13 +18,13 @@ import (
 func TestTrailPage(t *testing.T) {
 	t.Parallel()
 	s := everything(t, func(cfg *app.Config) { cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "jaeger.example"} })
-	id := wantRedirect(t, s.MustSubmit(t, "/scenarios/undeliverable", nil, submitted()))
+	id := wantRedirect(t, MustSubmit(t, s, "/scenarios/undeliverable", nil, submitted()))
 	var got trail.Trail
 	systemtest.Until(t, "the trail has everything but the deadline", func() bool {
 		a := s.MustDo(t, http.MethodGet, "/orders/"+id+"/trail", "", http.Header{"Accept": {"application/json"}})
-		wantStatus(t, a, http.StatusOK)
+		a.WantStatus(t, http.StatusOK)
 		got = trail.Trail{}
-		if err := json.Unmarshal(a.body, &got); err != nil {
+		if err := json.Unmarshal(a.Content, &got); err != nil {
 			t.Fatal(err)
 		}
 		for _, g := range got.Gaps {
@@ -33,7 +34,7 @@ func TestTrailPage(t *testing.T) {
 		}
 		return len(got.Lanes) >= 11
 	})
-	page := wantPage(t, s.MustDo(t, http.MethodGet, "/orders/"+id+"/trail", "", browser()), http.StatusOK,
+	page := wantPage(t, MustVisit(t, s, "/orders/"+id+"/trail"), http.StatusOK,
 		"Where the time went", "payment confirmation", "inventory reservation", "undo", "batch: ", "Who sent what to whom")
 	spans, links := 0, 0
 	for _, l := range got.Lanes {
@@ -64,11 +65,11 @@ func TestTrailPage(t *testing.T) {
 	if !strings.Contains(page, `class="bar svc-fulfillment critical"`) || !strings.Contains(page, " critical\" data-from=") {
 		t.Error("the critical path is not marked")
 	}
-	wantPage(t, s.MustDo(t, http.MethodGet, "/services", "", browser()), http.StatusOK, "analytics", "orders.created", "payment confirmation")
-	wantPage(t, s.MustDo(t, http.MethodGet, "/orders/"+unknown+"/trail", "", browser()), http.StatusNotFound)
-	s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	a := s.MustDo(t, http.MethodGet, "/trail?trace="+got.Lanes[0].TraceID+"&span="+got.Lanes[0].Spans[1].SpanID, "", browser())
-	wantStatus(t, a, http.StatusSeeOther)
+	wantPage(t, MustVisit(t, s, "/services"), http.StatusOK, "analytics", "orders.created", "payment confirmation")
+	wantPage(t, MustVisit(t, s, "/orders/"+shoptest.Unknown+"/trail"), http.StatusNotFound)
+	s.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	a := MustVisit(t, s, "/trail?trace="+got.Lanes[0].TraceID+"&span="+got.Lanes[0].Spans[1].SpanID)
+	a.WantStatus(t, http.StatusSeeOther)
 	if got, want := a.Header.Get("Location"), "/orders/"+id+"/trail#span-"+got.Lanes[0].Spans[1].SpanID; got != want {
 		t.Errorf("a span leads to %q, want %q", got, want)
 	}

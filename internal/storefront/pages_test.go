@@ -1,4 +1,4 @@
-package orders_test
+package storefront_test
 
 import (
 	"html"
@@ -8,76 +8,12 @@ import (
 	"strings"
 	"testing"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/scenario"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
 )
-
-// browser is what a browser says of itself when a reader follows a link.
-func browser(more ...string) http.Header {
-	h := http.Header{"Accept": {"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}}
-	for i := 0; i < len(more); i += 2 {
-		h.Set(more[i], more[i+1])
-	}
-	return h
-}
-
-// submitted is what it says when they send a form of the page's own.
-func submitted() http.Header {
-	return browser("Content-Type", "application/x-www-form-urlencoded", "Sec-Fetch-Site", "same-origin")
-}
-
-// wantPage checks that an answer is a page that shows each of these texts.
-func wantPage(tb testing.TB, a answer, status int, shows ...string) string {
-	tb.Helper()
-	wantStatus(tb, a, status)
-	if got, want := a.Header.Get("Content-Type"), "text/html; charset=utf-8"; got != want {
-		tb.Errorf("Content-Type = %q, want %q", got, want)
-	}
-	if policy := a.Header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'; ") || strings.Contains(policy, "unsafe") {
-		tb.Errorf("Content-Security-Policy = %q", policy)
-	}
-	page := string(a.body)
-	if inline := regexp.MustCompile(`<style|<script[^>]*>[^<]|\s(style|on[a-z]+)="`).FindString(page); inline != "" {
-		tb.Errorf("the page has something inline that its policy forbids: %s", inline)
-	}
-	if outside := regexp.MustCompile(`(src|action)="(https?:)?//[^"]*"|<link[^>]*href="(https?:)?//`).FindAllString(page, -1); len(outside) > 0 {
-		tb.Errorf("the page needs something from elsewhere: %s", outside)
-	}
-	for _, text := range shows {
-		if !strings.Contains(html.UnescapeString(page), text) {
-			tb.Errorf("the page does not show %q", text)
-		}
-	}
-	return page
-}
-
-// MustSubmit sends a form and returns the answer, not what it redirects to.
-func (s *shop) MustSubmit(tb testing.TB, path string, form url.Values, header http.Header) answer {
-	tb.Helper()
-	s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return s.MustDo(tb, http.MethodPost, path, form.Encode(), header)
-}
-
-// wantRedirect checks that an answer leads to an order's page, and returns its id.
-func wantRedirect(tb testing.TB, a answer) string {
-	tb.Helper()
-	wantStatus(tb, a, http.StatusSeeOther)
-	id, ok := strings.CutPrefix(a.Header.Get("Location"), "/orders/")
-	if !ok || !event.IsOrderID(id) {
-		tb.Fatalf("Location = %q, want an order's page", a.Header.Get("Location"))
-	}
-	return id
-}
-
-// everything runs the whole system, with the shop as one sees it in a browser.
-func everything(tb testing.TB, change ...func(*app.Config)) *shop {
-	tb.Helper()
-	sys := systemtest.Start(tb, change...)
-	return &shop{url: sys.URL, client: sys.Shop.Client}
-}
 
 func form(change ...string) url.Values {
 	f := url.Values{
@@ -97,7 +33,7 @@ func TestShopPage(t *testing.T) {
 	placed := s.MustPlace(t)
 	var page string
 	systemtest.Until(t, "the order is listed", func() bool {
-		page = wantPage(t, s.MustDo(t, http.MethodGet, "/", "", browser()), http.StatusOK)
+		page = wantPage(t, MustVisit(t, s, "/"), http.StatusOK)
 		return strings.Contains(page, "/orders/"+placed.ID)
 	})
 	for _, sc := range scenario.All() {
@@ -123,12 +59,12 @@ func TestShopPage(t *testing.T) {
 func TestPlaceForm(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	id := wantRedirect(t, s.MustSubmit(t, "/place", form("key", "twice"), submitted()))
-	got := MustOrder(t, s.MustDo(t, http.MethodGet, "/orders/"+id, "", nil))
+	id := wantRedirect(t, MustSubmit(t, s, "/place", form("key", "twice"), submitted()))
+	got := s.MustDo(t, http.MethodGet, "/orders/"+id, "", nil).MustOrder(t)
 	if len(got.Items) != 1 || got.Items[0].SKU != "TRAIL-MAP" || got.Items[0].Quantity != 2 {
 		t.Errorf("items = %+v, want two trail maps", got.Items)
 	}
-	if again := wantRedirect(t, s.MustSubmit(t, "/place", form("key", "twice"), submitted())); again != id {
+	if again := wantRedirect(t, MustSubmit(t, s, "/place", form("key", "twice"), submitted())); again != id {
 		t.Errorf("the same form, sent twice, placed orders %s and %s", id, again)
 	}
 	for _, tc := range []struct {
@@ -148,7 +84,7 @@ func TestPlaceForm(t *testing.T) {
 		{"TooLarge", form("name", strings.Repeat("x", 70_000)), http.StatusBadRequest, []string{"65536 bytes"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			wantPage(t, s.MustSubmit(t, "/place", tc.form, submitted()), tc.status, tc.shows...)
+			wantPage(t, MustSubmit(t, s, "/place", tc.form, submitted()), tc.status, tc.shows...)
 		})
 	}
 }
@@ -165,17 +101,17 @@ func TestCrossSite(t *testing.T) {
 		browser("Content-Type", "application/x-www-form-urlencoded", "Origin", "null"),
 	} {
 		for _, path := range []string{"/place", "/scenarios/happy", "/orders/" + placed.ID + "/cancel"} {
-			wantPage(t, s.MustSubmit(t, path, form(), evil), http.StatusForbidden, "a page from elsewhere")
+			wantPage(t, MustSubmit(t, s, path, form(), evil), http.StatusForbidden, "a page from elsewhere")
 		}
 	}
-	evil := jsonHeader("Sec-Fetch-Site", "cross-site")
-	wantProblem(t, s.MustDo(t, http.MethodPost, "/orders", body(nil), evil), http.StatusForbidden)
-	wantProblem(t, s.MustDo(t, http.MethodDelete, "/orders/"+placed.ID, "", evil), http.StatusForbidden)
+	evil := shoptest.JSON("Sec-Fetch-Site", "cross-site")
+	s.MustDo(t, http.MethodPost, "/orders", shoptest.Body(nil), evil).WantProblem(t, http.StatusForbidden)
+	s.MustDo(t, http.MethodDelete, "/orders/"+placed.ID, "", evil).WantProblem(t, http.StatusForbidden)
 	if after := s.MustLast(t); after != before {
 		t.Errorf("%d events were stored", after-before)
 	}
-	wantRedirect(t, s.MustSubmit(t, "/scenarios/happy", nil, submitted()))
-	wantRedirect(t, s.MustSubmit(t, "/scenarios/happy", nil, http.Header{})) // curl
+	wantRedirect(t, MustSubmit(t, s, "/scenarios/happy", nil, submitted()))
+	wantRedirect(t, MustSubmit(t, s, "/scenarios/happy", nil, http.Header{})) // curl
 }
 
 // Each scenario's button leads to an order, whose page comes to show the expected
@@ -191,10 +127,10 @@ func TestScenarioForms(t *testing.T) {
 		"undeliverable": {orders.StateCancelled, []string{"undeliverable, refunded", "The money is given back", "Your money is on its way back"}},
 		"cancelled":     {orders.StateCancelled, []string{"The customer asks for the order's end", "customer asked", "you asked us to"}},
 	} {
-		id := wantRedirect(t, s.MustSubmit(t, "/scenarios/"+name, nil, submitted()))
+		id := wantRedirect(t, MustSubmit(t, s, "/scenarios/"+name, nil, submitted()))
 		var page string
 		systemtest.Until(t, name+" comes to its end", func() bool {
-			page = html.UnescapeString(wantPage(t, s.MustDo(t, http.MethodGet, "/orders/"+id, "", browser()), http.StatusOK, id))
+			page = html.UnescapeString(wantPage(t, MustVisit(t, s, "/orders/"+id), http.StatusOK, id))
 			for _, text := range end.shows {
 				if !strings.Contains(page, text) {
 					return false
@@ -209,27 +145,27 @@ func TestScenarioForms(t *testing.T) {
 			t.Errorf("%s: no event leads to its span", name)
 		}
 	}
-	wantPage(t, s.MustSubmit(t, "/scenarios/nothing", nil, submitted()), http.StatusNotFound, `there is no scenario "nothing"`)
+	wantPage(t, MustSubmit(t, s, "/scenarios/nothing", nil, submitted()), http.StatusNotFound, `there is no scenario "nothing"`)
 }
 
 func TestCancelForm(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	placed := s.MustPlace(t)
-	page := wantPage(t, s.MustDo(t, http.MethodGet, "/orders/"+placed.ID, "", browser()), http.StatusOK, "None yet.")
+	page := wantPage(t, MustVisit(t, s, "/orders/"+placed.ID), http.StatusOK, "None yet.")
 	if !strings.Contains(page, `action="/orders/`+placed.ID+`/cancel"`) {
 		t.Error("there is no cancel button")
 	}
-	if id := wantRedirect(t, s.MustSubmit(t, "/orders/"+placed.ID+"/cancel", nil, submitted())); id != placed.ID {
+	if id := wantRedirect(t, MustSubmit(t, s, "/orders/"+placed.ID+"/cancel", nil, submitted())); id != placed.ID {
 		t.Errorf("leads to order %s, want %s", id, placed.ID)
 	}
-	if got := MustOrder(t, s.MustDo(t, http.MethodGet, "/orders/"+placed.ID, "", nil)); got.State != orders.StateCancelling {
+	if got := s.MustDo(t, http.MethodGet, "/orders/"+placed.ID, "", nil).MustOrder(t); got.State != orders.StateCancelling {
 		t.Errorf("state = %q, want %q", got.State, orders.StateCancelling)
 	}
 	s.MustPublish(t, event.FulfillmentShipped, event.Conclusion{OrderKey: event.OrderKey{OrderID: placed.ID}})
-	wantPage(t, s.MustSubmit(t, "/orders/"+placed.ID+"/cancel", nil, submitted()), http.StatusConflict, "can no longer be cancelled")
-	wantPage(t, s.MustSubmit(t, "/orders/"+unknown+"/cancel", nil, submitted()), http.StatusNotFound)
-	wantPage(t, s.MustSubmit(t, "/orders/nonsense/cancel", nil, submitted()), http.StatusBadRequest)
+	wantPage(t, MustSubmit(t, s, "/orders/"+placed.ID+"/cancel", nil, submitted()), http.StatusConflict, "can no longer be cancelled")
+	wantPage(t, MustSubmit(t, s, "/orders/"+shoptest.Unknown+"/cancel", nil, submitted()), http.StatusNotFound)
+	wantPage(t, MustSubmit(t, s, "/orders/nonsense/cancel", nil, submitted()), http.StatusBadRequest)
 }
 
 // JSON is the default; a browser gets a page, also of what went wrong.
@@ -239,16 +175,16 @@ func TestNegotiation(t *testing.T) {
 	placed := s.MustPlace(t)
 	for _, accept := range []string{"", "*/*", "application/json", "application/json, text/html"} {
 		a := s.MustDo(t, http.MethodGet, "/orders/"+placed.ID, "", http.Header{"Accept": {accept}})
-		wantStatus(t, a, http.StatusOK)
-		MustOrder(t, a)
+		a.WantStatus(t, http.StatusOK)
+		a.MustOrder(t)
 		if got := a.Header.Get("Vary"); got != "Accept" {
 			t.Errorf("Vary = %q, want Accept", got)
 		}
 	}
-	wantPage(t, s.MustDo(t, http.MethodGet, "/orders/"+placed.ID, "", browser()), http.StatusOK, placed.ID)
-	wantPage(t, s.MustDo(t, http.MethodGet, "/orders/"+unknown, "", browser()), http.StatusNotFound, "there is no such order")
-	wantPage(t, s.MustDo(t, http.MethodGet, "/orders/nonsense", "", browser()), http.StatusBadRequest, "is not an order id")
-	wantPage(t, s.MustDo(t, http.MethodGet, "/<script>", "", browser()), http.StatusNotFound, "nothing at this path")
+	wantPage(t, MustVisit(t, s, "/orders/"+placed.ID), http.StatusOK, placed.ID)
+	wantPage(t, MustVisit(t, s, "/orders/"+shoptest.Unknown), http.StatusNotFound, "there is no such order")
+	wantPage(t, MustVisit(t, s, "/orders/nonsense"), http.StatusBadRequest, "is not an order id")
+	wantPage(t, MustVisit(t, s, "/<script>"), http.StatusNotFound, "nothing at this path")
 	wantPage(t, s.MustDo(t, http.MethodPut, "/orders", "", browser("Sec-Fetch-Site", "same-origin")), http.StatusMethodNotAllowed)
 }
 
@@ -256,13 +192,13 @@ func TestNegotiation(t *testing.T) {
 func TestPageAssets(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	a := s.MustDo(t, http.MethodGet, "/", "", browser())
-	parts := regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`).FindAllStringSubmatch(string(a.body), -1)
+	a := MustVisit(t, s, "/")
+	parts := regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`).FindAllStringSubmatch(string(a.Content), -1)
 	if len(parts) != 3 {
 		t.Fatalf("the page has the parts %v, want a style, a script and an icon", parts)
 	}
 	for _, p := range parts {
-		wantStatus(t, s.MustDo(t, http.MethodGet, p[1], "", nil), http.StatusOK)
+		s.MustDo(t, http.MethodGet, p[1], "", nil).WantStatus(t, http.StatusOK)
 	}
-	wantProblem(t, s.MustDo(t, http.MethodGet, "/nothing", "", nil), http.StatusNotFound)
+	s.MustDo(t, http.MethodGet, "/nothing", "", nil).WantProblem(t, http.StatusNotFound)
 }

@@ -1,4 +1,4 @@
-package orders_test
+package storefront_test
 
 import (
 	"encoding/json"
@@ -10,6 +10,7 @@ import (
 	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/scenario"
+	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
 	"example.org/ordertrail/trail"
 )
@@ -26,41 +27,41 @@ func TestPageWeights(t *testing.T) {
 	})
 	ids := map[string]string{}
 	for _, sc := range scenario.All() {
-		ids[sc.Name] = wantRedirect(t, s.MustSubmit(t, "/scenarios/"+sc.Name, nil, submitted()))
+		ids[sc.Name] = wantRedirect(t, MustSubmit(t, s, "/scenarios/"+sc.Name, nil, submitted()))
 	}
 	for name, id := range ids {
 		systemtest.Until(t, name+"'s trail is complete", func() bool {
 			var got trail.Trail
 			a := s.MustGet(t, "/orders/"+id+"/trail")
-			wantStatus(t, a, http.StatusOK)
-			if err := json.Unmarshal(a.body, &got); err != nil {
+			a.WantStatus(t, http.StatusOK)
+			if err := json.Unmarshal(a.Content, &got); err != nil {
 				t.Fatal(err)
 			}
 			return got.Complete
 		})
-		s.wantLight(t, name, "/orders/"+id)
-		s.wantLight(t, name, "/orders/"+id+"/trail")
+		wantLight(t, s, name, "/orders/"+id)
+		wantLight(t, s, name, "/orders/"+id+"/trail")
 	}
-	for _, path := range []string{"/", "/services", "/analytics", "/orders/" + unknown} {
-		s.wantLight(t, "all", path)
+	for _, path := range []string{"/", "/services", "/analytics", "/orders/" + shoptest.Unknown} {
+		wantLight(t, s, "all", path)
 	}
 }
 
 // wantLight checks what a page weighs.
-func (s *shop) wantLight(t *testing.T, scenario, path string) {
+func wantLight(t *testing.T, s *shoptest.Shop, scenario, path string) {
 	t.Helper()
-	a := s.MustDo(t, http.MethodGet, path, "", browser())
-	weight := len(a.body)
-	parts := regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`).FindAllStringSubmatch(string(a.body), -1)
+	a := MustVisit(t, s, path)
+	weight := len(a.Content)
+	parts := regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`).FindAllStringSubmatch(string(a.Content), -1)
 	if len(parts) != 3 {
 		t.Fatalf("%s has the parts %v, want a style, a script and an icon", path, parts)
 	}
 	for _, p := range parts {
 		part := s.MustGet(t, p[1])
-		wantStatus(t, part, http.StatusOK)
-		weight += len(part.body)
+		part.WantStatus(t, http.StatusOK)
+		weight += len(part.Content)
 	}
-	t.Logf("%6d bytes, %6d without its parts: %s %s", weight, len(a.body), scenario, path)
+	t.Logf("%6d bytes, %6d without its parts: %s %s", weight, len(a.Content), scenario, path)
 	if weight > heaviest {
 		t.Errorf("%s, of %s, weighs %d bytes with all its parts, want %d at most", path, scenario, weight, heaviest)
 	}

@@ -1,11 +1,9 @@
 package orders_test
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,28 +12,14 @@ import (
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
 )
 
-const many = 100 // more than a test has
-
-// awaitListed waits until the service has folded an order into its list, and so
-// into the backlog.
-func (s *shop) awaitListed(tb testing.TB, id string) {
-	tb.Helper()
-	systemtest.Until(tb, "the order is listed", func() bool {
-		var list struct{ Orders []orders.Order }
-		if err := json.Unmarshal(s.MustDo(tb, http.MethodGet, "/orders", "", nil).body, &list); err != nil {
-			tb.Fatal(err)
-		}
-		return slices.ContainsFunc(list.Orders, func(o orders.Order) bool { return o.ID == id })
-	})
-}
-
 // wantTurnedAway checks that a request is refused, and told when to come back.
-func wantTurnedAway(tb testing.TB, a answer, status int, says string) {
+func wantTurnedAway(tb testing.TB, a shoptest.Answer, status int, says string) {
 	tb.Helper()
-	wantProblem(tb, a, status, says, "Retry-After")
+	a.WantProblem(tb, status, says, "Retry-After")
 	if got, want := a.Header.Get("Retry-After"), "1"; got != want {
 		tb.Errorf("Retry-After = %q, want %q", got, want)
 	}
@@ -46,45 +30,45 @@ func wantTurnedAway(tb testing.TB, a answer, status int, says string) {
 func TestBacklog(t *testing.T) {
 	t.Parallel()
 	connect := systemtest.Server(t).Connect
-	wire := orders.Bounded(many, 3, time.Now)
-	s, replica := openWired(t, connect, wire), openWired(t, connect, wire)
+	wire := orders.Wire(many, 3, time.Now)
+	s, replica := shoptest.Open(t, connect, wire), shoptest.Open(t, connect, wire)
 	wantFull := func() {
 		t.Helper()
-		for _, s := range []*shop{s, replica} {
-			wantTurnedAway(t, s.MustPost(t, body(nil)), http.StatusTooManyRequests, "too many orders")
+		for _, s := range []*shoptest.Shop{s, replica} {
+			wantTurnedAway(t, s.MustPost(t, shoptest.Body(nil)), http.StatusTooManyRequests, "too many orders")
 			wantTurnedAway(t, s.MustPost(t, "not looked at", "Idempotency-Key", ""), http.StatusTooManyRequests, "too many orders")
 		}
 	}
-	s.MustForge(t, "null") // no order
+	MustForge(t, s, "null") // no order
 	s.MustPublish(t, event.FulfillmentShipped, conclusion(event.NewOrderID(), ""))
 	var placed []orders.Order
 	for range 3 {
 		placed = append(placed, s.MustPlace(t))
 	}
-	for _, s := range []*shop{s, replica} {
-		s.awaitListed(t, placed[2].ID)
+	for _, s := range []*shoptest.Shop{s, replica} {
+		s.AwaitListed(t, placed[2].ID)
 	}
 	last := s.MustLast(t)
 	wantFull()
 	if got := s.MustLast(t); got != last {
 		t.Errorf("the stream ends at %d, want %d: something was stored", got, last)
 	}
-	wantStatus(t, s.MustDo(t, http.MethodGet, "/orders/"+placed[0].ID, "", nil), http.StatusOK)
-	wantStatus(t, s.MustDo(t, http.MethodDelete, "/orders/"+placed[0].ID, "", nil), http.StatusAccepted)
+	s.MustDo(t, http.MethodGet, "/orders/"+placed[0].ID, "", nil).WantStatus(t, http.StatusOK)
+	s.MustDo(t, http.MethodDelete, "/orders/"+placed[0].ID, "", nil).WantStatus(t, http.StatusAccepted)
 	wantFull() // it is asked for, and not concluded
 
 	s.MustPublish(t, event.FulfillmentCancelled, conclusion(placed[0].ID, event.ReasonCustomer))
 	s.MustPublish(t, event.FulfillmentShipped, conclusion(placed[1].ID, ""))
-	var again answer
+	var again shoptest.Answer
 	systemtest.Until(t, "an order is taken again", func() bool {
-		again = replica.MustPost(t, body(nil))
+		again = replica.MustPost(t, shoptest.Body(nil))
 		return again.StatusCode == http.StatusAccepted
 	})
-	s.awaitListed(t, MustOrder(t, again).ID)
-	again = s.MustPost(t, body(nil))
-	wantStatus(t, again, http.StatusAccepted)
-	for _, s := range []*shop{s, replica} {
-		s.awaitListed(t, MustOrder(t, again).ID)
+	s.AwaitListed(t, again.MustOrder(t).ID)
+	again = s.MustPost(t, shoptest.Body(nil))
+	again.WantStatus(t, http.StatusAccepted)
+	for _, s := range []*shoptest.Shop{s, replica} {
+		s.AwaitListed(t, again.MustOrder(t).ID)
 	}
 	wantFull()
 }
@@ -94,15 +78,15 @@ func TestBacklogForgets(t *testing.T) {
 	t.Parallel()
 	var later atomic.Int64
 	now := func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
-	s := openWired(t, systemtest.Server(t).Connect, orders.Bounded(many, 1, now))
-	s.awaitListed(t, s.MustPlace(t).ID)
+	s := shoptest.Open(t, systemtest.Server(t).Connect, orders.Wire(many, 1, now))
+	s.AwaitListed(t, s.MustPlace(t).ID)
 	for _, wait := range []time.Duration{0, service.DefaultOrderDeadline, 5 * time.Minute} {
 		later.Add(int64(wait))
-		wantStatus(t, s.MustPost(t, body(nil)), http.StatusTooManyRequests)
+		s.MustPost(t, shoptest.Body(nil)).WantStatus(t, http.StatusTooManyRequests)
 	}
 	later.Add(int64(5 * time.Minute))
-	s.awaitListed(t, s.MustPlace(t).ID)
-	wantStatus(t, s.MustPost(t, body(nil)), http.StatusAccepted) // by this clock both are old
+	s.AwaitListed(t, s.MustPlace(t).ID)
+	s.MustPost(t, shoptest.Body(nil)).WantStatus(t, http.StatusAccepted) // by this clock both are old
 }
 
 // When as many requests that change something are under way as may be, more are
@@ -110,20 +94,20 @@ func TestBacklogForgets(t *testing.T) {
 func TestRequestsUnderWay(t *testing.T) {
 	t.Parallel()
 	const bound = 2
-	s := openWired(t, systemtest.Server(t).Connect, orders.Bounded(bound, many, time.Now))
+	s := shoptest.Open(t, systemtest.Server(t).Connect, orders.Wire(bound, many, time.Now))
 	// These send their bodies when they are told to go on, which the service does
 	// when it reads them.
 	polite := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: systemtest.Patience}}
 	defer polite.CloseIdleConnections()
 	var under sync.WaitGroup
 	statuses, errs, bodies := make([]int, bound), make([]error, bound), make([]*io.PipeWriter, bound)
-	first, rest := body(nil)[:1], body(nil)[1:]
+	first, rest := shoptest.Body(nil)[:1], shoptest.Body(nil)[1:]
 	for i := range bound {
-		r, err := http.NewRequest(http.MethodPost, s.url+"/orders", nil)
+		r, err := http.NewRequest(http.MethodPost, s.URL+"/orders", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Header = jsonHeader("Expect", "100-continue")
+		r.Header = shoptest.JSON("Expect", "100-continue")
 		r.Body, bodies[i] = io.Pipe()
 		r.ContentLength = int64(len(first + rest))
 		under.Go(func() {
@@ -137,12 +121,12 @@ func TestRequestsUnderWay(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const path = "/orders/" + unknown
+	const path = "/orders/" + shoptest.Unknown
 	wantTurnedAway(t, s.MustDo(t, http.MethodDelete, path, "", nil), http.StatusServiceUnavailable, "too many requests")
-	wantTurnedAway(t, s.MustPost(t, body(nil)), http.StatusServiceUnavailable, "too many requests")
+	wantTurnedAway(t, s.MustPost(t, shoptest.Body(nil)), http.StatusServiceUnavailable, "too many requests")
 	wantTurnedAway(t, s.MustPost(t, "not looked at"), http.StatusServiceUnavailable, "too many requests")
-	wantStatus(t, s.MustDo(t, http.MethodGet, path, "", nil), http.StatusNotFound)
-	wantStatus(t, s.MustDo(t, http.MethodGet, "/orders", "", nil), http.StatusOK)
+	s.MustDo(t, http.MethodGet, path, "", nil).WantStatus(t, http.StatusNotFound)
+	s.MustDo(t, http.MethodGet, "/orders", "", nil).WantStatus(t, http.StatusOK)
 	if got := s.MustLast(t); got != 0 {
 		t.Errorf("the stream ends at %d: something was stored", got)
 	}

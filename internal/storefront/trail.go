@@ -1,0 +1,220 @@
+package storefront
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"regexp"
+	"time"
+
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/respond"
+	"example.org/ordertrail/internal/web"
+	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/trail"
+)
+
+// streamTimeout bounds the time that a trail waits for NATS.
+const streamTimeout = time.Second
+
+// trailRefresh is the interval at which a trail's page asks for spans that are still to
+// come.
+const trailRefresh = time.Second
+
+// trail answers with an order's trail: everything about it, from all its traces.
+func (s *storefront) trail(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("id")
+	if err := orders.CheckID(id); err != nil {
+		return err
+	}
+	form, err := respond.Negotiate(w, r, respond.MediaJSON, respond.MediaHTML, respond.MediaText)
+	if err != nil {
+		return err
+	}
+	t, err := s.trailOf(r.Context(), id)
+	if err != nil {
+		return s.explain(r.Context(), err, "there is no such order, and no trace of one")
+	}
+	switch form {
+	case respond.MediaHTML:
+		return s.trailPage(w, r, t)
+	case respond.MediaText:
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		_ = trail.Write(w, t, trail.WriteOptions{}) // an error means that the client has gone
+	default:
+		respond.JSON(w, http.StatusOK, t)
+	}
+	return nil
+}
+
+func (s *storefront) trailPage(w http.ResponseWriter, r *http.Request, t *trail.Trail) error {
+	data := struct {
+		Trail          *trail.Trail
+		Waterfall      *web.Waterfall
+		Map            *web.ServiceMap
+		Segments, Sums []web.Share
+		Spans, Links   int
+	}{Trail: t, Waterfall: web.NewWaterfall(t), Map: web.NewServiceMap(t.Services)}
+	data.Segments, data.Sums = web.Shares(t.CriticalPath)
+	for _, l := range t.Lanes {
+		data.Spans += len(l.Spans)
+	}
+	for _, e := range t.Edges {
+		if e.Kind == trail.EdgeLink {
+			data.Links++
+		}
+	}
+	p := web.Page{Template: "trail", Title: "Trail of order …" + web.Short(t.OrderID), Data: data}
+	if t.Pending {
+		p.Refresh = trailRefresh
+	}
+	return s.page(w, r, http.StatusOK, p)
+}
+
+// trailOf stitches an order's trail and checks it against the stream. It returns
+// trail.ErrNotFound if neither the stream nor the traces have the order.
+func (s *storefront) trailOf(ctx context.Context, id string) (*trail.Trail, error) {
+	if s.traces == nil {
+		return nil, errNoTraces
+	}
+	order := s.streamOrder(ctx, id)
+	ctx, cancel := context.WithTimeout(ctx, s.sourceTimeout)
+	defer cancel()
+	found, err := s.traces.Order(ctx, id)
+	if err != nil && (!errors.Is(err, trail.ErrNotFound) || order.State == "" && order.Err == nil) {
+		return nil, err
+	}
+	return trail.Stitch(order, found), nil
+}
+
+// streamOrder returns what the stream holds of an order.
+func (s *storefront) streamOrder(ctx context.Context, id string) trail.Order {
+	ctx, cancel := context.WithTimeout(ctx, streamTimeout)
+	defer cancel()
+	now := trail.Order{ID: id, Now: time.Now()}
+	order, _, err := s.shop.Read(ctx, id, 0)
+	if errors.Is(err, orders.ErrNotFound) {
+		return now
+	}
+	if err != nil {
+		now.Err = err
+		return now
+	}
+	now.State, now.Reason, now.Refunded, now.Open = order.State, order.Reason, order.Refunded, !order.Over()
+	for _, e := range order.Events {
+		if e.Type == event.OrderCreated {
+			now.Deadline = e.Time.Add(s.shop.Deadline())
+		}
+		now.Events = append(now.Events, trail.OrderEvent(e))
+	}
+	return now
+}
+
+var errNoTraces = respond.Errorf(http.StatusNotImplemented, "this shop has no traces to look at: set JAEGER_URL to Jaeger's query API, such as http://localhost:16686")
+
+// explain turns an error of the traces' source into one for the client, and logs it.
+func (s *storefront) explain(ctx context.Context, err error, notFound string) error {
+	var known *respond.Error
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, trail.ErrNotFound):
+		return respond.Errorf(http.StatusNotFound, "%s", notFound)
+	case errors.Is(err, trail.ErrUnsupported):
+		return respond.Errorf(http.StatusNotImplemented, "Jaeger finds no span by its id alone: ask for its trace, an id of 32 digits (?trace=, and &span= for this span in it); logs have it as trace_id, and Jaeger in the address of every page that shows the span")
+	case ctx.Err() != nil: // the client has gone
+		return err
+	}
+	s.log.WarnContext(ctx, "the source of traces failed", "error", err)
+	answer := respond.Errorf(http.StatusBadGateway, "Jaeger does not answer as it should (JAEGER_URL says where it is): try again")
+	if errors.Is(err, context.DeadlineExceeded) {
+		answer = respond.Errorf(http.StatusGatewayTimeout, "Jaeger did not answer within %v: try again", s.sourceTimeout)
+	}
+	answer.Retry, answer.Cause = true, err
+	return answer
+}
+
+var (
+	traceIDForm = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	spanIDForm  = regexp.MustCompile(`^[0-9a-f]{16}$`)
+)
+
+// located are the orders that a trace, or a span, belongs to.
+type located struct {
+	TraceID string         `json:"trace_id"`
+	SpanID  string         `json:"span_id,omitempty"` // if the client asked for it
+	Orders  []locatedOrder `json:"orders"`            // oldest first; several for a batch
+}
+
+type locatedOrder struct {
+	ID    string `json:"id"`
+	Trail string `json:"trail"` // path of its trail
+}
+
+// locate answers GET /trail?trace= and ?span= with the orders that a trace, or a span,
+// belongs to. A browser gets to the trail if there is one order.
+func (s *storefront) locate(w http.ResponseWriter, r *http.Request) error {
+	query := r.URL.Query()
+	traceID, spanID := query.Get("trace"), query.Get("span")
+	switch {
+	case traceID == "" && spanID == "":
+		return respond.Errorf(http.StatusBadRequest, "what to look for is missing: ?trace= with a trace id, or ?span= with a span id")
+	case traceID != "" && !traceIDForm.MatchString(traceID):
+		return respond.Errorf(http.StatusBadRequest, "%.50q is not a trace id: it must have 32 hex digits in lower case", traceID)
+	case spanID != "" && !spanIDForm.MatchString(spanID):
+		return respond.Errorf(http.StatusBadRequest, "%.50q is not a span id: it must have 16 hex digits in lower case", spanID)
+	}
+	form, err := respond.Negotiate(w, r, respond.MediaJSON, respond.MediaHTML)
+	if err != nil {
+		return err
+	}
+	found, err := s.find(r.Context(), traceID, spanID)
+	switch {
+	case err != nil:
+		return s.explain(r.Context(), err, "no span of it is known: it was never made or sampled, or it is forgotten")
+	case len(found.Orders) == 0:
+		return respond.Errorf(http.StatusNotFound, "it belongs to no order")
+	case form == respond.MediaJSON:
+		respond.JSON(w, http.StatusOK, found)
+		return nil
+	case len(found.Orders) > 1:
+		return s.page(w, r, http.StatusOK, web.Page{Template: "located", Title: "Orders of trace " + found.TraceID, Data: found})
+	}
+	to := found.Orders[0].Trail
+	if spanID != "" {
+		to += "#span-" + spanID
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
+	return nil
+}
+
+// find looks for a span, a trace, or a span in a trace.
+func (s *storefront) find(ctx context.Context, traceID, spanID string) (located, error) {
+	if s.traces == nil {
+		return located{}, errNoTraces
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.sourceTimeout)
+	defer cancel()
+	if traceID == "" {
+		var err error
+		if traceID, err = s.traces.TraceOf(ctx, spanID); err != nil {
+			return located{}, err
+		}
+	}
+	spans, err := s.traces.Trace(ctx, traceID)
+	if err != nil {
+		return located{}, err
+	}
+	found := located{TraceID: traceID, SpanID: spanID, Orders: []locatedOrder{}}
+	ids := spans.Orders()
+	if spanID != "" {
+		if ids = spans.OrdersOf(trail.Ref{TraceID: traceID, SpanID: spanID}); ids == nil {
+			return located{}, trail.ErrNotFound
+		}
+	}
+	for _, id := range ids {
+		found.Orders = append(found.Orders, locatedOrder{ID: id, Trail: "/orders/" + id + "/trail"})
+	}
+	return found, nil
+}
