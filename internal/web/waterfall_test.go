@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -246,7 +247,7 @@ func TestServiceMap(t *testing.T) {
 // A column is as high as its parts, and none is higher than the picture.
 func TestChart(t *testing.T) {
 	t.Parallel()
-	c := NewChart("", Series{Classes: []string{"a", "b"}, Values: [][]float64{{1, 0, 3}, {2, 0, 4}}, Titles: []string{"x", "y", "z"}, Scale: func(v float64) string { return strconv.Itoa(int(v)) }})
+	c := NewChart("", []string{"a", "b"}, Count, []Stack{{Values: []int64{1, 2}}, {Values: []int64{0, 0}}, {Values: []int64{3, 4}, Mark: "z"}})
 	if len(c.Columns) != 3 || len(c.Columns[1].Parts) != 0 || len(c.Columns[2].Parts) != 2 {
 		t.Fatalf("columns = %+v", c.Columns)
 	}
@@ -260,9 +261,12 @@ func TestChart(t *testing.T) {
 	if y, h := number(t, parts[1].Y), number(t, parts[1].Height); y < 0 || y+h > number(t, parts[0].Y)+0.01 {
 		t.Errorf("the part above begins at %g and is %g high", y, h)
 	}
-	for v, want := range map[float64]float64{0: 2, 2: 2, 3: 4, 4: 4, 5: 10, 11: 20, 999: 1000} {
+	if len(c.Marks) != 1 || c.Marks[0] != (Mark{X: c.At(2), Label: "z"}) {
+		t.Errorf("marks = %v", c.Marks)
+	}
+	for v, want := range map[int64]float64{0: 2, 2: 2, 3: 4, 4: 4, 5: 10, 11: 20, 999: 1000, math.MaxInt64: 1e19} {
 		if got := niceCeiling(v); got != want {
-			t.Errorf("niceCeiling(%g) = %g, want %g", v, got, want)
+			t.Errorf("niceCeiling(%d) = %g, want %g", v, got, want)
 		}
 	}
 }

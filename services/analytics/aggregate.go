@@ -1,184 +1,153 @@
 package analytics
 
 import (
-	"math"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
 
+	"example.org/ordertrail/internal/catalog"
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/histogram"
 )
 
-// minutesKept bounds the history per minute: the newest ones, by event time.
+// minutesKept limits the history per minute. The oldest minutes are dropped first.
 const minutesKept = 180
 
-// Aggregate is everything that analytics knows, and the sequence of ORDERS up to
-// which it is good. It is bounded, however many orders there are.
+// Aggregate has the numbers that are both stored and shown.
 type Aggregate struct {
-	AsOf    uint64           `json:"as_of_sequence"`
+	AsOf    uint64           `json:"as_of_sequence"` // of the last event in the numbers
 	Orders  Orders           `json:"orders"`
-	Revenue event.Money      `json:"revenue"` // of what was shipped
-	Refunds event.Money      `json:"refunds"` // money given back
-	Units   map[string]int64 `json:"units"`   // shipped, per SKU
+	Revenue event.Money      `json:"revenue"` // of the shipped orders
+	Refunds event.Money      `json:"refunds"`
+	Units   map[string]int64 `json:"units"` // shipped, per SKU
 	Reasons map[string]int64 `json:"cancelled_because"`
 	Mails   int64            `json:"mails"`
-
-	ToParcel     Histogram `json:"-"` // created to shipped
-	ToConclusion Histogram `json:"-"` // created to shipped or cancelled
-
-	Minutes []Minute `json:"per_minute"` // oldest first
+	Minutes []Minute         `json:"per_minute"` // oldest first
 }
 
-// Orders counts orders by what became of them.
+// Orders counts orders by state.
 type Orders struct {
-	Created   int64 `json:"created"` // all that were placed
+	Created   int64 `json:"created"` // all orders
 	Shipped   int64 `json:"shipped"`
 	Cancelled int64 `json:"cancelled"`
-	Open      int64 `json:"open"` // placed, and neither shipped nor cancelled yet
+	Open      int64 `json:"open"` // neither shipped nor cancelled yet
 }
 
-// Minute is one minute's share.
+// Minute counts the events of one minute.
 type Minute struct {
-	Minute    time.Time `json:"minute"` // its start, UTC
+	Minute    time.Time `json:"minute"` // start of the minute, UTC
 	Created   int64     `json:"created"`
 	Shipped   int64     `json:"shipped"`
 	Cancelled int64     `json:"cancelled"`
 	Revenue   int64     `json:"revenue"` // minor units
 }
 
-// add folds one event in. The same events in the same order always give the same
-// aggregate. An event that cannot be read changes nothing and is reported.
-func (a *Aggregate) add(e event.Event) error {
+// checkpoint is the result of folding all events up to its sequence, in the form
+// that is stored. Its size does not grow with the number of orders.
+type checkpoint struct {
+	Aggregate
+	ToParcel     histogram.Histogram `json:"to_parcel"`     // from created to shipped
+	ToConclusion histogram.Histogram `json:"to_conclusion"` // from created to shipped or cancelled
+
+	revision uint64 // of the stored value; 0 if nothing is stored
+}
+
+// report is the JSON of GET /analytics.
+type report struct {
+	Aggregate
+	ToParcel     histogram.Quantiles `json:"time_to_parcel_ms"`
+	ToConclusion histogram.Quantiles `json:"time_to_conclusion_ms"`
+}
+
+func (c checkpoint) report() report {
+	return report{c.Aggregate, c.ToParcel.Quantiles(), c.ToConclusion.Quantiles()}
+}
+
+func newCheckpoint() checkpoint {
+	var c checkpoint
+	c.Revenue.Currency, c.Refunds.Currency = catalog.Currency, catalog.Currency
+	return c.clone()
+}
+
+// clone returns a deep copy. No map or list of the copy is nil.
+func (c checkpoint) clone() checkpoint {
+	c.Units, c.Reasons = maps.Collect(maps.All(c.Units)), maps.Collect(maps.All(c.Reasons))
+	c.Minutes = append([]Minute{}, c.Minutes...)
+	c.ToParcel.Counts = slices.Clone(c.ToParcel.Counts)
+	c.ToConclusion.Counts = slices.Clone(c.ToConclusion.Counts)
+	return c
+}
+
+// add folds one event into c, which comes from clone. The same events in the same
+// order always give the same numbers. An invalid event is an error and changes
+// nothing.
+func (c *checkpoint) add(e event.Event) error {
 	switch e.Type {
 	case event.OrderCreated:
 		if _, err := event.Decode[event.Created](e); err != nil {
 			return err
 		}
-		a.Orders.Created++
-		a.Orders.Open++
-		a.minute(e.Time, func(m *Minute) { m.Created++ })
-	case event.FulfillmentShipped:
-		c, err := event.Decode[event.Conclusion](e)
+		c.Orders.Created++
+		c.Orders.Open++
+		c.minute(e.Time).Created++
+	case event.FulfillmentShipped, event.FulfillmentCancelled:
+		end, err := event.Decode[event.Conclusion](e)
 		if err != nil {
 			return err
 		}
-		a.Orders.Shipped++
-		a.Orders.Open--
-		a.Revenue = plus(a.Revenue, c.Total)
-		for _, i := range c.Items {
-			if a.Units == nil {
-				a.Units = map[string]int64{}
-			}
-			a.Units[i.SKU] += int64(i.Quantity)
-		}
-		took := sinceCreation(e)
-		a.ToParcel.record(took)
-		a.ToConclusion.record(took)
-		a.minute(e.Time, func(m *Minute) { m.Shipped++; m.Revenue += c.Total.Amount })
-	case event.FulfillmentCancelled:
-		c, err := event.Decode[event.Conclusion](e)
-		if err != nil {
-			return err
-		}
-		a.Orders.Cancelled++
-		a.Orders.Open--
-		if a.Reasons == nil {
-			a.Reasons = map[string]int64{}
-		}
-		a.Reasons[c.Reason]++
-		a.ToConclusion.record(sinceCreation(e))
-		a.minute(e.Time, func(m *Minute) { m.Cancelled++ })
+		c.conclude(e, end)
 	case event.PaymentRefunded:
-		c, err := event.Decode[event.Charge](e)
+		refund, err := event.Decode[event.Charge](e)
 		if err != nil {
 			return err
 		}
-		a.Refunds = plus(a.Refunds, c.Amount)
+		c.Refunds.Amount += refund.Amount.Amount
 	case event.NotifyReceived, event.NotifyShipped, event.NotifyCancelled, event.NotifyRefunded:
-		a.Mails++
+		c.Mails++
 	}
 	return nil
 }
 
-func plus(sum, m event.Money) event.Money {
-	return event.Money{Amount: sum.Amount + m.Amount, Currency: m.Currency}
+func (c *checkpoint) conclude(e event.Event, end event.Conclusion) {
+	// The order id is a UUIDv7: it contains the time of creation in milliseconds.
+	id, _ := uuid.Parse(e.Key)
+	took := max(e.Time.Sub(time.Unix(id.Time().UnixTime())), 0)
+	minute := c.minute(e.Time)
+	c.Orders.Open--
+	c.ToConclusion.Record(took)
+	if e.Type == event.FulfillmentCancelled {
+		c.Orders.Cancelled++
+		c.Reasons[end.Reason]++
+		minute.Cancelled++
+		return
+	}
+	c.Orders.Shipped++
+	c.ToParcel.Record(took)
+	for _, i := range end.Items {
+		c.Units[i.SKU] += int64(i.Quantity)
+	}
+	c.Revenue.Amount += end.Total.Amount
+	minute.Shipped++
+	minute.Revenue += end.Total.Amount
 }
 
-// minute changes the entry for the minute of at, unless that has left the window.
-func (a *Aggregate) minute(at time.Time, change func(*Minute)) {
+// minute returns the entry for the minute of at. If that is older than all entries
+// that are kept, it returns an entry that is discarded.
+func (c *checkpoint) minute(at time.Time) *Minute {
 	start := at.UTC().Truncate(time.Minute)
-	i, found := slices.BinarySearchFunc(a.Minutes, start, func(m Minute, t time.Time) int { return m.Minute.Compare(t) })
+	i, found := slices.BinarySearchFunc(c.Minutes, start, func(m Minute, t time.Time) int { return m.Minute.Compare(t) })
 	if !found {
-		if i == 0 && len(a.Minutes) == minutesKept {
-			return
+		full := len(c.Minutes) >= minutesKept
+		if full && i == 0 {
+			return new(Minute)
 		}
-		a.Minutes = slices.Insert(a.Minutes, i, Minute{Minute: start})
-	}
-	change(&a.Minutes[i])
-	if extra := len(a.Minutes) - minutesKept; extra > 0 {
-		a.Minutes = slices.Delete(a.Minutes, 0, extra)
-	}
-}
-
-// sinceCreation is the age of the event's order when the event was stored: a
-// UUIDv7 holds when it was made (RFC 9562, section 5.7), to the millisecond.
-func sinceCreation(e event.Event) time.Duration {
-	id, err := uuid.Parse(e.Key)
-	if err != nil {
-		return 0
-	}
-	sec, nsec := id.Time().UnixTime()
-	return max(e.Time.Sub(time.Unix(sec, nsec)), 0)
-}
-
-// Histogram counts durations in buckets that grow by a factor of 2^(1/8), from
-// 1 ms up: a quantile is within 9 % of the truth, in a few hundred bytes.
-type Histogram struct {
-	Counts []int64 `json:"counts,omitempty"` // bucket i ends at 2^(i/8) ms
-	Max    int64   `json:"max_ms"`
-}
-
-const bucketsPerDoubling = 8
-
-func (h *Histogram) record(d time.Duration) {
-	ms := float64(d) / float64(time.Millisecond)
-	i := 0
-	if ms > 1 {
-		i = int(math.Ceil(bucketsPerDoubling * math.Log2(ms)))
-	}
-	if i >= len(h.Counts) {
-		h.Counts = append(h.Counts, make([]int64, i+1-len(h.Counts))...)
-	}
-	h.Counts[i]++
-	h.Max = max(h.Max, int64(math.Ceil(ms)))
-}
-
-// quantile returns the upper end, in ms, of the bucket that holds the q-th of all
-// durations; 0 if there are none.
-func (h *Histogram) quantile(q float64) float64 {
-	total := int64(0)
-	for _, n := range h.Counts {
-		total += n
-	}
-	rank := int64(math.Ceil(q * float64(total)))
-	for i, n := range h.Counts {
-		if rank -= n; rank <= 0 && n > 0 {
-			end := math.Exp2(float64(i) / bucketsPerDoubling)
-			return math.Round(min(end, float64(h.Max))*10) / 10
+		c.Minutes = slices.Insert(c.Minutes, i, Minute{Minute: start})
+		if full {
+			c.Minutes = c.Minutes[1:]
+			i--
 		}
 	}
-	return 0
-}
-
-// Quantiles is how a Histogram is shown, in milliseconds.
-type Quantiles struct {
-	P50 float64 `json:"p50"`
-	P90 float64 `json:"p90"`
-	P99 float64 `json:"p99"`
-	Max int64   `json:"max"`
-}
-
-func (h *Histogram) quantiles() Quantiles {
-	return Quantiles{h.quantile(0.5), h.quantile(0.9), h.quantile(0.99), h.Max}
+	return &c.Minutes[i]
 }

@@ -1,23 +1,26 @@
-// Package analytics counts orders by state, revenue, units and how long orders
-// take, of all events of all orders.
+// Package analytics counts orders by state, revenue, units, and the time that
+// orders take.
 //
-// It folds the stream in batches into one aggregate, which is stored together
-// with the sequence it is good for: a crash neither loses nor repeats an event,
-// and an aggregate that is deleted grows back the same. It publishes nothing.
+// It folds the events of all orders, in batches, into one checkpoint: the numbers
+// and the sequence of the last event in them are stored as one value. So a crash
+// neither loses nor repeats an event, and a deleted checkpoint is rebuilt from the
+// stream. The service publishes no events.
 package analytics
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
-	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/errgroup"
 
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
@@ -25,40 +28,31 @@ import (
 	"example.org/ordertrail/pkg/tracing"
 )
 
-// Name is the service's, and the key of its aggregate.
+// Name is the name of the service and the key of its checkpoint.
 const Name = "analytics"
 
-// DefaultHTTPAddr is where GET /analytics is served if HTTP_ADDR says nothing.
-const DefaultHTTPAddr = "127.0.0.1:8081"
+// Service is the definition of analytics.
+var Service = service.Definition{Name: Name, HTTPAddr: "127.0.0.1:8081", Wire: Wire}
 
-// Consumes lists what is counted; events that change no count are read too, so
-// that every trace of an order leads here.
+// Consumes lists the subjects that are read. Some of the events change no number;
+// they are read so that each trace of an order has a link to it from here.
 var Consumes = []string{"orders.*.*", "payments.*.*", "inventory.*.*", "fulfillment.*.*", "notify.*.*"}
 
-// A batch is recorded when it is full, or has waited long enough.
+// A batch is stored when it is full, or batchWait after its first event.
 const (
-	batchSize    = 500
-	batchWait    = 100 * time.Millisecond
-	storeTimeout = 5 * time.Second
-	showTimeout  = 500 * time.Millisecond
-	retryWait    = time.Second
-	lagWait      = 10 * time.Millisecond
+	batchSize = 500
+	batchWait = 100 * time.Millisecond
 )
 
 type analytics struct {
 	*service.Runtime
-
-	mu       sync.Mutex
-	current  Aggregate // as stored
-	revision uint64    // of the stored value; 0: none yet
+	known atomic.Pointer[checkpoint] // the newest known one; it never changes, it is replaced
 }
-
-// Service is analytics. As a separate process it listens on port 8081.
-var Service = service.Definition{Name: Name, HTTPAddr: DefaultHTTPAddr, Wire: Wire}
 
 // Wire makes the service.
 func Wire(rt *service.Runtime) (service.Part, error) {
-	a := &analytics{Runtime: rt, current: newAggregate()}
+	a := &analytics{Runtime: rt}
+	a.know(newCheckpoint())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /analytics", a.serve)
 	mux.HandleFunc("GET /assets/", web.Assets)
@@ -66,156 +60,79 @@ func Wire(rt *service.Runtime) (service.Part, error) {
 	return service.Part{Run: a.run, HTTP: mux}, nil
 }
 
-// run folds until ctx ends; whatever goes wrong, it starts again from what is
-// stored.
+func (a *analytics) know(c checkpoint) { a.known.Store(&c) }
+
+// run folds until ctx ends. After an error it continues from the stored checkpoint.
 func (a *analytics) run(ctx context.Context) error {
-	for {
-		err := a.fold(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		a.Log.Warn("will fold again from the stored aggregate", "error", err)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(retryWait):
-		}
-	}
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, time.Second
+	_, _ = backoff.Retry(ctx, func() (any, error) { return nil, a.fold(ctx) }, // returns only when ctx has ended
+		backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
+			a.Log.Warn("fold failed; continuing from the stored checkpoint", "error", err)
+		}))
+	return nil
 }
 
-// fold reads events in stream order and records them in batches.
+// fold reads events in stream order and stores them in batches. It returns nil when
+// ctx ends.
 func (a *analytics) fold(ctx context.Context) error {
 	kv, err := a.bucket(ctx)
 	if err != nil {
 		return err
 	}
-	if err := a.load(ctx, kv); err != nil {
+	stored, err := load(ctx, kv)
+	if err != nil {
 		return err
 	}
-	return a.batches(ctx, math.MaxUint64, func(batch []jetstream.Msg) error {
-		return a.record(ctx, kv, batch)
+	a.know(stored)
+	return a.batches(ctx, stored.AsOf+1, math.MaxUint64, func(batch []jetstream.Msg) error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		defer cancel()
+		return a.Tracing.ProcessBatch(ctx, batch, func(ctx context.Context, batch []jetstream.Msg) error {
+			return a.record(ctx, kv, batch)
+		}, tracing.Ephemeral(), tracing.LinkAttributes(stream.OrderID))
 	})
 }
 
-// errReached ends a Follow at the event that was to be the last.
-var errReached = errors.New("reached the last event")
-
-// batches has take work on the events that the current aggregate lacks, up to the
-// sequence upTo, in stream order and in batches. It returns when that is reached,
-// ctx has ended, or take has failed.
-func (a *analytics) batches(ctx context.Context, upTo uint64, take func([]jetstream.Msg) error) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	from := a.current.AsOf + 1
-	messages := make(chan jetstream.Msg, batchSize)
-	followed := make(chan error, 1)
-	go func() {
-		defer close(messages)
-		followed <- a.Stream.Follow(ctx, Consumes, from, func(m jetstream.Msg) error {
-			sequence := uint64(0)
-			if meta, err := m.Metadata(); err == nil {
-				sequence = meta.Sequence.Stream
-			}
-			if sequence > upTo {
-				return errReached
-			}
-			select {
-			case messages <- m:
-			case <-ctx.Done():
-				return ctx.Err() // or the next one could still get in, and this one be missing
-			}
-			if sequence == upTo {
-				return errReached
-			}
-			return nil
-		})
-	}()
-	for {
-		batch := collect(messages)
-		if batch == nil {
-			if err := <-followed; !errors.Is(err, errReached) {
-				return err
-			}
-			return nil
-		}
-		if err := take(batch); err != nil {
-			stop()
-			<-followed
-			return err
-		}
-	}
-}
-
-// collect waits for a message and takes those that follow it soon. It returns nil
-// when there will be none.
-func collect(messages <-chan jetstream.Msg) []jetstream.Msg {
-	first, ok := <-messages
-	if !ok {
-		return nil
-	}
-	batch := []jetstream.Msg{first}
-	timer := time.NewTimer(batchWait)
-	defer timer.Stop()
-	for len(batch) < batchSize {
-		select {
-		case m, ok := <-messages:
-			if !ok {
-				return batch
-			}
-			batch = append(batch, m)
-		case <-timer.C:
-			return batch
-		}
-	}
-	return batch
-}
-
-// record adds a batch to the stored aggregate, in one span with a link to each
-// event's producer.
+// record adds a batch to the stored checkpoint. It starts again when another
+// instance has stored meanwhile, and adds the events that are still missing.
 func (a *analytics) record(ctx context.Context, kv jetstream.KeyValue, batch []jetstream.Msg) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
-	return a.Tracing.ProcessBatch(ctx, batch, func(ctx context.Context, batch []jetstream.Msg) error {
-		for {
-			next, recorded := a.with(ctx, batch)
-			if recorded > 0 {
-				if err := a.store(ctx, kv, next); !errors.Is(err, errOvertaken) {
-					return err
-				}
+	for {
+		known := *a.known.Load()
+		next, added := a.with(ctx, known, batch)
+		if added > 0 {
+			err := next.store(ctx, kv)
+			if err == nil {
+				a.know(next)
 			}
-			// Another instance was faster, or has recorded them all: go on from what it
-			// stored.
-			newer, err := a.reload(ctx, kv)
-			if err != nil || recorded == 0 {
+			if !errors.Is(err, errOvertaken) {
 				return err
 			}
-			if newer {
-				continue
-			}
-			select { // a replica answered that lags
-			case <-time.After(lagWait):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
 		}
-	}, tracing.Ephemeral(), tracing.LinkAttributes(stream.OrderID))
+		stored, err := load(ctx, kv)
+		switch {
+		case err != nil:
+			return err
+		case stored.revision > 0 && stored.revision <= known.revision: // the answer of a lagging replica
+			time.Sleep(lagWait)
+		case stored.AsOf < known.AsOf: // deleted or repaired: the missing events must be read again
+			return fmt.Errorf("the stored checkpoint went back from sequence %d to %d", known.AsOf, stored.AsOf)
+		default:
+			a.know(stored)
+		}
+		if added == 0 {
+			return nil
+		}
+	}
 }
 
-// with returns the current aggregate with the batch's events added, and how many
-// of these were new to it, which it notes on the batch's span.
-func (a *analytics) with(ctx context.Context, batch []jetstream.Msg) (next Aggregate, recorded int) {
-	a.mu.Lock()
-	next = a.current.clone()
-	a.mu.Unlock()
+// with returns a copy of c with the events of a batch, and how many of them were
+// new. It sets both numbers on the span of the batch.
+func (a *analytics) with(ctx context.Context, c checkpoint, batch []jetstream.Msg) (next checkpoint, added int) {
+	next = c.clone()
 	for _, m := range batch {
-		meta, err := m.Metadata()
-		if err != nil {
-			a.Log.WarnContext(ctx, "ignored a message without a sequence", "subject", m.Subject(), "error", err)
-			continue
-		}
-		// Foreign messages too: taken again, they would turn the sequence back, and
-		// what follows them would count twice.
-		if meta.Sequence.Stream <= next.AsOf {
+		sequence := sequenceOf(m)
+		if sequence <= next.AsOf {
 			continue
 		}
 		e, err := stream.EventOf(m)
@@ -223,52 +140,81 @@ func (a *analytics) with(ctx context.Context, batch []jetstream.Msg) (next Aggre
 			err = next.add(e)
 		}
 		if err != nil {
-			a.Log.WarnContext(ctx, "ignored a message", "subject", m.Subject(), "error", err)
+			a.Log.WarnContext(ctx, "ignored an invalid message", "subject", m.Subject(), "error", err)
 		}
-		next.AsOf = meta.Sequence.Stream
-		recorded++
+		next.AsOf = sequence // also of an invalid one, or it would set a later AsOf back
+		added++
 	}
 	trace.SpanFromContext(ctx).SetAttributes(
-		attribute.Int("analytics.recorded", recorded),
+		attribute.Int("analytics.recorded", added),
 		attribute.Int("batch.link_count", len(batch)))
-	return next, recorded
+	return next, added
 }
 
-// serve answers GET /analytics: with a page for a browser, else with JSON.
-func (a *analytics) serve(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Vary", "Accept")
-	if web.WantsHTML(r) {
-		if err := web.SiteOf(a.Settings).Write(w, r, http.StatusOK, page(a.newest(r.Context()), time.Now())); err != nil {
-			a.Log.Debug("answer GET /analytics", "error", err)
+// batches calls take with the events from one sequence to another, in stream order
+// and in batches. It returns after the last one, when ctx ends, or with an error of
+// take.
+func (a *analytics) batches(ctx context.Context, from, upTo uint64, take func([]jetstream.Msg) error) error {
+	messages := make(chan jetstream.Msg, batchSize)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(messages)
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		return a.Stream.Follow(ctx, Consumes, from, func(m jetstream.Msg) error {
+			sequence := sequenceOf(m)
+			if sequence <= upTo {
+				select {
+				case messages <- m:
+				case <-ctx.Done():
+					return ctx.Err() // or a later message could follow without this one
+				}
+			}
+			if sequence >= upTo {
+				stop()
+			}
+			return nil
+		})
+	})
+	group.Go(func() error {
+		for {
+			batch := collect(messages)
+			if len(batch) == 0 {
+				return nil
+			}
+			if err := take(batch); err != nil {
+				return err
+			}
 		}
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	if err := json.NewEncoder(w).Encode(a.newest(r.Context()).report()); err != nil {
-		a.Log.Debug("answer GET /analytics", "error", err)
-	}
+	})
+	return group.Wait()
 }
 
-// newest returns what is stored, which may be another instance's, or what this one
-// has in memory if that is newer or NATS is away. It leaves current and revision
-// alone: the next compare-and-set is based on them.
-func (a *analytics) newest(ctx context.Context) Aggregate {
-	ctx, cancel := context.WithTimeout(ctx, showTimeout)
-	defer cancel()
-	var shown Aggregate
-	revision := uint64(0)
-	kv, err := a.bucket(ctx)
-	if err == nil {
-		shown, revision, err = read(ctx, kv)
+// collect waits for a message and adds those that arrive within batchWait. It
+// returns nothing when messages is closed.
+func collect(messages <-chan jetstream.Msg) (batch []jetstream.Msg) {
+	var waited <-chan time.Time
+	for len(batch) < batchSize {
+		select {
+		case m, ok := <-messages:
+			if !ok {
+				return batch
+			}
+			if batch = append(batch, m); waited == nil {
+				waited = time.After(batchWait)
+			}
+		case <-waited:
+			return batch
+		}
 	}
+	return batch
+}
+
+// sequenceOf returns the position of a stored message in the stream.
+func sequenceOf(m jetstream.Msg) uint64 {
+	meta, err := m.Metadata()
 	if err != nil {
-		a.Log.DebugContext(ctx, "showing the aggregate in memory", "error", err)
+		return 0
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err != nil || a.revision >= revision {
-		return a.current.clone()
-	}
-	return shown
+	return meta.Sequence.Stream
 }

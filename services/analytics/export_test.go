@@ -8,7 +8,7 @@ import (
 	"example.org/ordertrail/internal/service"
 )
 
-// ReplayOn is Replay on a bucket of the test's.
+// ReplayOn replays with a bucket of the test.
 func ReplayOn(ctx context.Context, rt *service.Runtime, kv jetstream.KeyValue) (ReplayResult, error) {
-	return (&analytics{Runtime: rt}).replay(ctx, kv)
+	return (&analytics{Runtime: rt}).replay(ctx, kv, 10)
 }

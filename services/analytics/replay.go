@@ -1,7 +1,6 @@
 package analytics
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,15 +19,15 @@ import (
 	"example.org/ordertrail/pkg/tracing"
 )
 
-// ReplayResult tells what a replay did and found.
+// ReplayResult is the outcome of a replay.
 type ReplayResult struct {
-	Events      int      // read, also those that change no number
-	AsOf        uint64   // the sequence that the stored numbers are good for now
-	Compared    uint64   // the sequence at which those stored before were compared; 0: there were none
-	Differences []string // what was wrong with them, a line each; none: they were the same
+	Events      int      // number of events read, including those that change no number
+	AsOf        uint64   // sequence of the last event in the stored numbers
+	Compared    uint64   // sequence at which the old numbers were compared; 0 if there were none
+	Differences []string // errors in the old numbers, one line each
 }
 
-// String tells it to an operator, in a line and one for each difference.
+// String formats the result for an operator, with a line for each difference.
 func (r ReplayResult) String() string {
 	s := fmt.Sprintf("replayed %d events, up to sequence %d: ", r.Events, r.AsOf)
 	switch {
@@ -41,108 +40,76 @@ func (r ReplayResult) String() string {
 	}
 }
 
-// replayTries is how often a replay loses its compare-and-set before it gives up.
-// The service stores once for each batch: only over a slow link is there never time
-// in between.
+// replayTries limits the lost compare-and-sets of a replay. The service stores once
+// for each batch, so that only a replay over a slow link always loses.
 const replayTries = 200
 
-// Replay counts all events that there are once more, from the stream's first, and
-// replaces the stored aggregate by what comes out, which also rebuilds one that
-// was deleted or damaged. The service may run meanwhile: each loses its
-// compare-and-set to the other, and goes on from what the other stored. Nothing
-// is published, so that nobody else acts again.
+// Replay folds all events again, from the first one in the stream, and replaces the
+// stored checkpoint, even if that was deleted or damaged. The service may run
+// meanwhile: each loses its compare-and-set to the other and continues from the
+// value that the other stored. Replay publishes nothing, so that no other service
+// acts again.
 //
-// A batch's span has the attribute analytics.replay, and its links to the events'
+// The span of a batch has the attribute analytics.replay, and its links to the
 // producers have the relationship replay_of.
 //
-// Replay fails when ctx ends, NATS cannot be asked, or the running service is always
-// faster. What is stored is then as it was, or the new aggregate if only the
-// server's answer was lost; to run it again is safe.
+// Replay fails when ctx ends, when NATS does not answer, or when the running service
+// is always faster. Running it again is safe.
 func Replay(ctx context.Context, rt *service.Runtime) (ReplayResult, error) {
-	a := &analytics{Runtime: rt} // an instance that has its own fold
+	a := &analytics{Runtime: rt}
 	kv, err := a.bucket(ctx)
 	if err != nil {
 		return ReplayResult{}, err
 	}
-	return a.replay(ctx, kv)
+	return a.replay(ctx, kv, replayTries)
 }
 
-func (a *analytics) replay(ctx context.Context, kv jetstream.KeyValue) (result ReplayResult, err error) {
-	upTo, err := a.lastSequence(ctx)
-	if err != nil {
-		return result, err
-	}
-	a.current = newAggregate()
-	for tries := 1; ; tries++ {
-		if err := a.compare(ctx, kv, upTo, &result); err != nil {
+func (a *analytics) replay(ctx context.Context, kv jetstream.KeyValue, tries int) (result ReplayResult, err error) {
+	folded := newCheckpoint()
+	for range tries {
+		stored, err := load(ctx, kv)
+		unreadable := errors.Is(err, errUnreadable)
+		if err != nil && !unreadable {
 			return result, err
 		}
-		if err := a.refold(ctx, upTo, &result); err != nil {
-			return result, err
-		}
-		// The stored aggregate knows no event that this one does not: it may go.
-		err := a.store(ctx, kv, a.current)
-		if err == nil {
-			result.AsOf = a.current.AsOf
-			return result, nil
-		}
-		if !errors.Is(err, errOvertaken) {
-			return result, fmt.Errorf("%w (it may be stored or not: run the replay again)", err)
-		}
-		if tries == replayTries {
-			return result, fmt.Errorf("the running service has stored newer numbers each of %d times, and nothing was changed: run the replay nearer to NATS, or stop the service meanwhile", tries)
-		}
-		select {
-		case <-time.After(lagWait): // a replica may have answered that lags
-		case <-ctx.Done():
-			return result, ctx.Err()
-		}
-	}
-}
-
-// compare folds at least as far as the stored aggregate is and compares the two
-// at its sequence. One that is behind the replay was stored since the comparison.
-func (a *analytics) compare(ctx context.Context, kv jetstream.KeyValue, upTo uint64, result *ReplayResult) error {
-	was, revision, err := read(ctx, kv)
-	a.revision = revision
-	if errors.Is(err, errUnreadable) {
-		result.Differences = []string{"what was stored is no aggregate"}
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if was.AsOf > upTo { // by events that came meanwhile?
-		last, err := a.lastSequence(ctx)
+		last, err := a.lastSequence(ctx) // asked after load: the checkpoint has no later event
 		if err != nil {
-			return err
+			return result, err
 		}
-		if was.AsOf > last {
-			result.Differences = []string{fmt.Sprintf("as_of_sequence: %d was stored, the last event's is %d", was.AsOf, last)}
-			return nil
+		switch {
+		case unreadable:
+			result.Differences = []string{"the stored value was not a checkpoint"}
+		case stored.AsOf > last:
+			result.Differences = []string{fmt.Sprintf("as_of_sequence: %d was stored, the last event's is %d", stored.AsOf, last)}
+		case stored.AsOf >= folded.AsOf: // else it was stored after an earlier comparison
+			if err := a.refold(ctx, &folded, stored.AsOf, &result); err != nil {
+				return result, err
+			}
+			result.Compared, result.Differences = stored.AsOf, differences(stored, folded)
 		}
+		if err := a.refold(ctx, &folded, last, &result); err != nil {
+			return result, err
+		}
+		folded.revision = stored.revision
+		if err = folded.store(ctx, kv); !errors.Is(err, errOvertaken) {
+			result.AsOf = folded.AsOf
+			return result, err
+		}
+		time.Sleep(lagWait) // a lagging replica may have answered
 	}
-	if was.AsOf < a.current.AsOf {
-		return nil
-	}
-	if err := a.refold(ctx, was.AsOf, result); err != nil {
-		return err
-	}
-	result.Compared, result.Differences = was.AsOf, differences(was, a.current)
-	return nil
+	return result, fmt.Errorf("the running service stored newer numbers before each of %d attempts, and nothing was changed: run the replay nearer to NATS, or stop the service meanwhile", tries)
 }
 
-// refold adds the events up to a sequence to the current aggregate, which nobody
-// sees yet.
-func (a *analytics) refold(ctx context.Context, upTo uint64, result *ReplayResult) error {
-	if a.current.AsOf >= upTo {
+// refold adds the events up to a sequence to a checkpoint.
+func (a *analytics) refold(ctx context.Context, folded *checkpoint, upTo uint64, result *ReplayResult) error {
+	if folded.AsOf >= upTo {
 		return nil
 	}
-	err := a.batches(ctx, upTo, func(batch []jetstream.Msg) error {
+	err := a.batches(ctx, folded.AsOf+1, upTo, func(batch []jetstream.Msg) error {
 		return a.Tracing.ProcessBatch(ctx, batch, func(ctx context.Context, batch []jetstream.Msg) error {
-			next, recorded := a.with(ctx, batch)
-			a.current = next
-			result.Events += recorded
+			next, added := a.with(ctx, *folded, batch)
+			*folded = next
+			result.Events += added
 			return nil
 		}, tracing.Ephemeral(), tracing.LinkAttributes(stream.OrderID),
 			tracing.Relationship("replay_of"), tracing.Attributes(attribute.Bool("analytics.replay", true)))
@@ -151,14 +118,15 @@ func (a *analytics) refold(ctx context.Context, upTo uint64, result *ReplayResul
 		err = ctx.Err()
 	}
 	if err != nil {
-		return fmt.Errorf("stopped at sequence %d of %d, and changed nothing (run it again): %w", a.current.AsOf, upTo, err)
+		return fmt.Errorf("stopped at sequence %d of %d and changed nothing; run it again: %w", folded.AsOf, upTo, err)
 	}
 	return nil
 }
 
-// lastSequence is that of the last event that is counted. The classic API asks the
-// stream's leader; the other one asks any replica, and one that lags would have
-// the replay end too early, or take what is stored for ahead of the stream.
+// lastSequence returns the sequence of the last event in the stream that is counted,
+// 0 if there is none. The older API of the client asks the leader of the stream. The
+// newer one asks any replica, and a lagging replica would end the replay too early,
+// or make the stored checkpoint look ahead of the stream.
 func (a *analytics) lastSequence(ctx context.Context) (last uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -179,18 +147,19 @@ func (a *analytics) lastSequence(ctx context.Context) (last uint64, err error) {
 	return last, nil
 }
 
-// longest is how long a difference may be to be shown in full.
+// longest limits the length of a difference that is printed in full.
 const longest = 200
 
-// differences tells what two aggregates for the same sequence count differently.
-func differences(was, is Aggregate) (lines []string) {
-	stored, counted := figures(was), figures(is)
+// differences compares two checkpoints for the same sequence.
+func differences(was, is checkpoint) (lines []string) {
+	was.AsOf = is.AsOf // differs if the stored sequence is that of an event that is not counted
+	stored, counted := fields(was), fields(is)
 	for _, name := range slices.Sorted(maps.Keys(counted)) {
-		if name == "as_of_sequence" || bytes.Equal(stored[name], counted[name]) {
-			continue
-		}
 		line := fmt.Sprintf("%s: %s was stored, %s is right", name, stored[name], counted[name])
-		if len(line) > longest {
+		switch {
+		case string(stored[name]) == string(counted[name]):
+			continue
+		case len(line) > longest:
 			line = name + ": other numbers were stored"
 		}
 		lines = append(lines, line)
@@ -198,15 +167,15 @@ func differences(was, is Aggregate) (lines []string) {
 	return lines
 }
 
-// figures returns the parts of an aggregate by their names, as JSON; none of one
-// that was damaged so that it cannot be encoded, hence all of it differs.
-func figures(a Aggregate) (parts map[string]json.RawMessage) {
-	value, err := json.Marshal(stored{a.report().Aggregate, a.ToParcel, a.ToConclusion})
+// fields returns the JSON of each field. It returns none if the checkpoint is so
+// damaged that it cannot be encoded.
+func fields(c checkpoint) (byName map[string]json.RawMessage) {
+	value, err := json.Marshal(c)
 	if err == nil {
-		err = json.Unmarshal(value, &parts)
+		err = json.Unmarshal(value, &byName)
 	}
 	if err != nil {
 		return nil
 	}
-	return parts
+	return byName
 }

@@ -15,6 +15,7 @@ import (
 
 	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/histogram"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/internal/telemetry"
@@ -147,11 +148,11 @@ func TestReplay(t *testing.T) {
 		{"MoreOrders", change(t, right, "orders", analytics.Orders{Created: 99, Shipped: 4, Cancelled: 8}), `orders: {"created":99,`, want.AsOf},
 		{"LessMoney", change(t, right, "revenue", event.Money{Amount: 1, Currency: "EUR"}), `revenue: {"amount":1,`, want.AsOf},
 		{"NoUnits", change(t, right, "units", nil), "units: {} was stored", want.AsOf},
-		{"OtherTimes", change(t, right, "to_parcel", analytics.Histogram{Counts: []int64{4}}), "to_parcel: ", want.AsOf},
+		{"OtherTimes", change(t, right, "to_parcel", histogram.Histogram{Counts: []int64{4}}), "to_parcel: ", want.AsOf},
 		{"NoMinutes", change(t, right, "per_minute", nil), "per_minute: ", want.AsOf},
 		{"BeyondTheStream", change(t, right, "as_of_sequence", want.AsOf+1000), "as_of_sequence: ", 0},
-		{"NotJSON", `{"orders":`, "what was stored is no aggregate", 0},
-		{"NotAnAggregate", `["orders"]`, "what was stored is no aggregate", 0},
+		{"NotJSON", `{"orders":`, "the stored value was not a checkpoint", 0},
+		{"NotAnAggregate", `["orders"]`, "the stored value was not a checkpoint", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.stored == "" {
@@ -160,7 +161,7 @@ func TestReplay(t *testing.T) {
 				sys.MustPut(t, c.stored)
 			}
 			// An idle service shows what is stored, if it is an aggregate at all.
-			readable := c.stored != "" && !strings.Contains(c.differs, "no aggregate")
+			readable := c.stored != "" && !strings.Contains(c.differs, "not a checkpoint")
 			if got := sys.MustShow(t) != shown; got != readable {
 				t.Errorf("the idle service shows what is stored: %t, want %t", got, readable)
 			}

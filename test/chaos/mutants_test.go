@@ -51,7 +51,7 @@ var mutants = []struct {
 		old: "Due: created.CreatedAt.Add(s.deadline)", new: "Due: created.CreatedAt.Add(1000 * s.deadline)",
 	}, {
 		name: "events counted without their sequence", file: "services/analytics/analytics.go", test: "TestChaos",
-		old: "if meta.Sequence.Stream <= next.AsOf {", new: "if false {",
+		old: "if sequence <= next.AsOf {", new: "if false {",
 	},
 }
 
