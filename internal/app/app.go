@@ -1,5 +1,4 @@
-// Package app runs all six services in one process, each on a connection of
-// its own: the demo, the tests and the benchmarks are built on it.
+// Package app lists the six services, and runs all of them in one process.
 package app
 
 import (
@@ -11,13 +10,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"example.org/ordertrail/internal/outbox"
@@ -58,255 +54,117 @@ func Durables() (all []stream.Durable) {
 	return all
 }
 
-// Config is what a System is made of. Only Connect is required.
+// Config is the configuration of a System. Only Connect is required.
 type Config struct {
-	Connect  func(...nats.Option) (*nats.Conn, error)
-	Topology stream.Topology // Durables are filled in
+	Connect  func(...nats.Option) (*nats.Conn, error) // each service has a connection of its own
 	Settings service.Settings
-	Replicas map[string]int          // of each service; default 1
-	Wire     map[string]service.Wire // in place of a service's own
-	HTTPAddr string                  // of the shop's API, with analytics' beside it; default 127.0.0.1:0
-	Log      slog.Handler            // default: nowhere
-	Tracing  func(service string) []telemetry.Option
-	Stream   func(service string) []stream.Option
-	Trails   trail.StoreOptions // of the store that keeps the services' spans
+	HTTPAddr string       // of the shop; default 127.0.0.1:0
+	Log      slog.Handler // default: none
+	Tracing  []telemetry.Option
 }
 
-// System is the running whole.
+// System is the six services in one process.
 type System struct {
-	URL    string       // of the shop's API
-	Trails *trail.Store // the spans of all services
+	URL    string         // of the shop
+	Client *stream.Client // an administrator's access to the streams, untraced
 
-	cfg      Config
-	services []service.Definition
-	conn     *nats.Conn // an administrator's
-	js       jetstream.JetStream
-	stop     []func(context.Context) error // in reverse order
-
-	mu       sync.Mutex
-	replicas []*Replica
+	conn      *nats.Conn
+	stopHTTP  func() error
+	instances []*service.Replica
 }
 
-// Start provisions and runs everything. Stop it with Stop.
-func Start(ctx context.Context, cfg Config) (*System, error) {
-	if cfg.Log == nil {
-		cfg.Log = slog.DiscardHandler
+// Start provisions the streams, starts the services and serves the shop, with
+// analytics beside it. End it with Stop.
+func Start(ctx context.Context, cfg Config) (s *System, err error) {
+	log := slog.New(cmp.Or[slog.Handler](cfg.Log, slog.DiscardHandler))
+	// The port comes first, because one that is taken fails at once.
+	listener, err := net.Listen("tcp", cmp.Or(cfg.HTTPAddr, "127.0.0.1:0"))
+	if err != nil {
+		return nil, fmt.Errorf("listen for the shop at HTTP_ADDR: %w", err)
 	}
-	if cfg.HTTPAddr == "" {
-		cfg.HTTPAddr = "127.0.0.1:0"
+	s = &System{URL: "http://" + listener.Addr().String(), stopHTTP: listener.Close}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
+		}
+	}()
+	if s.conn, err = cfg.Connect(nats.Name("ordertrail administrator"), nats.MaxReconnects(-1)); err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
 	}
-	// One process, one address: links between pages need no more than a path.
-	cfg.Settings.ShopURL = cmp.Or(cfg.Settings.ShopURL, &url.URL{Path: "/"})
-	cfg.Settings.AnalyticsURL = cmp.Or(cfg.Settings.AnalyticsURL, &url.URL{Path: "/analytics"})
-	s := &System{cfg: cfg, Trails: trail.NewStore(cfg.Trails)}
-	var mails *outbox.Outbox
-	if cfg.Settings.SMTPURL == nil {
-		mails = new(outbox.Outbox)
+	if s.Client, err = stream.New(s.conn, Untraced(), log); err != nil {
+		return nil, err
 	}
-	s.services = Services(s.Trails, mails)
-	if err := s.start(ctx); err != nil {
-		return nil, errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
+	if err = stream.Provision(ctx, s.Client.JetStream(), stream.Topology{Durables: Durables()}); err != nil {
+		return nil, err
 	}
+	spans, mails := trail.NewStore(trail.StoreOptions{}), new(outbox.Outbox)
+	byName := map[string]*service.Replica{}
+	for _, def := range Services(spans, mails) {
+		r, err := service.Start(ctx, def, service.Config{
+			Connect: cfg.Connect, Settings: InOneProcess(cfg.Settings), Log: log.Handler(),
+			Tracing: append([]telemetry.Option{telemetry.WithSpanProcessor(spans)}, cfg.Tracing...),
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.instances = append(s.instances, r)
+		byName[def.Name] = r
+	}
+	s.stopHTTP = Serve(ctx, listener, Handler(byName[orders.Name], byName[analytics.Name]))
 	return s, nil
 }
 
-func (s *System) start(ctx context.Context) (err error) {
-	// First of all: a port that is taken should cost no time.
-	listener, err := net.Listen("tcp", s.cfg.HTTPAddr)
-	if err != nil {
-		return fmt.Errorf("listen for the shop's API (HTTP_ADDR says where): %w", err)
-	}
-	s.stop = append(s.stop, func(context.Context) error { _ = listener.Close(); return nil })
-	if s.conn, err = s.cfg.Connect(nats.Name("ordertrail administrator"), nats.MaxReconnects(-1)); err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	s.stop = append(s.stop, func(context.Context) error { s.conn.Close(); return nil })
-	if s.js, err = jetstream.New(s.conn); err != nil {
-		return err
-	}
-	s.cfg.Topology.Durables = Durables()
-	if err := stream.Provision(ctx, s.js, s.cfg.Topology); err != nil {
-		return err
-	}
-	mux := http.NewServeMux()
-	for _, svc := range s.services {
-		for range max(s.cfg.Replicas[svc.Name], 1) {
-			r, err := s.Run(ctx, svc.Name)
-			if err != nil {
-				return err
-			}
-			// One process has one shop: the first replica of a service serves.
-			switch {
-			case r.number > 0:
-			case svc.Name == orders.Name:
-				mux.Handle("/", r.part.HTTP)
-			case svc.Name == analytics.Name:
-				mux.Handle("GET /analytics", r.part.HTTP)
-			}
-			if r.number == 0 && svc.Name == orders.Name {
-				r.rt.Health(mux)
-			}
-		}
-	}
-	return s.serve(ctx, listener, mux)
+// Untraced returns a tracer that makes no spans.
+func Untraced() *tracing.Tracer {
+	return tracing.New(tracing.WithTracerProvider(noop.NewTracerProvider()))
 }
 
-func (s *System) serve(ctx context.Context, l net.Listener, h http.Handler) error {
+// InOneProcess returns the settings with links between pages that need no more than
+// a path, because one process has one address.
+func InOneProcess(s service.Settings) service.Settings {
+	s.ShopURL = cmp.Or(s.ShopURL, &url.URL{Path: "/"})
+	s.AnalyticsURL = cmp.Or(s.AnalyticsURL, &url.URL{Path: "/analytics"})
+	return s
+}
+
+// Handler serves the shop, and analytics under the same address.
+func Handler(orders, analytics *service.Replica) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", orders.HTTP)
+	mux.Handle("GET /analytics", analytics.HTTP)
+	orders.Health(mux)
+	return mux
+}
+
+// Serve serves h until stop is called, which waits for the requests under way. Further
+// calls of stop have no effect.
+func Serve(ctx context.Context, l net.Listener, h http.Handler) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)
 	go func() { done <- service.Serve(ctx, l, h) }()
-	s.stop = append(s.stop, func(context.Context) error { cancel(); return <-done })
-	s.URL = "http://" + l.Addr().String()
-	return nil
+	return sync.OnceValue(func() error { cancel(); return <-done })
 }
 
-// JetStream is an administrator's access to the streams.
-func (s *System) JetStream() jetstream.JetStream { return s.js }
-
-// Run adds a replica of a service.
-func (s *System) Run(ctx context.Context, name string) (*Replica, error) {
-	wire := s.cfg.Wire[name]
-	for _, svc := range s.services {
-		if svc.Name == name && wire == nil {
-			wire = svc.Wire
-		}
-	}
-	cfg := service.Config{Name: name, Settings: s.cfg.Settings, Connect: s.cfg.Connect, Log: s.cfg.Log}
-	cfg.Tracing = []telemetry.Option{telemetry.WithSpanProcessor(s.Trails)}
-	if s.cfg.Tracing != nil {
-		cfg.Tracing = append(cfg.Tracing, s.cfg.Tracing(name)...)
-	}
-	if s.cfg.Stream != nil {
-		cfg.Stream = s.cfg.Stream(name)
-	}
-	rt, err := service.NewRuntime(ctx, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
-	}
-	r := &Replica{Name: name, rt: rt, done: make(chan struct{})}
-	if r.part, err = wire(rt); err != nil {
-		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), rt.Close(ctx))
-	}
-	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	r.cancel = cancel
-	go func() {
-		defer close(r.done)
-		r.err = r.part.Run(running)
-	}()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, other := range s.replicas {
-		if other.Name == name {
-			r.number++
-		}
-	}
-	s.replicas = append(s.replicas, r)
-	return r, nil
-}
-
-// Replica returns the number-th replica of a service, from 0.
-func (s *System) Replica(name string, number int) *Replica {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.replicas {
-		if r.Name == name && r.number == number {
-			return r
-		}
-	}
-	return nil
-}
-
-// Latest returns the replica of a service that was started last.
-func (s *System) Latest(name string) *Replica {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range slices.Backward(s.replicas) {
-		if r.Name == name {
-			return r
-		}
-	}
-	return nil
-}
-
-// Stop ends everything in an orderly way: no new requests, then every service
-// finishes what it has in hand.
+// Stop ends the HTTP server, then the services, all at once: each finishes the
+// messages that it handles.
 func (s *System) Stop(ctx context.Context) error {
-	var errs []error
-	if len(s.stop) > 0 && s.URL != "" { // the API first
-		last := len(s.stop) - 1
-		errs = append(errs, s.stop[last](ctx))
-		s.stop = s.stop[:last]
+	errs := make([]error, len(s.instances)+1)
+	errs[len(s.instances)] = s.stopHTTP()
+	var stopping sync.WaitGroup
+	for i, r := range s.instances {
+		stopping.Go(func() { errs[i] = r.Stop(ctx) })
 	}
-	s.mu.Lock()
-	replicas := s.replicas
-	s.mu.Unlock()
-	var wg sync.WaitGroup
-	failed := make([]error, len(replicas))
-	for i, r := range replicas {
-		wg.Go(func() { failed[i] = r.Stop(ctx) })
+	stopping.Wait()
+	if s.conn != nil {
+		s.conn.Close()
 	}
-	wg.Wait()
-	errs = append(errs, failed...)
-	for i := len(s.stop) - 1; i >= 0; i-- {
-		errs = append(errs, s.stop[i](ctx))
-	}
-	s.stop = nil
 	return errors.Join(errs...)
 }
 
-// Replica is one running instance of a service.
-type Replica struct {
-	Name   string
-	number int
-	rt     *service.Runtime
-	part   service.Part
-	cancel context.CancelFunc
-	done   chan struct{}
-	err    error
-	killed atomic.Bool
-	once   sync.Once
-}
-
-// HTTP is the replica's API, nil if it has none.
-func (r *Replica) HTTP() http.Handler { return r.part.HTTP }
-
-// Stop ends the replica as SIGTERM would: what it has in hand is finished.
-func (r *Replica) Stop(ctx context.Context) (err error) {
-	r.once.Do(func() {
-		r.cancel()
-		select {
-		case <-r.done:
-			err = r.err
-		case <-ctx.Done():
-			err = fmt.Errorf("stop %s: %w", r.Name, ctx.Err())
-		}
-		if r.killed.Load() {
-			err = nil
-		}
-		err = errors.Join(err, r.rt.Close(ctx))
-	})
-	return err
-}
-
-// Kill ends the replica as a crash would, as far as the others can see: nothing
-// more is published or acknowledged. It returns at once and may be called from
-// the replica's own code.
-func (r *Replica) Kill() {
-	r.killed.Store(true)
-	r.rt.Kill()
-	r.cancel()
-}
-
-// stopTimeout is what tests and the demo give Stop.
+// stopTimeout bounds an orderly end.
 const stopTimeout = 15 * time.Second
 
-// StopTimeout bounds an orderly end.
+// StopTimeout returns a context that bounds an orderly end, also after ctx has ended.
 func StopTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-}
-
-// Client is an administrator's access to the streams, untraced.
-func (s *System) Client() (*stream.Client, error) {
-	untraced := tracing.New(tracing.WithTracerProvider(noop.NewTracerProvider()))
-	return stream.New(s.conn, untraced, slog.New(s.cfg.Log))
 }

@@ -56,9 +56,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer server.Close()
 	sys, err := app.Start(ctx, app.Config{
 		Connect: server.Connect, Settings: o.Settings, HTTPAddr: o.HTTPAddr, Log: o.Log,
-		Topology: stream.Topology{Replicas: 1},
-		// Spans for a console must not be mixed into the story.
-		Tracing: func(string) []telemetry.Option { return []telemetry.Option{telemetry.WithConsoleWriter(os.Stderr)} },
+		// Standard output is for the story.
+		Tracing: []telemetry.Option{telemetry.WithConsoleWriter(os.Stderr)},
 	})
 	if err != nil {
 		return err
@@ -69,11 +68,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		err = errors.Join(err, sys.Stop(stopping))
 	}()
 
-	client, err := sys.Client()
-	if err != nil {
-		return err
-	}
-	info, err := sys.JetStream().Stream(ctx, stream.OrdersStream)
+	client := sys.Client
+	info, err := client.JetStream().Stream(ctx, stream.OrdersStream)
 	if err != nil {
 		return err
 	}

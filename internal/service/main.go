@@ -69,78 +69,57 @@ func (t *telemetryErrors) Handle(err error) {
 // run runs the service, which answers HTTP at addr, if that is not empty.
 func run(ctx context.Context, def Definition, addr string, settings Settings) error {
 	group, ctx := errgroup.WithContext(ctx)
-	// From the moment it is told to stop there is one deadline for everything: who
-	// runs services kills them after ten seconds.
-	ending := make(chan time.Time, 1)
-	context.AfterFunc(ctx, func() { ending <- time.Now() })
-
-	// First of all: a port that is taken should cost no time, and who waits for NATS
-	// is alive.
+	// The port comes first: one that is taken fails at once, and a service that waits
+	// for NATS is alive.
 	var front front
 	listening := slog.String("address", "none")
 	if addr != "" {
 		listener, err := net.Listen("tcp", addr)
 		if err != nil {
-			return fmt.Errorf("listen (HTTP_ADDR and HEALTH_ADDR say where): %w", err)
+			return fmt.Errorf("listen at HTTP_ADDR or HEALTH_ADDR: %w", err)
 		}
 		listening = slog.String("address", listener.Addr().String())
 		group.Go(func() error { return Serve(ctx, listener, &front) })
 	}
-	var rt *Runtime
+	var r *Replica
+	var ended time.Time
 	group.Go(func() (err error) {
-		if rt, err = NewRuntime(ctx, Config{Name: def.Name, Settings: settings}); err != nil {
-			return err
-		}
-		part, err := def.Wire(rt)
-		if err != nil {
+		if r, err = Start(ctx, def, Config{Settings: settings}); err != nil {
 			return err
 		}
 		mux := http.NewServeMux()
-		rt.Health(mux)
-		if part.HTTP != nil {
-			mux.Handle("/", part.HTTP)
+		r.Health(mux)
+		if r.HTTP != nil {
+			mux.Handle("/", r.HTTP)
 		}
 		front.handler.Store(mux)
-		rt.Log.Info("running", "instance", rt.Instance, listening)
-		return runPart(ctx, part)
+		r.Log.Info("running", "instance", r.Instance, listening)
+		select {
+		case <-ctx.Done():
+		case <-r.done:
+		}
+		ended = time.Now()
+		finishing, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		defer cancel()
+		return r.finish(finishing)
 	})
 	err := group.Wait()
-	if rt == nil {
+	if r == nil {
 		return err
 	}
-	// The group's context has ended, at the latest by its Wait.
-	closing, cancel := context.WithDeadline(context.WithoutCancel(ctx), (<-ending).Add(endTimeout))
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(exportTimeout, time.Until(ended.Add(endTimeout))))
 	defer cancel()
-	closing, cancelExport := context.WithTimeout(closing, exportTimeout)
-	defer cancelExport()
-	return errors.Join(err, rt.Close(closing))
+	return errors.Join(err, r.Close(closing))
 }
 
-// endTimeout bounds the whole end of a service, of which drainTimeout is for what
-// it has in hand, and the rest for the spans that are left.
+// endTimeout bounds the whole end of a service, because orchestrators kill a process
+// after ten seconds. drainTimeout of it is for the messages and requests that are
+// being handled, the rest for the spans that are left.
 const endTimeout = 8 * time.Second
 
 // exportTimeout bounds the export of the spans that are left: a collector that does
-// not answer holds up nobody's end for longer.
+// not answer delays no service's end for longer.
 const exportTimeout = 4 * time.Second
-
-// runPart runs a part, and leaves it behind if it does not end in time: what it
-// has in hand is delivered again, elsewhere.
-func runPart(ctx context.Context, part Part) error {
-	done := make(chan error, 1)
-	go func() { done <- part.Run(ctx) }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(drainTimeout):
-		return fmt.Errorf("told to stop, but not done within %v", drainTimeout)
-	}
-}
 
 // front answers for a service that waits for NATS, and lets the service's own
 // handler answer once there is one.

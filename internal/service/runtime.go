@@ -128,10 +128,6 @@ func (rt *Runtime) Close(ctx context.Context) error {
 	return err
 }
 
-// Kill drops the connection, nearly as a crash would: what is buffered is still
-// sent, but nothing more can be published or acknowledged.
-func (rt *Runtime) Kill() { rt.conn.Close() }
-
 // flushTimeout bounds the sending of what is buffered: if NATS is away, the time is
 // the last spans'.
 const flushTimeout = 500 * time.Millisecond

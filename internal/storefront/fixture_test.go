@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/storefront"
 	"example.org/ordertrail/test/shoptest"
@@ -30,7 +29,7 @@ func openTraced(tb testing.TB, traces trail.Source) *shoptest.Shop {
 }
 
 // everything runs the whole system.
-func everything(tb testing.TB, change ...func(*app.Config)) *shoptest.Shop {
+func everything(tb testing.TB, change ...func(*systemtest.Config)) *shoptest.Shop {
 	tb.Helper()
 	return shoptest.Of(systemtest.Start(tb, change...))
 }

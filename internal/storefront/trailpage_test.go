@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
 	"example.org/ordertrail/trail"
@@ -17,7 +16,9 @@ import (
 // to Jaeger, without a script.
 func TestTrailPage(t *testing.T) {
 	t.Parallel()
-	s := everything(t, func(cfg *app.Config) { cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "jaeger.example"} })
+	s := everything(t, func(cfg *systemtest.Config) {
+		cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "jaeger.example"}
+	})
 	id := wantRedirect(t, MustSubmit(t, s, "/scenarios/undeliverable", nil, submitted()))
 	var got trail.Trail
 	systemtest.Until(t, "the trail has everything but the deadline", func() bool {

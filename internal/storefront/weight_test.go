@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"testing"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/scenario"
 	"example.org/ordertrail/test/shoptest"
@@ -22,7 +21,7 @@ const heaviest = 150_000
 // is counted with its style, its script and its icon.
 func TestPageWeights(t *testing.T) {
 	t.Parallel()
-	s := everything(t, systemtest.Deadline(demo.OrderDeadline), func(cfg *app.Config) {
+	s := everything(t, systemtest.Deadline(demo.OrderDeadline), func(cfg *systemtest.Config) {
 		cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "localhost:16686"}
 	})
 	ids := map[string]string{}

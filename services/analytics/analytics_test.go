@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"testing"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/services/analytics"
 	"example.org/ordertrail/test/systemtest"
@@ -86,7 +85,7 @@ func TestCounts(t *testing.T) {
 // event once.
 func TestTwoReplicas(t *testing.T) {
 	t.Parallel()
-	sys := start(t, func(cfg *app.Config) { cfg.Replicas = map[string]int{analytics.Name: 2} })
+	sys := start(t, func(cfg *systemtest.Config) { cfg.Replicas = map[string]int{analytics.Name: 2} })
 	MustPlay(t, sys, 15, "happy", "declined")
 	sys.MustRestart(t, func() { MustPlay(t, sys, 10, "happy", "sold-out") })
 	MustPlay(t, sys, 5, "happy")
@@ -110,7 +109,7 @@ func TestTwoReplicas(t *testing.T) {
 // gets JSON.
 func TestOwnAddress(t *testing.T) {
 	t.Parallel()
-	api := start(t).Replica(analytics.Name, 0).HTTP()
+	api := start(t).Replica(analytics.Name, 0).HTTP
 	get := func(path, accept string) *httptest.ResponseRecorder {
 		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, path, nil)
 		r.Header.Set("Accept", accept)

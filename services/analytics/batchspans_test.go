@@ -12,7 +12,6 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/embedded"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
@@ -28,7 +27,7 @@ func TestBatchSpans(t *testing.T) {
 	const stored = 300
 	server := systemtest.Server(t)
 	producers := MustStore(t, server, stored)
-	sys := systemtest.StartOn(t, server.Connect, func(cfg *app.Config) {
+	sys := systemtest.StartOn(t, server.Connect, func(cfg *systemtest.Config) {
 		cfg.Wire = map[string]service.Wire{
 			"payments": systemtest.Idle, "inventory": systemtest.Idle, "fulfillment": systemtest.Idle, "notify": systemtest.Idle,
 		}

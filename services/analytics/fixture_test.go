@@ -47,16 +47,16 @@ func (c counts) String() string {
 // counting is a system whose analytics replicas can be asked one by one.
 type counting struct {
 	*systemtest.System
-	running *app.Replica // the newest
+	running *systemtest.Replica // the newest
 
 	mu   sync.Mutex
 	apis []http.Handler // of every replica there was
 }
 
-func start(tb testing.TB, change ...func(*app.Config)) *counting {
+func start(tb testing.TB, change ...func(*systemtest.Config)) *counting {
 	tb.Helper()
 	c := &counting{}
-	c.System = systemtest.Start(tb, append(change, func(cfg *app.Config) {
+	c.System = systemtest.Start(tb, append(change, func(cfg *systemtest.Config) {
 		if cfg.Wire == nil {
 			cfg.Wire = map[string]service.Wire{}
 		}

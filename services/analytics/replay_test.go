@@ -30,10 +30,10 @@ type replaying struct {
 	kv       jetstream.KeyValue
 }
 
-func startReplaying(tb testing.TB, change ...func(*app.Config)) *replaying {
+func startReplaying(tb testing.TB, change ...func(*systemtest.Config)) *replaying {
 	tb.Helper()
 	var connect func(...nats.Option) (*nats.Conn, error)
-	r := &replaying{counting: start(tb, append(change, func(cfg *app.Config) { connect = cfg.Connect })...)}
+	r := &replaying{counting: start(tb, append(change, func(cfg *systemtest.Config) { connect = cfg.Connect })...)}
 	r.operator = MustOperate(tb, connect, telemetry.WithSpanProcessor(r.Spans))
 	var err error
 	if r.kv, err = r.JetStream().KeyValue(context.Background(), stream.AnalyticsBucket); err != nil {
@@ -225,7 +225,7 @@ func TestReplayUnderTheService(t *testing.T) {
 // Replays one after the other, while orders are placed, change no number.
 func TestReplayWhileRunning(t *testing.T) {
 	t.Parallel()
-	sys := startReplaying(t, func(cfg *app.Config) { cfg.Replicas = map[string]int{analytics.Name: 2} })
+	sys := startReplaying(t, func(cfg *systemtest.Config) { cfg.Replicas = map[string]int{analytics.Name: 2} })
 	placed := make(chan struct{})
 	go func() {
 		defer close(placed)

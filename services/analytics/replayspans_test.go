@@ -12,7 +12,6 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/telemetry"
 	"example.org/ordertrail/pkg/tracing"
@@ -27,7 +26,7 @@ func TestReplayInBatches(t *testing.T) {
 	const stored = 1100
 	server := systemtest.Server(t)
 	MustStore(t, server, stored)
-	sys := startReplaying(t, func(cfg *app.Config) {
+	sys := startReplaying(t, func(cfg *systemtest.Config) {
 		cfg.Connect = server.Connect
 		cfg.Wire = map[string]service.Wire{
 			"payments": systemtest.Idle, "inventory": systemtest.Idle, "fulfillment": systemtest.Idle, "notify": systemtest.Idle,

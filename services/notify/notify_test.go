@@ -14,7 +14,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/codes"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
@@ -53,7 +52,7 @@ type alone struct {
 func runAlone(tb testing.TB) *alone {
 	tb.Helper()
 	a := &alone{mail: newSMTPServer(tb), log: &journal{}}
-	a.System = systemtest.Start(tb, func(cfg *app.Config) {
+	a.System = systemtest.Start(tb, func(cfg *systemtest.Config) {
 		cfg.Settings.SMTPURL = a.mail.URL()
 		cfg.Log = slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug})
 		cfg.Wire = map[string]service.Wire{
@@ -129,7 +128,7 @@ func (a *alone) failures() (n int) {
 func TestMails(t *testing.T) {
 	t.Parallel()
 	server := newSMTPServer(t)
-	sys := systemtest.Start(t, func(cfg *app.Config) { cfg.Settings.SMTPURL = server.URL() })
+	sys := systemtest.Start(t, func(cfg *systemtest.Config) { cfg.Settings.SMTPURL = server.URL() })
 	expected := 0
 	for _, tc := range []struct {
 		scenario string

@@ -93,7 +93,7 @@ func TestFeedShutdown(t *testing.T) {
 	}
 	ctx, end := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- service.Serve(ctx, listener, sys.Replica(orders.Name, 0).HTTP()) }()
+	go func() { served <- service.Serve(ctx, listener, sys.Replica(orders.Name, 0).HTTP) }()
 	var open []*shoptest.Feed
 	for range 3 {
 		f := shoptest.Follow(t, "http://"+listener.Addr().String()+"/orders/"+placed.ID+"/events", "")

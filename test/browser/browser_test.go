@@ -23,7 +23,6 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/test/systemtest"
 )
@@ -59,7 +58,7 @@ func program(t *testing.T) string {
 
 // open runs the whole system as the demo does, and a browser with one tab, until
 // the test ends.
-func open(t *testing.T, change ...func(*app.Config)) *tab {
+func open(t *testing.T, change ...func(*systemtest.Config)) *tab {
 	t.Helper()
 	path := program(t)
 	sys := systemtest.Start(t, append(change, systemtest.Deadline(demo.OrderDeadline))...)

@@ -10,10 +10,10 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/storefront"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/systemtest"
 )
 
 // busy stands before the shop, and answers some requests as a shop does that has too
@@ -73,7 +73,7 @@ func (s *busy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func TestLoadIsRefused(t *testing.T) {
 	t.Parallel()
 	shop := &busy{asked: map[string][]time.Time{}}
-	b := open(t, func(cfg *app.Config) {
+	b := open(t, func(cfg *systemtest.Config) {
 		cfg.Wire = map[string]service.Wire{orders.Name: func(rt *service.Runtime) (service.Part, error) {
 			part, err := storefront.Service(nil, nil).Wire(rt)
 			shop.shop = part.HTTP

@@ -13,9 +13,9 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/systemtest"
 	"example.org/ordertrail/trail"
 )
 
@@ -23,7 +23,9 @@ import (
 // as it happens, and from there to the order's trail.
 func TestScenarios(t *testing.T) {
 	t.Parallel()
-	b := open(t, func(cfg *app.Config) { cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "127.0.0.1:16686"} })
+	b := open(t, func(cfg *systemtest.Config) {
+		cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "127.0.0.1:16686"}
+	})
 	shop := demo.Shop{URL: b.shop, Client: http.DefaultClient}
 	ids := map[string]string{}
 	for _, sc := range demo.Scenarios() {
@@ -133,7 +135,9 @@ func (b *tab) checkTrail(id string, sc demo.Scenario) {
 // attributes and links, Enter keeps them, Escape leaves.
 func TestKeyboard(t *testing.T) {
 	t.Parallel()
-	b := open(t, func(cfg *app.Config) { cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "127.0.0.1:16686"} })
+	b := open(t, func(cfg *systemtest.Config) {
+		cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "127.0.0.1:16686"}
+	})
 	b.visit("/")
 	b.run(chromedp.KeyEvent(kb.Tab))
 	if got := eval[string](b, "document.activeElement.textContent"); got != "Skip to content" {

@@ -65,7 +65,7 @@ func oneServer(t *testing.T, p plan) {
 // threeNodes runs a plan on a cluster. A fault stops one node for a while, and leaders
 // keep stepping down.
 func threeNodes(t *testing.T, p plan) {
-	cluster, err := embedded.StartCluster(t.TempDir(), 3)
+	cluster, err := systemtest.StartCluster(t.TempDir(), 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func (c *chaos) audit() {
 	ledger.Audit(c.t, c.world)
 	c.customers.Audit(ledger)
 	for turn := range replicas[analytics.Name] {
-		ledger.AuditAnalytics(c.t, systemtest.Serve(c.t, c.alive(analytics.Name, turn).running.HTTP()))
+		ledger.AuditAnalytics(c.t, systemtest.Serve(c.t, c.alive(analytics.Name, turn).running.HTTP))
 	}
 	c.mu.Lock()
 	ledger.AuditMails(c.t, c.world.Sent(), func(mail string, _, _ event.Event) int { return c.mails.begun[mail] })

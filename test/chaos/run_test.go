@@ -35,7 +35,7 @@ import (
 type chaos struct {
 	t           *testing.T
 	plan        plan
-	sys         *app.System
+	sys         *systemtest.Replicas
 	net         *systemtest.Network
 	world       *systemtest.World
 	customers   chaosplan.Customers
@@ -63,7 +63,7 @@ type replica struct {
 	service string
 	dead    atomic.Bool
 	up      chan struct{} // closed when the following are there
-	running *app.Replica
+	running *systemtest.Replica
 	client  *systemtest.Client
 }
 
@@ -82,7 +82,7 @@ func start(t *testing.T, p plan, connect func(...nats.Option) (*nats.Conn, error
 	}
 	c.calm, c.becalm = context.WithCancel(context.Background())
 	c.net.BeforeSend = c.sending
-	cfg := app.Config{
+	cfg := systemtest.Config{
 		Connect: func(opts ...nats.Option) (*nats.Conn, error) {
 			return c.net.Connect(append(opts, nats.ReconnectWait(20*time.Millisecond))...)
 		},
@@ -103,7 +103,7 @@ func start(t *testing.T, p plan, connect func(...nats.Option) (*nats.Conn, error
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
 	var err error
-	if c.sys, err = app.Start(ctx, cfg); err != nil {
+	if c.sys, err = systemtest.Run(ctx, cfg); err != nil {
 		t.Fatal(err)
 	}
 	if p.lagging && streams == 1 {
@@ -219,7 +219,7 @@ func (c *chaos) serve(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	answer := httptest.NewRecorder()
-	served.running.HTTP().ServeHTTP(answer, r)
+	served.running.HTTP.ServeHTTP(answer, r)
 	if served.dead.Load() {
 		panic(http.ErrAbortHandler)
 	}

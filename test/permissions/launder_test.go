@@ -13,7 +13,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
@@ -31,7 +30,7 @@ func TestLaundering(t *testing.T) {
 	t.Parallel()
 	s := start(t, "../../nats/nats.conf")
 	log := new(systemtest.Output)
-	sys := systemtest.StartOn(t, s.asItself(nil), systemtest.Deadline(6*time.Second), func(cfg *app.Config) {
+	sys := systemtest.StartOn(t, s.asItself(nil), systemtest.Deadline(6*time.Second), func(cfg *systemtest.Config) {
 		cfg.Log = slog.NewTextHandler(log, nil)
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)

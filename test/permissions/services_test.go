@@ -54,7 +54,7 @@ func (s testServer) asItself(as map[string]string) func(...nats.Option) (*nats.C
 func run(t *testing.T, s testServer, as map[string]string) (*systemtest.System, *systemtest.Output) {
 	t.Helper()
 	log := new(systemtest.Output)
-	sys := systemtest.StartOn(t, s.asItself(as), systemtest.Deadline(5*time.Second), func(cfg *app.Config) {
+	sys := systemtest.StartOn(t, s.asItself(as), systemtest.Deadline(5*time.Second), func(cfg *systemtest.Config) {
 		cfg.Log = slog.NewTextHandler(log, nil)
 	})
 	return sys, log

@@ -145,7 +145,7 @@ func runChaos(t *testing.T, p plan) {
 func (c *chaos) start() {
 	c.t.Helper()
 	if !c.plan.binaries {
-		c.world.Use(&app.Config{}) // its audit includes the money
+		c.world.Use(&systemtest.Config{}) // its audit includes the money
 		c.serveWorld()
 	}
 	c.nats = startNATSOn(c.t, c.t.TempDir(), freePort(c.t))

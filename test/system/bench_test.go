@@ -10,7 +10,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
@@ -54,7 +53,7 @@ func BenchmarkFlow(b *testing.B) {
 }
 
 func benchmarkFlow(b *testing.B, customers int) {
-	sys := systemtest.Start(b, func(cfg *app.Config) {
+	sys := systemtest.Start(b, func(cfg *systemtest.Config) {
 		cfg.Tracing = func(string) []telemetry.Option {
 			return []telemetry.Option{telemetry.WithSpanProcessor(sdktrace.NewBatchSpanProcessor(discard{}))}
 		}

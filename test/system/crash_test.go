@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
@@ -92,14 +91,14 @@ func TestKilled(t *testing.T) {
 }
 
 // quickRedelivery has a killed replica's messages delivered again soon.
-func quickRedelivery(cfg *app.Config) {
+func quickRedelivery(cfg *systemtest.Config) {
 	cfg.Topology.AckWait = 500 * time.Millisecond
 	cfg.Topology.LeaseTTL = time.Second
 }
 
 // onStore calls f when a replica of the service has stored an event.
-func onStore(name string, f func(event.Type, string)) func(*app.Config) {
-	return func(cfg *app.Config) {
+func onStore(name string, f func(event.Type, string)) func(*systemtest.Config) {
+	return func(cfg *systemtest.Config) {
 		cfg.Stream = func(service string) []stream.Option {
 			if service != name {
 				return nil

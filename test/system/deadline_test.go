@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/trace"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/embedded"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
@@ -22,7 +21,7 @@ import (
 
 // unpaid runs a system in which nobody decides the payment, so that only the
 // deadline ends an order.
-func unpaid(cfg *app.Config) {
+func unpaid(cfg *systemtest.Config) {
 	systemtest.NewWorld().Use(cfg)
 	cfg.Wire[payments.Name] = systemtest.Idle
 }
@@ -37,12 +36,12 @@ func TestDeadlineOutlivesRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Close() })
-	cfg := app.Config{Connect: server.Connect}
+	cfg := systemtest.Config{Connect: server.Connect}
 	unpaid(&cfg)
 	systemtest.Deadline(2 * time.Second)(&cfg)
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
-	sys, err := app.Start(ctx, cfg)
+	sys, err := systemtest.Run(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
 	runtime "example.org/ordertrail/internal/service"
 	"example.org/ordertrail/services/fulfillment"
@@ -66,7 +65,7 @@ func TestGivenUpWhileBooked(t *testing.T) {
 			systemtest.Until(t, "the order is concluded", concluded)
 		},
 	}
-	sys = systemtest.StartOn(t, network.Connect, func(cfg *app.Config) {
+	sys = systemtest.StartOn(t, network.Connect, func(cfg *systemtest.Config) {
 		cfg.Topology.AckWait = time.Second
 		cfg.Wire = map[string]runtime.Wire{fulfillment.Name: func(rt *runtime.Runtime) (runtime.Part, error) {
 			return fulfillment.New(rt, carrier), nil
@@ -140,11 +139,11 @@ func TestEffectAfterGivenUp(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		effect string
-		wire   func(*app.Config, *systemtest.World) *late
+		wire   func(*systemtest.Config, *systemtest.World) *late
 		left   func(w *systemtest.World, order string) bool
 	}{{
 		effect: "charge",
-		wire: func(cfg *app.Config, w *systemtest.World) *late {
+		wire: func(cfg *systemtest.Config, w *systemtest.World) *late {
 			gateway := &lateGateway{w, late{proceed: make(chan struct{})}}
 			cfg.Wire[payments.Name] = func(rt *runtime.Runtime) (runtime.Part, error) { return payments.New(rt, gateway), nil }
 			return &gateway.late
@@ -152,7 +151,7 @@ func TestEffectAfterGivenUp(t *testing.T) {
 		left: func(w *systemtest.World, order string) bool { return w.Captured(order) != 0 },
 	}, {
 		effect: "book",
-		wire: func(cfg *app.Config, w *systemtest.World) *late {
+		wire: func(cfg *systemtest.Config, w *systemtest.World) *late {
 			carrier := &lateBooking{w, late{proceed: make(chan struct{})}}
 			cfg.Wire[fulfillment.Name] = func(rt *runtime.Runtime) (runtime.Part, error) { return fulfillment.New(rt, carrier), nil }
 			return &carrier.late
@@ -168,7 +167,7 @@ func TestEffectAfterGivenUp(t *testing.T) {
 				}
 			}
 			var one *late
-			sys := systemtest.Start(t, systemtest.Deadline(2*time.Second), func(cfg *app.Config) {
+			sys := systemtest.Start(t, systemtest.Deadline(2*time.Second), func(cfg *systemtest.Config) {
 				cfg.Topology.AckWait = time.Second
 				world.Use(cfg)
 				one = c.wire(cfg, world)
@@ -238,7 +237,7 @@ func TestLastChargeOfCancelledOrder(t *testing.T) {
 			return ok
 		})
 	}
-	sys = systemtest.Start(t, func(cfg *app.Config) {
+	sys = systemtest.Start(t, func(cfg *systemtest.Config) {
 		gateway.Use(cfg)
 		cfg.Wire[payments.Name] = func(rt *runtime.Runtime) (runtime.Part, error) { return payments.New(rt, gateway), nil }
 	})
@@ -268,7 +267,7 @@ func (g *slowRefund) Refund(ctx context.Context, key string) error {
 func TestRefundTakesLong(t *testing.T) {
 	t.Parallel()
 	world := systemtest.NewWorld()
-	sys := systemtest.Start(t, func(cfg *app.Config) {
+	sys := systemtest.Start(t, func(cfg *systemtest.Config) {
 		world.Use(cfg)
 		cfg.Wire[payments.Name] = func(rt *runtime.Runtime) (runtime.Part, error) { return payments.New(rt, &slowRefund{world}), nil }
 	})

@@ -7,7 +7,6 @@ import (
 
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/services/inventory"
@@ -39,7 +38,7 @@ func TestLastUnit(t *testing.T) {
 func TestStandbyTakesOver(t *testing.T) {
 	t.Parallel()
 	world := systemtest.NewWorld()
-	sys := systemtest.Start(t, world.Use, quickRedelivery, func(cfg *app.Config) {
+	sys := systemtest.Start(t, world.Use, quickRedelivery, func(cfg *systemtest.Config) {
 		cfg.Replicas = map[string]int{inventory.Name: 2}
 	})
 	client, err := sys.Client()
@@ -116,7 +115,10 @@ func TestStaleWriterIsRefused(t *testing.T) {
 // A decision under an old token is refused also when nobody has decided.
 func TestFencing(t *testing.T) {
 	t.Parallel()
-	sys := systemtest.Start(t, func(cfg *app.Config) { systemtest.NewWorld().Use(cfg); cfg.Wire[inventory.Name] = systemtest.Idle })
+	sys := systemtest.Start(t, func(cfg *systemtest.Config) {
+		systemtest.NewWorld().Use(cfg)
+		cfg.Wire[inventory.Name] = systemtest.Idle
+	})
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
 	client, err := sys.Client()

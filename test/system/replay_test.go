@@ -11,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	svc "example.org/ordertrail/internal/service"
@@ -32,7 +31,7 @@ func TestReplayHasNoEffect(t *testing.T) {
 		effects[effect+" "+order]++
 	}
 	var connect func(...nats.Option) (*nats.Conn, error)
-	sys := systemtest.Start(t, world.Use, systemtest.Deadline(soon), func(cfg *app.Config) {
+	sys := systemtest.Start(t, world.Use, systemtest.Deadline(soon), func(cfg *systemtest.Config) {
 		connect = cfg.Connect
 		cfg.Topology.LeaseTTL = time.Minute // a lease that is lost and won again would be an event
 	})

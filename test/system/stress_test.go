@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/catalog"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
@@ -45,8 +44,8 @@ func TestStressFanIn(t *testing.T) {
 }
 
 // fanInAlone runs fulfillment for real; the test plays the other services.
-func fanInAlone(world *systemtest.World, replicas int) func(*app.Config) {
-	return func(cfg *app.Config) {
+func fanInAlone(world *systemtest.World, replicas int) func(*systemtest.Config) {
+	return func(cfg *systemtest.Config) {
 		world.UseCarrier(cfg)
 		for _, name := range []string{payments.Name, inventory.Name, notify.Name, analytics.Name} {
 			cfg.Wire[name] = systemtest.Idle

@@ -57,7 +57,7 @@ func TestTopology(t *testing.T) {
 // the whole of an order but its batches is one trace.
 func TestTopologyParent(t *testing.T) {
 	t.Parallel()
-	spans := spansOf(t, demo.Scenarios()[0], func(cfg *app.Config) { cfg.Settings.ParentTraces = true })
+	spans := spansOf(t, demo.Scenarios()[0], func(cfg *systemtest.Config) { cfg.Settings.ParentTraces = true })
 	traces := map[trace.TraceID]bool{}
 	for _, s := range spans {
 		if service(s) != analytics.Name {
@@ -71,7 +71,7 @@ func TestTopologyParent(t *testing.T) {
 
 // spansOf plays a scenario on a system of its own and returns every span of the
 // order, after all services have finished.
-func spansOf(t *testing.T, sc demo.Scenario, change ...func(*app.Config)) tracetest.SpanStubs {
+func spansOf(t *testing.T, sc demo.Scenario, change ...func(*systemtest.Config)) tracetest.SpanStubs {
 	t.Helper()
 	sys := systemtest.Start(t, change...)
 	sys.AwaitStock(t)

@@ -35,7 +35,7 @@ func NewNetwork(connect func(...nats.Option) (*nats.Conn, error)) *Network {
 	return &Network{connect: connect}
 }
 
-// Connect opens a client's connection; it is what a app.Config wants.
+// Connect opens a client's connection; it is what a Config wants.
 func (n *Network) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	c := &Client{network: n}
 	nc, err := n.connect(append(slices.Clip(opts), c.stepBetween)...)
@@ -112,7 +112,7 @@ func (c *Client) Cut() {
 
 // Kill cuts the connection for ever: others see a process that died. The client's
 // own code notices only that it can't connect, and goes on trying: see
-// app.Replica.Kill.
+// Replica.Kill.
 func (c *Client) Kill() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -29,7 +29,7 @@ const Patience = time.Minute
 
 // System is a running system with what a test needs of it.
 type System struct {
-	*app.System
+	*Replicas
 	Shop  demo.Shop
 	Spans Spans
 }
@@ -43,16 +43,16 @@ func (s Spans) GetSpans() tracetest.SpanStubs {
 }
 
 // Start runs the system until the test ends; change adjusts its configuration.
-func Start(t testing.TB, change ...func(*app.Config)) *System {
+func Start(t testing.TB, change ...func(*Config)) *System {
 	t.Helper()
 	return StartOn(t, Server(t).Connect, change...)
 }
 
 // StartOn runs the system on a server of the test's own.
-func StartOn(t testing.TB, connect func(...nats.Option) (*nats.Conn, error), change ...func(*app.Config)) *System {
+func StartOn(t testing.TB, connect func(...nats.Option) (*nats.Conn, error), change ...func(*Config)) *System {
 	t.Helper()
 	spans := Spans{tracetest.NewSpanRecorder()}
-	cfg := app.Config{
+	cfg := Config{
 		Connect: connect,
 		Tracing: func(string) []telemetry.Option {
 			return []telemetry.Option{telemetry.WithSpanProcessor(spans)}
@@ -63,7 +63,7 @@ func StartOn(t testing.TB, connect func(...nats.Option) (*nats.Conn, error), cha
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
-	sys, err := app.Start(ctx, cfg)
+	sys, err := Run(ctx, cfg)
 	if err != nil {
 		t.Fatalf("start the system: %v", err)
 	}
@@ -76,7 +76,7 @@ func StartOn(t testing.TB, connect func(...nats.Option) (*nats.Conn, error), cha
 			t.Errorf("stop the system: %v", err)
 		}
 	})
-	return &System{System: sys, Shop: shop, Spans: spans}
+	return &System{Replicas: sys, Shop: shop, Spans: spans}
 }
 
 // AwaitStock waits for inventory's first stock. Until then a reservation may take
@@ -98,7 +98,7 @@ func (s *System) AwaitStock(t testing.TB) {
 }
 
 // Shop is a system's API, for many customers at once.
-func Shop(sys *app.System) demo.Shop {
+func Shop(sys *Replicas) demo.Shop {
 	return demo.Shop{URL: sys.URL, Client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
 }
 
@@ -116,8 +116,8 @@ func Play(ctx context.Context, shop demo.Shop, sc demo.Scenario) error {
 }
 
 // Deadline has orders cancelled that are not concluded by then.
-func Deadline(d time.Duration) func(*app.Config) {
-	return func(cfg *app.Config) { cfg.Settings.OrderDeadline = d }
+func Deadline(d time.Duration) func(*Config) {
+	return func(cfg *Config) { cfg.Settings.OrderDeadline = d }
 }
 
 // Server runs an embedded server until the test ends.

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"sync"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/outbox"
 	"example.org/ordertrail/internal/service"
@@ -46,7 +45,7 @@ func NewWorld() *World {
 }
 
 // Use has the services of a system deal with this world.
-func (w *World) Use(cfg *app.Config) {
+func (w *World) Use(cfg *Config) {
 	w.money = true
 	w.UseCarrier(cfg)
 	cfg.Wire[payments.Name] = func(rt *service.Runtime) (service.Part, error) { return payments.New(rt, w), nil }
@@ -54,7 +53,7 @@ func (w *World) Use(cfg *app.Config) {
 }
 
 // UseCarrier has fulfillment alone deal with this world.
-func (w *World) UseCarrier(cfg *app.Config) {
+func (w *World) UseCarrier(cfg *Config) {
 	if cfg.Wire == nil {
 		cfg.Wire = map[string]service.Wire{}
 	}

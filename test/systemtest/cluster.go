@@ -1,4 +1,4 @@
-package embedded
+package systemtest
 
 import (
 	"errors"
@@ -41,34 +41,35 @@ func StartCluster(dir string, size int) (*Cluster, error) {
 			return nil, err
 		}
 	}
-	deadline := time.Now().Add(startTimeout)
+	deadline := time.Now().Add(Patience)
 	for !c.Whole() {
 		if time.Now().After(deadline) {
 			c.Close()
-			return nil, fmt.Errorf("the cluster is not whole after %v", startTimeout)
+			return nil, fmt.Errorf("the cluster is not whole after %v", Patience)
 		}
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 	}
 	return c, nil
 }
 
-// Size is how many nodes the cluster has, stopped ones included.
+// Size returns the number of nodes, with those that are stopped.
 func (c *Cluster) Size() int { return len(c.nodes) }
 
 // Stop ends the i-th node, from 0, and waits until its store is closed. The end is
-// orderly: what the node leads it hands over first. Stopping a node that is
-// stopped does nothing.
+// orderly: the node first gives up the leadership of its streams. Stopping a node
+// that is stopped has no effect.
 func (c *Cluster) Stop(i int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s := c.nodes[i]; s != nil {
-		stop(s)
+		s.Shutdown()
+		s.WaitForShutdown()
 		c.nodes[i] = nil
 	}
 }
 
-// Start brings a node that was stopped back, with its store and its addresses. It
-// does not wait until the node has caught up: Whole tells.
+// Start starts a stopped node again, with its store and its addresses. It does not
+// wait until the node has caught up; Whole reports that.
 func (c *Cluster) Start(i int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,8 +80,14 @@ func (c *Cluster) Start(i int) error {
 	if err != nil {
 		return err
 	}
-	if c.nodes[i], err = run(o); err != nil {
-		return fmt.Errorf("node %d: %w", i, err)
+	node, err := server.NewServer(o)
+	if err != nil {
+		return fmt.Errorf("start node %d: %w", i, err)
+	}
+	node.Start()
+	c.nodes[i] = node
+	if !node.ReadyForConnections(Patience) {
+		return fmt.Errorf("start node %d: not ready within %v", i, Patience)
 	}
 	return nil
 }
@@ -110,8 +117,8 @@ func (c *Cluster) options(i int) (*server.Options, error) {
 	}, nil
 }
 
-// Whole tells whether every node is up, one leads and knows the others, and each
-// has caught up with what was stored while it was away.
+// Whole reports whether every node is up, one leads and knows the others, and each
+// has caught up with the messages that were stored while it was away.
 func (c *Cluster) Whole() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,9 +134,9 @@ func (c *Cluster) Whole() bool {
 	return leaders == 1
 }
 
-// led tells whether the node knows the leader of each stream and consumer that it
-// holds. A node that just came back does not at first, and takes itself for
-// healthy, however much it missed.
+// led reports whether the node knows the leader of each stream and consumer that it
+// holds. A node that has just come back does not, and yet reports that it is healthy,
+// however much it missed.
 func led(s *server.Server) bool {
 	info, err := s.Jsz(&server.JSzOptions{Consumer: true})
 	if err != nil {
@@ -171,9 +178,9 @@ func (c *Cluster) Close() {
 	}
 }
 
-// freeAddresses finds n loopback addresses that nobody listens on. Their ports are
-// below those that systems hand out by themselves, so that a node that is stopped
-// finds its own free when it comes back.
+// freeAddresses returns n loopback addresses that are free. Their ports are below the
+// range that systems assign by themselves, so that the port of a stopped node is
+// still free when the node comes back.
 func freeAddresses(n int) (addrs []string, err error) {
 	const first, last = 20_000, 32_000
 	var listeners []net.Listener
