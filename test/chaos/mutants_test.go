@@ -108,7 +108,7 @@ func runMutant(t *testing.T, file, old, replacement, test string) (output string
 	if err := os.WriteFile(overlay, replace, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("go", "test", "-overlay="+overlay, "-vet=off", "-run=^"+test+"$", "./test/chaos", "-seeds=12", "-patience=20s")
+	cmd := exec.Command("go", "test", "-overlay="+overlay, "-vet=off", "-run=^"+test+"$", "./test/chaos", "-seeds=12", "-patience=20s", "-failfast")
 	cmd.Dir = root
 	b, err := cmd.CombinedOutput()
 	return string(b), err

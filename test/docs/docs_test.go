@@ -133,7 +133,7 @@ func TestCommands(t *testing.T) {
 		}
 		where, what, _ := strings.Cut(by, ": ")
 		if where == ".ci/run" {
-			if !strings.Contains(read(t, root+"/.ci/run"), "section '"+what+"'") {
+			if !strings.Contains(read(t, root+"/.ci/run"), " '"+what+"'") {
 				t.Errorf("%q: .ci/run has no section %q", command, what)
 			}
 			continue
