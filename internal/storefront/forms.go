@@ -162,7 +162,7 @@ const patience = time.Second
 
 // await waits until an order has an event, for a while.
 func (s *storefront) await(ctx context.Context, id string, t event.Type) {
-	watcher, err := s.shop.Watch(id)
+	watcher, err := s.shop.News.Watch(id)
 	if err != nil {
 		return
 	}
@@ -170,7 +170,7 @@ func (s *storefront) await(ctx context.Context, id string, t event.Type) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		_, events, err := s.shop.Read(ctx, id, watcher.UpTo())
+		_, events, err := s.shop.Read(ctx, id, max(watcher.UpTo(), s.shop.Last(id)))
 		if err != nil {
 			return
 		}

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"time"
 
+	"example.org/ordertrail/internal/feed"
 	"example.org/ordertrail/internal/outbox"
 	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/service"
@@ -70,8 +71,8 @@ func (s *storefront) handler() http.Handler {
 	mux.HandleFunc("GET /trail", s.locate)
 	mux.HandleFunc("GET /services", s.services)
 	mux.Handle("GET /assets/", http.HandlerFunc(web.Assets))
-	mux.Handle("POST /place", s.shop.Guard(respond.Handler(s.place)))
-	mux.Handle("POST /scenarios/{name}", s.shop.Guard(respond.Handler(s.play)))
+	mux.Handle("POST /place", s.shop.UnlessFull(s.shop.Guard(respond.Handler(s.place))))
+	mux.Handle("POST /scenarios/{name}", s.shop.UnlessFull(s.shop.Guard(respond.Handler(s.play))))
 	mux.Handle("POST /orders/{id}/cancel", s.shop.Guard(respond.Handler(s.cancel)))
 	return respond.Pages(mux, func(w http.ResponseWriter, r *http.Request, e *respond.Error) {
 		s.logged(s.site.Problem(w, r, e.Status, e.Detail))
@@ -96,12 +97,7 @@ const changesPause = 200 * time.Millisecond
 
 // changes answers with the recent orders that have changed, and the counts.
 func (s *storefront) changes(w http.ResponseWriter, r *http.Request) error {
-	watcher, err := s.shop.Watch("")
-	if err != nil {
-		return err
-	}
-	defer watcher.Close()
-	feed := respond.Feed{News: watcher.News, Pause: changesPause, Next: func(_ context.Context, since uint64) ([]respond.Message, error) {
+	return feed.Feed{Hub: &s.shop.News, Pause: changesPause, Next: func(_ context.Context, since, _ uint64) ([]feed.Message, error) {
 		changed, upTo := s.shop.Recent(recentShown, since)
 		if upTo < since { // since belongs to a stream that was replaced
 			changed, upTo = s.shop.Recent(recentShown, 0)
@@ -109,12 +105,11 @@ func (s *storefront) changes(w http.ResponseWriter, r *http.Request) error {
 		if upTo == since && upTo > 0 {
 			return nil, nil
 		}
-		return []respond.Message{{ID: upTo, Data: struct {
+		return []feed.Message{{ID: upTo, Data: struct {
 			Shop   orders.Counts  `json:"shop"`
 			Orders []orders.Order `json:"orders"`
 		}{s.shop.Counts(), changed}}}, nil
-	}}
-	return feed.Serve(w, r)
+	}}.Serve(w, r)
 }
 
 // recentShown is the number of orders in the feed.

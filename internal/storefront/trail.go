@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"slices"
 	"time"
 
 	"example.org/ordertrail/internal/event"
@@ -101,7 +102,7 @@ func (s *storefront) streamOrder(ctx context.Context, id string) trail.Order {
 		now.Err = err
 		return now
 	}
-	now.State, now.Reason, now.Refunded, now.Open = order.State, order.Reason, order.Refunded, !order.Over()
+	now.State, now.Reason, now.Refunded, now.Open = order.State, order.Reason, order.Refunded, !over(order)
 	for _, e := range order.Events {
 		if e.Type == event.OrderCreated {
 			now.Deadline = e.Time.Add(s.shop.Deadline())
@@ -109,6 +110,23 @@ func (s *storefront) streamOrder(ctx context.Context, id string) trail.Order {
 		now.Events = append(now.Events, trail.OrderEvent(e))
 	}
 	return now
+}
+
+// over reports whether no more events will come. After an order's conclusion its
+// payment and stock are closed, and the customer gets mail.
+func over(o orders.Order) bool {
+	has := func(types ...event.Type) bool {
+		return slices.ContainsFunc(o.Events, func(e orders.Event) bool { return slices.Contains(types, e.Type) })
+	}
+	switch o.State {
+	case orders.StateShipped:
+		return has(event.NotifyReceived) && has(event.NotifyShipped)
+	case orders.StateCancelled:
+		return has(event.NotifyReceived) && has(event.NotifyCancelled) &&
+			has(event.PaymentDeclined, event.PaymentRefunded) && has(event.InventoryRejected, event.InventoryReleased) &&
+			(!o.Refunded || has(event.NotifyRefunded))
+	}
+	return false
 }
 
 var errNoTraces = respond.Errorf(http.StatusNotImplemented, "this shop has no traces to look at: set JAEGER_URL to Jaeger's query API, such as http://localhost:16686")

@@ -34,19 +34,11 @@ type bounds struct {
 
 var defaultBounds = bounds{underWay: 512, open: 500, forgetAfter: 10 * time.Minute, now: time.Now}
 
-// full returns an error while there are too many open orders.
-func (s *Shop) full() error {
-	if s.fold.openOrders() < s.bounds.open {
-		return nil
-	}
-	return s.turnAway(http.StatusTooManyRequests, "too many orders are waiting to be handled: this request was not looked at, repeat it after the time that Retry-After says, with the same Idempotency-Key if you use one")
-}
-
-// unlessFull refuses requests while there are too many open orders.
-func (s *Shop) unlessFull(h http.Handler) http.Handler {
+// UnlessFull refuses requests for new orders while there are too many open orders.
+func (s *Shop) UnlessFull(h http.Handler) http.Handler {
 	return respond.Handler(func(w http.ResponseWriter, r *http.Request) error {
-		if err := s.full(); err != nil {
-			return err
+		if s.fold.openOrders() >= s.bounds.open {
+			return s.turnAway(http.StatusTooManyRequests, "too many orders are waiting to be handled: this request was not looked at, repeat it after the time that Retry-After says, with the same Idempotency-Key if you use one")
 		}
 		h.ServeHTTP(w, r)
 		return nil

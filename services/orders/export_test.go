@@ -17,6 +17,3 @@ func Wire(underWay, open int, now func() time.Time) service.Wire {
 		return service.Part{Run: s.Run, HTTP: mux}, nil
 	}
 }
-
-// MaxWatchers is the number of clients that can follow feeds.
-const MaxWatchers = maxWatchers

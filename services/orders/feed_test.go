@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/feed"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/shoptest"
@@ -59,7 +60,7 @@ func TestFeedBound(t *testing.T) {
 	s := open(t)
 	placed := s.MustPlace(t)
 	path := s.URL + "/orders/" + placed.ID + "/events"
-	readers := make([]*shoptest.Feed, orders.MaxWatchers)
+	readers := make([]*shoptest.Feed, feed.MaxWatchers)
 	var opening sync.WaitGroup
 	for i := range readers {
 		opening.Go(func() {

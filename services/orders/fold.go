@@ -2,7 +2,6 @@ package orders
 
 import (
 	"context"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -10,34 +9,30 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/stream"
 )
 
 const (
-	recentKept  = 100    // orders in the list
-	recentRead  = 5000   // messages read back at a start
-	openKept    = 10_000 // open orders; bounds the memory
-	maxWatchers = 512    // at a time
+	recentKept = 100    // orders in the list
+	recentRead = 5000   // messages read back at a start
+	openKept   = 10_000 // open orders; bounds the memory
 )
 
 // folded are the events of orders.
 var folded = []string{"orders.*.*", "payments.*.*", "inventory.*.*", "fulfillment.*.*", "notify.*.*"}
 
-// fold keeps what this replica knows of the stream: the recent orders, the open ones,
-// counts, and the watchers to notify. After a start it knows the newest messages only.
+// fold keeps what this replica knows of the stream: the recent orders, the open ones
+// and counts. After a start it knows the newest messages only.
 type fold struct {
 	oldest func() time.Time // open orders that were created before do not count
 
 	mu        sync.Mutex
-	orders    map[string]*Order // the recent ones
-	ids       []string          // of orders, oldest first
-	open      map[string]time.Time
-	applied   uint64 // the sequence of the last event
+	orders    map[string]*Order    // the recent ones
+	ids       []string             // of orders, oldest first
+	open      map[string]time.Time // when an open order was created
+	applied   uint64               // the sequence of the last event
 	counts    Counts
 	countFrom uint64 // the first sequence that counts
-	watchers  map[string]map[*Watcher]struct{}
-	watching  int
 }
 
 // Counts are numbers of orders, counted since this replica started.
@@ -51,8 +46,7 @@ type Counts struct {
 
 func newFold(oldest func() time.Time) *fold {
 	return &fold{
-		oldest: oldest, orders: map[string]*Order{}, open: map[string]time.Time{}, watchers: map[string]map[*Watcher]struct{}{},
-		counts: Counts{Since: time.Now().UTC()},
+		oldest: oldest, orders: map[string]*Order{}, open: map[string]time.Time{}, counts: Counts{Since: time.Now().UTC()},
 	}
 }
 
@@ -61,7 +55,7 @@ func (s *Shop) follow(ctx context.Context) error {
 	from := uint64(1)
 	if in, err := s.rt.Stream.JetStream().Stream(ctx, stream.OrdersStream); err == nil {
 		last := in.CachedInfo().State.LastSeq
-		s.fold.startCounting(last + 1)
+		s.fold.countFrom = last + 1
 		if last > recentRead {
 			from = last - recentRead
 		}
@@ -69,15 +63,10 @@ func (s *Shop) follow(ctx context.Context) error {
 	return s.rt.Stream.Follow(ctx, folded, from, func(m jetstream.Msg) error {
 		if e, err := stream.EventOf(m); err == nil {
 			s.fold.apply(e)
+			s.News.Notify(e.Key, e.Sequence)
 		}
 		return nil
 	})
-}
-
-func (f *fold) startCounting(sequence uint64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.countFrom = sequence
 }
 
 func (f *fold) apply(e event.Event) {
@@ -102,7 +91,6 @@ func (f *fold) apply(e event.Event) {
 			f.counts.Cancelled++
 		}
 	}
-	f.notify(e)
 }
 
 // add adds a new order, unless none of the services published the event.
@@ -181,67 +169,4 @@ func (s *Shop) Recent(n int, since uint64) (list []Order, upTo uint64) {
 		}
 	}
 	return list, f.applied
-}
-
-// Watcher waits for events of one order, or of all.
-type Watcher struct {
-	// News receives a value when there are events. One value stands for any number, so
-	// that nothing piles up for a slow reader.
-	News <-chan struct{}
-
-	news chan struct{}
-	fold *fold
-	id   string
-	upTo uint64 // guarded by fold.mu
-}
-
-// Watch returns a watcher of an order, or of all orders if id is empty. Close it. A
-// caller that reads after Watch returned misses no event.
-func (s *Shop) Watch(id string) (*Watcher, error) {
-	f := s.fold
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.watching == maxWatchers {
-		return nil, &respond.Error{Status: http.StatusServiceUnavailable, Retry: true,
-			Detail: "too many readers follow orders already: try again after the time that Retry-After says"}
-	}
-	f.watching++
-	news := make(chan struct{}, 1)
-	w := &Watcher{News: news, news: news, fold: f, id: id, upTo: f.last(id)}
-	if f.watchers[id] == nil {
-		f.watchers[id] = map[*Watcher]struct{}{}
-	}
-	f.watchers[id][w] = struct{}{}
-	return w, nil
-}
-
-// UpTo returns the sequence of the newest event, 0 if none is known.
-func (w *Watcher) UpTo() uint64 {
-	w.fold.mu.Lock()
-	defer w.fold.mu.Unlock()
-	return w.upTo
-}
-
-// Close ends the watch.
-func (w *Watcher) Close() {
-	f := w.fold
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.watching--
-	if delete(f.watchers[w.id], w); len(f.watchers[w.id]) == 0 {
-		delete(f.watchers, w.id)
-	}
-}
-
-// notify notifies the watchers of an event's order, and those of all orders.
-func (f *fold) notify(e event.Event) {
-	for _, id := range []string{"", e.Key} {
-		for w := range f.watchers[id] {
-			w.upTo = e.Sequence
-			select {
-			case w.news <- struct{}{}:
-			default:
-			}
-		}
-	}
 }

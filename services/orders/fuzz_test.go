@@ -35,6 +35,9 @@ func FuzzParseRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := parseRequest(body)
+		if err == nil {
+			err = r.check()
+		}
 		if err != nil {
 			var why *respond.Error
 			if !errors.As(err, &why) || why.Detail == "" || why.Status == http.StatusUnprocessableEntity && len(why.Fields) == 0 {

@@ -14,6 +14,7 @@ import (
 
 	"example.org/ordertrail/internal/catalog"
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/feed"
 	"example.org/ordertrail/internal/respond"
 )
 
@@ -26,7 +27,7 @@ const requestTimeout = 3 * time.Second
 // Requests that change something are bounded and traced. Those that read are not
 // traced: they are no part of an order's story.
 func (s *Shop) Routes(mux *respond.Mux, page respond.Handler) {
-	mux.Handle("POST /orders", s.unlessFull(s.Guard(s.traced("POST /orders", s.post))))
+	mux.Handle("POST /orders", s.UnlessFull(s.Guard(s.traced("POST /orders", s.post))))
 	mux.Handle("DELETE /orders/{id}", s.Guard(s.traced("DELETE /orders/{id}", s.delete)))
 	mux.HandleFunc("GET /orders/{id}", func(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Vary", "Accept")
@@ -59,11 +60,27 @@ func (s *Shop) traced(route string, h respond.Handler) http.Handler {
 }
 
 func (s *Shop) post(w http.ResponseWriter, r *http.Request) error {
-	request, key, err := readRequest(w, r)
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != respond.MediaJSON {
+		return respond.Errorf(http.StatusUnsupportedMediaType, "the Content-Type is %.100q: it must be application/json", r.Header.Get("Content-Type"))
+	}
+	keys := r.Header.Values("Idempotency-Key")
+	if len(keys) > 1 {
+		return respond.Errorf(http.StatusBadRequest, "there is more than one Idempotency-Key")
+	}
+	if len(keys) == 1 && !validKey(keys[0]) {
+		return errBadKey
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		return respond.Errorf(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", tooLarge.Limit)
+	} else if err != nil {
+		return respond.Errorf(http.StatusBadRequest, "the body could not be read")
+	}
+	request, err := parseRequest(body)
 	if err != nil {
 		return err
 	}
-	order, err := s.place(r.Context(), request, key)
+	order, err := s.Place(r.Context(), request, strings.Join(keys, ""))
 	if err != nil {
 		return err
 	}
@@ -72,38 +89,12 @@ func (s *Shop) post(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// readRequest returns the body and the Idempotency-Key of a POST /orders.
-func readRequest(w http.ResponseWriter, r *http.Request) (request Request, key string, err error) {
-	contentType := r.Header.Get("Content-Type")
-	if kind, _, err := mime.ParseMediaType(contentType); err != nil || kind != respond.MediaJSON {
-		return request, "", respond.Errorf(http.StatusUnsupportedMediaType, "the Content-Type is %.100q: it must be application/json", contentType)
-	}
-	if keys := r.Header.Values("Idempotency-Key"); len(keys) > 1 {
-		return request, "", respond.Errorf(http.StatusBadRequest, "there is more than one Idempotency-Key")
-	} else if len(keys) == 1 {
-		if err := checkKey(keys[0]); err != nil {
-			return request, "", err
-		}
-		key = keys[0]
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
-	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		return request, "", respond.Errorf(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", tooLarge.Limit)
-	} else if err != nil {
-		return request, "", respond.Errorf(http.StatusBadRequest, "the body could not be read")
-	}
-	request, err = parseRequest(body)
-	return request, key, err
+// validKey reports whether an Idempotency-Key has 1 to 255 visible ASCII characters.
+func validKey(key string) bool {
+	return key != "" && len(key) <= maxKey && !strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// checkKey returns an error for an Idempotency-Key that does not consist of 1 to 255
-// visible ASCII characters.
-func checkKey(key string) error {
-	if key == "" || len(key) > maxKey || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return respond.Errorf(http.StatusBadRequest, "the Idempotency-Key must have 1 to %d visible ASCII characters", maxKey)
-	}
-	return nil
-}
+var errBadKey = respond.Errorf(http.StatusBadRequest, "the Idempotency-Key must have 1 to %d visible ASCII characters", maxKey)
 
 // CheckID returns an error for a text that is not an order's id.
 func CheckID(id string) error {
@@ -114,7 +105,7 @@ func CheckID(id string) error {
 }
 
 func (s *Shop) delete(w http.ResponseWriter, r *http.Request) error {
-	order, err := s.cancel(r.Context(), r.PathValue("id"))
+	order, err := s.Cancel(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -137,19 +128,13 @@ func (s *Shop) events(w http.ResponseWriter, r *http.Request) error {
 	if err := CheckID(id); err != nil {
 		return err
 	}
-	watcher, err := s.Watch(id)
-	if err != nil {
-		return err
-	}
-	defer watcher.Close()
-	feed := respond.Feed{News: watcher.News, Next: func(ctx context.Context, since uint64) (news []respond.Message, err error) {
-		order, _, err := s.Read(ctx, id, watcher.UpTo())
+	return feed.Feed{Hub: &s.News, Key: id, Next: func(ctx context.Context, since, upTo uint64) (news []feed.Message, err error) {
+		order, _, err := s.Read(ctx, id, max(upTo, s.Last(id)))
 		for _, e := range order.Events {
 			if e.Sequence > since {
-				news = append(news, respond.Message{ID: e.Sequence, Data: e})
+				news = append(news, feed.Message{ID: e.Sequence, Data: e})
 			}
 		}
 		return news, err
-	}}
-	return feed.Serve(w, r)
+	}}.Serve(w, r)
 }

@@ -2,7 +2,6 @@ package orders
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,23 +43,6 @@ type Event struct {
 
 // Concluded reports whether the order is shipped or cancelled.
 func (o Order) Concluded() bool { return o.State == StateShipped || o.State == StateCancelled }
-
-// Over reports whether no more events will come. After an order's conclusion its
-// payment and stock are closed, and the customer gets mail.
-func (o Order) Over() bool {
-	has := func(types ...event.Type) bool {
-		return slices.ContainsFunc(o.Events, func(e Event) bool { return slices.Contains(types, e.Type) })
-	}
-	switch o.State {
-	case StateShipped:
-		return has(event.NotifyReceived) && has(event.NotifyShipped)
-	case StateCancelled:
-		return has(event.NotifyReceived) && has(event.NotifyCancelled) &&
-			has(event.PaymentDeclined, event.PaymentRefunded) && has(event.InventoryRejected, event.InventoryReleased) &&
-			(!o.Refunded || has(event.NotifyRefunded))
-	}
-	return false
-}
 
 // orderOf adds up the events of one order, in stream order. Without its
 // orders.created the order has no ID.

@@ -18,17 +18,16 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/feed"
 	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
@@ -43,6 +42,8 @@ const DefaultHTTPAddr = "127.0.0.1:8080"
 
 // Shop takes orders. Errors of its exported methods are [respond.Error]s.
 type Shop struct {
+	News feed.Hub // notifies of each event of an order, by the order's id
+
 	rt         *service.Runtime
 	deadline   time.Duration // from an order's creation to its conclusion
 	bounds     bounds
@@ -75,34 +76,44 @@ func (s *Shop) Run(ctx context.Context) error {
 // it is not concluded.
 func (s *Shop) Deadline() time.Duration { return s.deadline }
 
-// Place does what POST /orders does, for a caller in this process.
-func (s *Shop) Place(ctx context.Context, r Request, key string) (Order, error) {
-	if err := s.full(); err != nil {
-		return Order{}, err
-	}
-	ctx, span := s.rt.Tracer.Start(ctx, "POST /orders", trace.WithSpanKind(trace.SpanKindServer))
-	defer span.End()
-	if key != "" {
-		if err := checkKey(key); err != nil {
-			return Order{}, err
-		}
+// Place places an order, as POST /orders does. A key (Idempotency-Key) that was used
+// before leads to the order that was placed with it; an empty key is none.
+func (s *Shop) Place(ctx context.Context, r Request, key string) (order Order, err error) {
+	ctx, end := s.begin(ctx, "POST /orders")
+	defer end(&err)
+	if key != "" && !validKey(key) {
+		return Order{}, errBadKey
 	}
 	if err := r.check(); err != nil {
 		return Order{}, err
 	}
-	body, err := json.Marshal(r)
-	if err != nil {
-		return Order{}, err
-	}
-	r.hash = hash(body)
 	return s.place(ctx, r, key)
 }
 
-// Cancel does what DELETE /orders/{id} does, for a caller in this process.
-func (s *Shop) Cancel(ctx context.Context, id string) (Order, error) {
-	ctx, span := s.rt.Tracer.Start(ctx, "DELETE /orders/{id}", trace.WithSpanKind(trace.SpanKindServer))
-	defer span.End()
-	return s.cancel(ctx, id)
+// Cancel asks for an order's end, as DELETE /orders/{id} does. It publishes
+// orders.cancelled; fulfillment decides whether it comes in time.
+func (s *Shop) Cancel(ctx context.Context, id string) (order Order, err error) {
+	ctx, end := s.begin(ctx, "DELETE /orders/{id}")
+	defer end(&err)
+	if err := CheckID(id); err != nil {
+		return Order{}, err
+	}
+	ctx = withOrderID(ctx, id)
+	order, events, err := s.get(ctx, id, 0)
+	if err != nil {
+		return Order{}, err
+	}
+	created, _ := event.Find(events, event.OrderCreated)
+	s.linkCreation(ctx, created)
+	if order.Concluded() {
+		return order, errConcluded
+	}
+	sequence, err := s.askForEnd(ctx, created, event.ReasonCustomer)
+	if err != nil {
+		return Order{}, err
+	}
+	order, _, err = s.get(ctx, id, sequence)
+	return order, err
 }
 
 // Read returns an order and the events that it is made of, up to sequence at least;
@@ -117,6 +128,22 @@ func (s *Shop) Read(ctx context.Context, id string, sequence uint64) (Order, []e
 	return order, events, s.explain(ctx, err)
 }
 
+// begin bounds the time of a request, and gives it a span unless the HTTP handler has
+// started one. The returned function ends both, and replaces the request's error by one
+// for the client.
+func (s *Shop) begin(ctx context.Context, route string) (context.Context, func(*error)) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	span := trace.SpanFromContext(context.Background()) // it does nothing
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		ctx, span = s.rt.Tracer.Start(ctx, route, trace.WithSpanKind(trace.SpanKindServer))
+	}
+	return ctx, func(err *error) {
+		*err = s.explain(ctx, *err)
+		span.End()
+		cancel()
+	}
+}
+
 var (
 	// ErrNotFound means that no order has this id.
 	ErrNotFound  = respond.Errorf(http.StatusNotFound, "there is no such order")
@@ -126,10 +153,14 @@ var (
 
 // place publishes orders.created for a checked request. A key that was used before
 // leads to the order that was placed with it.
-func (s *Shop) place(ctx context.Context, r Request, key string) (_ Order, err error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	defer func() { err = s.explain(ctx, err) }()
+func (s *Shop) place(ctx context.Context, r Request, key string) (Order, error) {
+	if r.hash == "" {
+		body, err := json.Marshal(r)
+		if err != nil {
+			return Order{}, err
+		}
+		r.hash = hash(body)
+	}
 	created := r.order(event.NewOrderID(), time.Now())
 	guard := stream.First(event.OrderCreated, created.OrderID)
 	if key != "" {
@@ -181,32 +212,6 @@ func (s *Shop) first(ctx context.Context, sequence uint64) (event.Event, error) 
 			return e, err
 		}
 	}
-}
-
-// cancel publishes orders.cancelled, which asks for the order's end. Fulfillment
-// decides whether it comes in time.
-func (s *Shop) cancel(ctx context.Context, id string) (order Order, err error) {
-	if err := CheckID(id); err != nil {
-		return Order{}, err
-	}
-	ctx, cancel := context.WithTimeout(withOrderID(ctx, id), requestTimeout)
-	defer cancel()
-	defer func() { err = s.explain(ctx, err) }()
-	order, events, err := s.get(ctx, id, 0)
-	if err != nil {
-		return Order{}, err
-	}
-	created, _ := event.Find(events, event.OrderCreated)
-	s.linkCreation(ctx, created)
-	if order.Concluded() {
-		return order, errConcluded
-	}
-	sequence, err := s.askForEnd(ctx, created, event.ReasonCustomer)
-	if err != nil {
-		return Order{}, err
-	}
-	order, _, err = s.get(ctx, id, sequence)
-	return order, err
 }
 
 // askForEnd publishes orders.cancelled and returns its sequence. If it was published
@@ -266,22 +271,8 @@ func wait(ctx context.Context, d time.Duration) error {
 // messages that the request publishes.
 func withOrderID(ctx context.Context, id string) context.Context {
 	trace.SpanFromContext(ctx).SetAttributes(event.OrderIDKey.String(id))
-	member, err := baggage.NewMember(string(event.OrderIDKey), id)
-	if err != nil {
-		return ctx
-	}
-	bag, err := baggage.New(member)
-	if err != nil {
-		return ctx
-	}
+	bag, _ := baggage.Parse(string(event.OrderIDKey) + "=" + id) // an order id is valid there
 	return baggage.ContextWithBaggage(ctx, bag)
-}
-
-// Error codes of a server without free space, which the client library does not name.
-var full = []jetstream.ErrorCode{
-	10023, // insufficient resources
-	10047, // the server's storage limit
-	10077, // the stream's limit
 }
 
 // explain turns an error of a read or publish into one for the client, which tells
@@ -294,17 +285,9 @@ func (s *Shop) explain(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return err // the client has gone
 	}
-	outage := "NATS does not answer in time"
-	var api *jetstream.APIError
-	switch {
-	case !s.rt.Stream.JetStream().Conn().IsConnected():
-		outage = "the shop has no connection to NATS"
-	case errors.As(err, &api) && slices.Contains(full, api.ErrorCode):
-		outage = "the disk of NATS is full"
-	}
 	s.rt.Log.ErrorContext(ctx, "request failed", "error", err)
 	return &respond.Error{
 		Status: http.StatusServiceUnavailable, Retry: true, Cause: err,
-		Detail: outage + ": orders can not be stored or read right now, try again, with the same Idempotency-Key if you use one",
+		Detail: s.rt.Stream.Outage(err) + ": orders can not be stored or read right now, try again, with the same Idempotency-Key if you use one",
 	}
 }

@@ -40,7 +40,7 @@ type Request struct {
 	Payment  event.Payment  `json:"payment"`
 	Shipping event.Shipping `json:"shipping"`
 
-	hash string // of the body
+	hash string // of the body; empty if there was none
 }
 
 // Item is a product in a request.
@@ -49,8 +49,8 @@ type Item struct {
 	Quantity int    `json:"quantity"`
 }
 
-// parseRequest reads and checks a body. Its errors are [respond.Error]s: with status
-// 400 if the body is not JSON of the right form, with 422 if a value is not possible.
+// parseRequest reads a body. It returns an error with status 400 if the body is not JSON
+// of the right form.
 func parseRequest(body []byte) (Request, error) {
 	r := Request{hash: hash(body)}
 	if at := invalidUTF8(body); at >= 0 {
@@ -64,7 +64,7 @@ func parseRequest(body []byte) (Request, error) {
 	if _, err := d.Token(); err != io.EOF {
 		return r, respond.Errorf(http.StatusBadRequest, "there is something behind the JSON object, at byte %d", d.InputOffset())
 	}
-	return r, r.check()
+	return r, nil
 }
 
 // invalidUTF8 returns the index of the first byte that is not UTF-8, -1 if all are.
@@ -101,7 +101,8 @@ func explainJSON(err error, body []byte) string {
 	return err.Error()
 }
 
-// check returns an error with each fault of the request's values, nil if there is none.
+// check returns an error with status 422 and each fault of the request's values, nil if
+// there is none.
 func (r Request) check() error {
 	var faults []respond.Field
 	wrong := func(pointer, format string, args ...any) {

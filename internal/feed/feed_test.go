@@ -1,4 +1,4 @@
-package respond_test
+package feed_test
 
 import (
 	"bufio"
@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"example.org/ordertrail/internal/feed"
 	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/service"
 )
@@ -53,33 +54,22 @@ func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	const idle, messages = 8, 200
 	var sequence atomic.Uint64
+	sequence.Store(1)
 	var serving sync.WaitGroup
-	var news []chan struct{}
-	var mu sync.Mutex
-	publish := func() {
-		sequence.Add(1)
-		mu.Lock()
-		defer mu.Unlock()
-		for _, n := range news {
-			select {
-			case n <- struct{}{}:
-			default:
-			}
-		}
-	}
-	opened := make(chan struct{}, idle+1)
 	serving.Add(idle + 1)
+	var hub feed.Hub
+	opened := make(chan struct{}, idle+1)
+	slow := feed.Feed{Hub: &hub, Slowest: 300 * time.Millisecond, Next: func(_ context.Context, since, _ uint64) ([]feed.Message, error) {
+		if since == 0 {
+			opened <- struct{}{}
+		}
+		return []feed.Message{{ID: sequence.Load(), Data: strings.Repeat("x", 50_000)}}, nil
+	}}
 	handler := respond.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		defer serving.Done()
-		mine := make(chan struct{}, 1)
-		mu.Lock()
-		news = append(news, mine)
-		mu.Unlock()
-		opened <- struct{}{}
-		return respond.Feed{News: mine, Slowest: 300 * time.Millisecond, Next: func(_ context.Context, since uint64) ([]respond.Message, error) {
-			return []respond.Message{{ID: sequence.Load(), Data: strings.Repeat("x", 50_000)}}, nil
-		}}.Serve(w, r)
+		return slow.Serve(w, r)
 	})
+	publish := func() { hub.Notify("key", sequence.Add(1)) }
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +102,7 @@ func TestSlowReader(t *testing.T) {
 		<-opened
 	}
 	go func() {
-		for range messages {
+		for sequence.Load() < messages {
 			publish()
 		}
 	}()

@@ -1,6 +1,8 @@
-package respond
+// Package feed serves feeds of server-sent events.
+package feed
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,28 +10,28 @@ import (
 	"strconv"
 	"time"
 
+	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/service"
 )
 
 const (
 	keepAlive   = 15 * time.Second // a client that has gone is noticed after this time at most
 	reconnect   = time.Second      // clients are asked to wait this long before they reconnect
-	readTimeout = 3 * time.Second  // for one call of Next
-	writePause  = 10 * time.Second // default of Feed.Slowest
+	nextTimeout = 3 * time.Second  // for one call of Next
 )
 
-// Feed is a stream of server-sent events.
+// Feed is a feed of server-sent events about one key of a Hub, or about all.
 type Feed struct {
-	// News receives a value when Next has something new. One value stands for any
-	// number of news, so that nothing piles up for a slow reader.
-	News <-chan struct{}
+	Hub *Hub
+	Key string
 	// Next returns the messages after the one with id since; 0 stands for the
-	// beginning. The error of the first call is the response. A later error ends the
-	// feed: the client reconnects, and names the last id that it has.
-	Next func(ctx context.Context, since uint64) ([]Message, error)
+	// beginning. They cover the event with sequence upTo. The first call's error is the
+	// response. A later error ends the feed: the client reconnects, and names the last id
+	// that it has.
+	Next func(ctx context.Context, since, upTo uint64) ([]Message, error)
 	// Pause is the shortest time between two calls of Next.
 	Pause time.Duration
-	// Slowest bounds the time that a client may take to read what is sent. Default 10 s.
+	// Slowest bounds the time that a client may take to read a message. Default 10 s.
 	Slowest time.Duration
 }
 
@@ -39,21 +41,27 @@ type Message struct {
 	Data any // encoded as JSON
 }
 
-// Serve answers with the feed until the client leaves or the server stops.
+// Serve answers with the feed until the client leaves or the server stops. It returns
+// an error before it has written anything.
 func (f Feed) Serve(w http.ResponseWriter, r *http.Request) error {
 	since := uint64(0)
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		var err error
 		if since, err = strconv.ParseUint(last, 10, 64); err != nil {
-			return Errorf(http.StatusBadRequest, "the Last-Event-ID is %.50q: it must be the id of an event of this feed, a number", last)
+			return respond.Errorf(http.StatusBadRequest, "the Last-Event-ID is %.50q: it must be the id of an event of this feed, a number", last)
 		}
 	}
-	next := func() ([]Message, error) {
-		ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
-		defer cancel()
-		return f.Next(ctx, since)
+	watcher, err := f.Hub.Watch(f.Key)
+	if err != nil {
+		return err
 	}
-	news, err := next()
+	defer watcher.Close()
+	next := func() ([]Message, error) {
+		ctx, cancel := context.WithTimeout(r.Context(), nextTimeout)
+		defer cancel()
+		return f.Next(ctx, since, watcher.UpTo())
+	}
+	messages, err := next()
 	if err != nil {
 		return err
 	}
@@ -66,22 +74,11 @@ func (f Feed) Serve(w http.ResponseWriter, r *http.Request) error {
 	connection := http.NewResponseController(w)
 	// A feed outlasts the server's read timeout. An error means that there is none.
 	_ = connection.SetReadDeadline(time.Time{})
-	slowest := f.Slowest
-	if slowest == 0 {
-		slowest = writePause
-	}
-	send := func(text string) error {
-		_ = connection.SetWriteDeadline(time.Now().Add(slowest))
-		if _, err := fmt.Fprint(w, text); err != nil {
-			return err
-		}
-		return connection.Flush()
-	}
 	text := fmt.Sprintf("retry: %d\n\n", reconnect.Milliseconds())
 	tick := time.NewTicker(keepAlive)
 	defer tick.Stop()
 	for {
-		for _, m := range news {
+		for _, m := range messages {
 			data, err := json.Marshal(m.Data)
 			if err != nil {
 				return nil
@@ -89,7 +86,8 @@ func (f Feed) Serve(w http.ResponseWriter, r *http.Request) error {
 			text += fmt.Sprintf("id: %d\ndata: %s\n\n", m.ID, data)
 			since = m.ID
 		}
-		if send(text) != nil {
+		_ = connection.SetWriteDeadline(time.Now().Add(cmp.Or(f.Slowest, 10*time.Second)))
+		if _, err := fmt.Fprint(w, text); err != nil || connection.Flush() != nil {
 			return nil // the client has gone, or reads too slowly
 		}
 		text = ""
@@ -103,7 +101,7 @@ func (f Feed) Serve(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 		select {
-		case <-f.News:
+		case <-watcher.News:
 		case <-tick.C: // Next may find what a replica that lagged did not have
 			text = ": still here\n\n"
 		case <-service.Ending(r):
@@ -111,7 +109,7 @@ func (f Feed) Serve(w http.ResponseWriter, r *http.Request) error {
 		case <-r.Context().Done():
 			return nil
 		}
-		if news, err = next(); err != nil {
+		if messages, err = next(); err != nil {
 			return nil
 		}
 	}
