@@ -1,10 +1,12 @@
 package analytics_test
 
 import (
-	"fmt"
+	"context"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"regexp"
+	"sync"
 	"testing"
 
 	"example.org/ordertrail/internal/event"
@@ -12,129 +14,109 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// The numbers are those of what happened, and stay so whatever becomes of the
-// stored value and of the service that counts.
+func euro(cents int64) event.Money { return event.Money{Amount: cents, Currency: "EUR"} }
+
+// The numbers are right, and survive a restart of the service and the deletion of the
+// stored checkpoint.
 func TestCounts(t *testing.T) {
 	t.Parallel()
 	sys := start(t)
-	MustPlay(t, sys, 3, "happy", "declined", "sold-out", "undeliverable")
+	sys.MustPlay(t, 3, "happy", "declined", "sold-out", "undeliverable")
 	want := sys.MustAwait(t)
 
 	const parcel, soldOut = 950 + 2490, 950 + 1990
-	if got, want := want.Orders, (analytics.Orders{Created: 12, Shipped: 3, Cancelled: 9}); got != want {
-		t.Errorf("orders = %+v, want %+v", got, want)
+	got := want.Aggregate
+	got.AsOf, got.Minutes = 0, nil
+	if want := (analytics.Aggregate{
+		Orders: analytics.Orders{Created: 12, Shipped: 3, Cancelled: 9}, Revenue: euro(3 * parcel), Refunds: euro(3*soldOut + 3*parcel),
+		Units:   map[string]int64{"TRAIL-MAP": 3, "COMPASS": 3},
+		Reasons: map[string]int64{event.ReasonPaymentDeclined: 3, event.ReasonOutOfStock: 3, event.ReasonUndeliverable: 3},
+		Mails:   12 + 12 + 6, // received, shipped or cancelled, refunded
+	}); !reflect.DeepEqual(got, want) {
+		t.Errorf("numbers = %+v, want %+v", got, want)
 	}
-	if got, want := want.Revenue, (event.Money{Amount: 3 * parcel, Currency: "EUR"}); got != want {
-		t.Errorf("revenue = %+v, want %+v", got, want)
+	for name, between := range map[string]func(){"Restarted": func() {}, "DeletedWhileStopped": func() { sys.MustPut(t, "") }} {
+		t.Run(name, func(t *testing.T) {
+			sys.MustRestart(t, between)
+			if got := sys.MustAwait(t); got.JSON != want.JSON {
+				t.Errorf("numbers = %s, want %s", got.JSON, want.JSON)
+			}
+		})
 	}
-	if got, want := want.Refunds, (event.Money{Amount: 3*soldOut + 3*parcel, Currency: "EUR"}); got != want {
-		t.Errorf("refunds = %+v, want %+v", got, want)
-	}
-	for sku, n := range map[string]int64{"TRAIL-MAP": 3, "COMPASS": 3, "SOLD-OUT": 0} {
-		if got := want.Units[sku]; got != n {
-			t.Errorf("units of %s = %d, want %d", sku, got, n)
-		}
-	}
-	for _, reason := range []string{event.ReasonPaymentDeclined, event.ReasonOutOfStock, event.ReasonUndeliverable} {
-		if got := want.Reasons[reason]; got != 3 {
-			t.Errorf("cancelled because of %s = %d, want 3", reason, got)
-		}
-	}
-	if got, want := want.Mails, int64(12+12+6); got != want { // received, shipped or cancelled, refunded
-		t.Errorf("mails = %d, want %d", got, want)
-	}
-	if p := want.Parcels; p.P50 <= 0 || p.P99 < p.P50 || float64(p.Max) < p.P99 {
-		t.Errorf("time to parcel = %+v, want 0 < p50 <= p99 <= max", p)
-	}
-	created := int64(0)
-	for _, m := range want.Minutes {
-		created += m.Created
-	}
-	if created != want.Orders.Created {
-		t.Errorf("%d orders by minute, want %d", created, want.Orders.Created)
-	}
-
-	t.Run("Restarted", func(t *testing.T) {
-		sys.MustRestart(t, func() {})
-		if got := sys.MustAwait(t); got.String() != want.String() {
-			t.Errorf("after a restart: %s, want %s", got, want)
-		}
-	})
-	t.Run("DeletedWhileStopped", func(t *testing.T) {
-		sys.MustRestart(t, func() { sys.MustDelete(t) })
-		if got := sys.MustAwait(t); got.String() != want.String() {
-			t.Errorf("rebuilt: %s, want %s", got, want)
-		}
-	})
 	t.Run("DeletedWhileRunning", func(t *testing.T) {
-		sys.MustDelete(t)
-		MustPlay(t, sys, 1, "happy") // what shows the service that the value is gone
+		sys.MustPut(t, "")
+		sys.MustPlay(t, 1, "happy") // the service notices the deletion when it stores
 		more := sys.MustAwait(t)
-		if more.Orders.Created != want.Orders.Created+1 || more.Orders.Shipped != want.Orders.Shipped+1 ||
-			more.Orders.Cancelled != want.Orders.Cancelled || more.Revenue.Amount != want.Revenue.Amount+parcel {
-			t.Errorf("rebuilt with one more: %s, before: %s", more, want)
-		}
-		sys.MustRestart(t, func() {})
-		if got := sys.MustAwait(t); got.String() != more.String() {
-			t.Errorf("after a restart: %s, want %s", got, more)
+		if more.Orders != (analytics.Orders{Created: 13, Shipped: 4, Cancelled: 9}) || more.Revenue != euro(4*parcel) {
+			t.Errorf("rebuilt with one more: %s, before: %s", more.JSON, want.JSON)
 		}
 	})
+	t.Run("OwnAddress", func(t *testing.T) { checkOwnAddress(t, sys.Latest(analytics.Name).HTTP) })
 }
 
-// Replicas that count at once, one of which even stops in the middle, count every
-// event once.
-func TestTwoReplicas(t *testing.T) {
-	t.Parallel()
-	sys := start(t, func(cfg *systemtest.Config) { cfg.Replicas = map[string]int{analytics.Name: 2} })
-	MustPlay(t, sys, 15, "happy", "declined")
-	sys.MustRestart(t, func() { MustPlay(t, sys, 10, "happy", "sold-out") })
-	MustPlay(t, sys, 5, "happy")
-
-	got := sys.MustAwait(t)
-	if want := (analytics.Orders{Created: 55, Shipped: 30, Cancelled: 25}); got.Orders != want {
-		t.Errorf("orders = %+v, want %+v", got.Orders, want)
-	}
-	if want := int64(30 * (950 + 2490)); got.Revenue.Amount != want {
-		t.Errorf("revenue = %d, want %d", got.Revenue.Amount, want)
-	}
-	if want := int64(2*55 + 10); got.Mails != want {
-		t.Errorf("mails = %d, want %d", got.Mails, want)
-	}
-	for i, api := range sys.apis[1:] {
-		systemtest.Until(t, fmt.Sprintf("replica %d shows the same", i+1), func() bool { return MustGet(t, api).String() == got.String() })
-	}
-}
-
-// Under its own address analytics has all that its page needs; who is no browser
-// gets JSON.
-func TestOwnAddress(t *testing.T) {
-	t.Parallel()
-	api := start(t).Replica(analytics.Name, 0).HTTP
-	get := func(path, accept string) *httptest.ResponseRecorder {
+// Under its own address analytics serves its page with all parts. A client that is
+// not a browser gets JSON.
+func checkOwnAddress(t *testing.T, api http.Handler) {
+	get := func(path, accept string, code int, header, want string) string {
+		t.Helper()
 		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, path, nil)
 		r.Header.Set("Accept", accept)
 		api.ServeHTTP(w, r)
-		return w
+		if got := w.Header().Get(header); w.Code != code || want != "" && got != want {
+			t.Errorf("GET %s as %q: %d, %s %q, want %d, %q", path, accept, w.Code, header, got, code, want)
+		}
+		return w.Body.String()
 	}
-	if w := get("/", "text/html"); w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/analytics" {
-		t.Errorf("GET /: %d to %q, want the page", w.Code, w.Header().Get("Location"))
-	}
-	page := get("/analytics", "text/html,*/*;q=0.8")
-	if got := page.Header().Get("Content-Type"); page.Code != http.StatusOK || got != "text/html; charset=utf-8" {
-		t.Fatalf("GET /analytics by a browser: %d, %s", page.Code, got)
-	}
-	parts := regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`).FindAllStringSubmatch(page.Body.String(), -1)
+	get("/", "text/html", http.StatusSeeOther, "Location", "/analytics")
+	page := get("/analytics", "text/html,*/*;q=0.8", http.StatusOK, "Content-Type", "text/html; charset=utf-8")
+	parts := regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`).FindAllStringSubmatch(page, -1)
 	if len(parts) != 3 {
 		t.Errorf("the page has the parts %v", parts)
 	}
 	for _, p := range parts {
-		if w := get(p[1], "*/*"); w.Code != http.StatusOK {
-			t.Errorf("GET %s: %d", p[1], w.Code)
-		}
+		get(p[1], "*/*", http.StatusOK, "", "")
 	}
 	for _, accept := range []string{"", "*/*", "application/json"} {
-		if got := get("/analytics", accept).Header().Get("Content-Type"); got != "application/json" {
-			t.Errorf("Accept %q gets %q, want JSON", accept, got)
+		get("/analytics", accept, http.StatusOK, "Content-Type", "application/json")
+	}
+}
+
+// Replicas that count at the same time, one of which is replaced, count each event
+// once, and replays find no difference meanwhile.
+func TestTwoReplicas(t *testing.T) {
+	t.Parallel()
+	sys := start(t, func(cfg *systemtest.Config) { cfg.Replicas = map[string]int{analytics.Name: 2} })
+	replaying, stop := context.WithCancel(context.Background())
+	var replays sync.WaitGroup
+	defer replays.Wait()
+	defer stop()
+	replays.Go(func() {
+		for replaying.Err() == nil {
+			if result, err := analytics.Replay(context.Background(), sys.operator); err != nil || len(result.Differences) > 0 {
+				t.Errorf("replay while orders are placed: %v, %v", result, err)
+			}
 		}
+	})
+	sys.MustPlay(t, 15, "happy", "declined")
+	sys.MustRestart(t, func() { sys.MustPlay(t, 10, "happy", "sold-out") })
+	sys.MustPlay(t, 5, "happy")
+	got := sys.MustAwait(t)
+	if got.Orders != (analytics.Orders{Created: 55, Shipped: 30, Cancelled: 25}) || got.Revenue != euro(30*(950+2490)) || got.Mails != 2*55+10 {
+		t.Errorf("numbers = %s", got.JSON)
+	}
+	other := sys.Replica(analytics.Name, 0).HTTP
+	systemtest.Until(t, "the other replica shows the same", func() bool { return MustGet(t, other).JSON == got.JSON })
+}
+
+// Without NATS the service shows the numbers that it knows.
+func TestShownFromMemory(t *testing.T) {
+	t.Parallel()
+	sys := start(t)
+	sys.MustPlay(t, 1, "happy")
+	shown := sys.MustAwait(t)
+	systemtest.Until(t, "the service knows that its batches are stored", func() bool { return countLinks(sys) == 6 })
+	sys.Latest(analytics.Name).Kill()
+	if got := sys.MustShow(t); got.JSON != shown.JSON {
+		t.Errorf("without NATS: %s, want %s", got.JSON, shown.JSON)
 	}
 }

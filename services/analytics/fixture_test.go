@@ -4,171 +4,160 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"sync"
 	"testing"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
-	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/internal/telemetry"
 	"example.org/ordertrail/services/analytics"
 	"example.org/ordertrail/test/systemtest"
 )
 
-// counts are the numbers that are the same whenever and however often they are
-// counted.
-type counts struct {
-	AsOf    uint64           `json:"as_of_sequence"`
-	Orders  analytics.Orders `json:"orders"`
-	Revenue event.Money      `json:"revenue"`
-	Refunds event.Money      `json:"refunds"`
-	Units   map[string]int64 `json:"units"`
-	Reasons map[string]int64 `json:"cancelled_because"`
-	Mails   int64            `json:"mails"`
-	Parcels struct {
-		P50 float64 `json:"p50"`
-		P99 float64 `json:"p99"`
-		Max int64   `json:"max"`
-	} `json:"time_to_parcel_ms"`
-	Minutes []analytics.Minute `json:"per_minute"`
-}
+func TestMain(m *testing.M) { systemtest.Main(m, 8) }
 
-func (c counts) String() string {
-	b, err := json.Marshal(c)
-	if err != nil {
-		panic(err)
-	}
-	return string(b)
-}
-
-// counting is a system whose analytics replicas can be asked one by one.
-type counting struct {
+// system is a running system and an operator's connection to it.
+type system struct {
 	*systemtest.System
-	running *systemtest.Replica // the newest
-
-	mu   sync.Mutex
-	apis []http.Handler // of every replica there was
+	connect  func(...nats.Option) (*nats.Conn, error)
+	operator *service.Runtime // its spans are recorded with those of the system
+	kv       jetstream.KeyValue
 }
 
-func start(tb testing.TB, change ...func(*systemtest.Config)) *counting {
+func start(tb testing.TB, change ...func(*systemtest.Config)) *system {
 	tb.Helper()
-	c := &counting{}
-	c.System = systemtest.Start(tb, append(change, func(cfg *systemtest.Config) {
-		if cfg.Wire == nil {
-			cfg.Wire = map[string]service.Wire{}
-		}
-		cfg.Wire[analytics.Name] = func(rt *service.Runtime) (service.Part, error) {
-			part, err := analytics.Wire(rt)
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.apis = append(c.apis, part.HTTP)
-			return part, err
-		}
-	})...)
-	c.running = c.Replica(analytics.Name, 0)
-	return c
+	s := &system{}
+	s.System = systemtest.Start(tb, append(change, func(cfg *systemtest.Config) { s.connect = cfg.Connect })...)
+	s.operator = MustOperate(tb, s.connect, telemetry.WithSpanProcessor(s.Spans))
+	var err error
+	if s.kv, err = s.JetStream().KeyValue(context.Background(), stream.AnalyticsBucket); err != nil {
+		tb.Fatal(err)
+	}
+	return s
 }
 
-// MustRestart replaces the newest replica and does something in between.
-func (c *counting) MustRestart(tb testing.TB, between func()) {
+// MustOperate connects as an operator's command does.
+func MustOperate(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error), opts ...telemetry.Option) *service.Runtime {
+	tb.Helper()
+	rt, err := service.NewRuntime(context.Background(), service.Config{
+		Name: "replay", Connect: connect, Log: slog.DiscardHandler, Tracing: opts,
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		ctx, cancel := app.StopTimeout(context.Background())
+		defer cancel()
+		if err := rt.Close(ctx); err != nil {
+			tb.Errorf("close: %v", err)
+		}
+	})
+	return rt
+}
+
+func (s *system) MustReplay(tb testing.TB) analytics.ReplayResult {
+	tb.Helper()
+	result, err := analytics.Replay(context.Background(), s.operator)
+	if err != nil {
+		tb.Fatalf("replay: %v", err)
+	}
+	return result
+}
+
+// MustRestart replaces the newest replica and calls between while none of it runs.
+func (s *system) MustRestart(tb testing.TB, between func()) {
 	tb.Helper()
 	ctx, cancel := app.StopTimeout(context.Background())
 	defer cancel()
-	if err := c.running.Stop(ctx); err != nil {
+	if err := s.Latest(analytics.Name).Stop(ctx); err != nil {
 		tb.Fatalf("stop: %v", err)
 	}
 	between()
-	var err error
-	if c.running, err = c.Run(ctx, analytics.Name); err != nil {
+	if _, err := s.Run(ctx, analytics.Name); err != nil {
 		tb.Fatalf("run: %v", err)
 	}
 }
 
-// MustGet asks the newest replica.
-func (c *counting) MustGet(tb testing.TB) counts {
-	tb.Helper()
-	c.mu.Lock()
-	api := c.apis[len(c.apis)-1]
-	c.mu.Unlock()
-	return MustGet(tb, api)
+// numbers is an answer to GET /analytics.
+type numbers struct {
+	analytics.Aggregate
+	JSON string `json:"-"`
 }
 
-func MustGet(tb testing.TB, api http.Handler) (c counts) {
+func MustGet(tb testing.TB, api http.Handler) (n numbers) {
 	tb.Helper()
 	w := httptest.NewRecorder()
 	api.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/analytics", nil))
-	if got, want := w.Code, http.StatusOK; got != want {
-		tb.Fatalf("GET /analytics: %d, want %d", got, want)
+	if got := w.Header().Get("Content-Type"); w.Code != http.StatusOK || got != "application/json" {
+		tb.Fatalf("GET /analytics: %d, %s", w.Code, got)
 	}
-	if got, want := w.Header().Get("Content-Type"), "application/json"; got != want {
-		tb.Errorf("Content-Type = %q, want %q", got, want)
-	}
-	if err := json.NewDecoder(w.Body).Decode(&c); err != nil {
+	n.JSON = w.Body.String()
+	if err := json.Unmarshal(w.Body.Bytes(), &n); err != nil {
 		tb.Fatalf("GET /analytics: %v", err)
 	}
-	return c
+	return n
 }
 
-// MustAwait returns the newest replica's numbers once all of the stream is in them.
-func (c *counting) MustAwait(tb testing.TB) (got counts) {
+// MustShow returns the numbers that the newest replica shows.
+func (s *system) MustShow(tb testing.TB) numbers {
 	tb.Helper()
-	last := c.MustLast(tb)
+	return MustGet(tb, s.Latest(analytics.Name).HTTP)
+}
+
+// MustAwait returns the numbers of the newest replica after the last event.
+func (s *system) MustAwait(tb testing.TB) (got numbers) {
+	tb.Helper()
+	last := systemtest.Read(tb, s.JetStream()).LastOfOrder()
 	systemtest.Until(tb, fmt.Sprintf("analytics counts up to sequence %d", last), func() bool {
-		got = c.MustGet(tb)
-		return got.AsOf >= last
+		got = s.MustShow(tb)
+		return got.AsOf == last
 	})
-	if got.AsOf != last {
-		tb.Fatalf("analytics counts up to %d, the stream ends at %d", got.AsOf, last)
-	}
 	return got
 }
 
-// MustLast is the sequence of the last event that is counted.
-func (c *counting) MustLast(tb testing.TB) (last uint64) {
+func (s *system) MustStored(tb testing.TB) string {
 	tb.Helper()
-	s, err := c.JetStream().Stream(context.Background(), stream.OrdersStream)
+	entry, err := s.kv.Get(context.Background(), analytics.Name)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	for _, filter := range analytics.Consumes {
-		if m, err := s.GetLastMsgForSubject(context.Background(), filter); err == nil {
-			last = max(last, m.Sequence)
-		}
-	}
-	return last
+	return string(entry.Value())
 }
 
-func (c *counting) MustDelete(tb testing.TB) {
+// MustPut stores a value; an empty one deletes what is stored.
+func (s *system) MustPut(tb testing.TB, value string) {
 	tb.Helper()
-	kv, err := c.JetStream().KeyValue(context.Background(), stream.AnalyticsBucket)
-	if err != nil {
-		tb.Fatal(err)
+	_, err := s.kv.PutString(context.Background(), analytics.Name, value)
+	if value == "" {
+		err = s.kv.Delete(context.Background(), analytics.Name)
 	}
-	if err := kv.Delete(context.Background(), analytics.Name); err != nil {
+	if err != nil {
 		tb.Fatal(err)
 	}
 }
 
-// MustPlay places orders of these scenarios, n of each, and awaits their ends.
-func MustPlay(tb testing.TB, sys *counting, n int, names ...string) {
+// MustPlay places n orders of each scenario and waits for their ends.
+func (s *system) MustPlay(tb testing.TB, n int, names ...string) {
 	tb.Helper()
-	var playing sync.WaitGroup
+	scenarios := map[string]demo.Scenario{}
 	for _, sc := range demo.Scenarios() {
-		for _, name := range names {
-			for range n {
-				if sc.Name != name {
-					continue
-				}
-				playing.Go(func() {
-					if err := systemtest.Play(context.Background(), sys.Shop, sc); err != nil {
-						tb.Errorf("%s: %v", sc.Name, err)
-					}
-				})
+		scenarios[sc.Name] = sc
+	}
+	var playing sync.WaitGroup
+	for i := range n * len(names) {
+		playing.Go(func() {
+			if err := systemtest.Play(context.Background(), s.Shop, scenarios[names[i/n]]); err != nil {
+				tb.Errorf("%s: %v", names[i/n], err)
 			}
-		}
+		})
 	}
 	playing.Wait()
 }

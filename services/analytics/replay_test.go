@@ -4,109 +4,25 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"example.org/ordertrail/internal/app"
-	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/histogram"
-	"example.org/ordertrail/internal/service"
-	"example.org/ordertrail/internal/stream"
-	"example.org/ordertrail/internal/telemetry"
 	"example.org/ordertrail/services/analytics"
 	"example.org/ordertrail/test/systemtest"
 )
 
-// replaying is a system with what an operator replays it from.
-type replaying struct {
-	*counting
-	operator *service.Runtime // its spans are recorded with the system's
-	kv       jetstream.KeyValue
-}
-
-func startReplaying(tb testing.TB, change ...func(*systemtest.Config)) *replaying {
-	tb.Helper()
-	var connect func(...nats.Option) (*nats.Conn, error)
-	r := &replaying{counting: start(tb, append(change, func(cfg *systemtest.Config) { connect = cfg.Connect })...)}
-	r.operator = MustOperate(tb, connect, telemetry.WithSpanProcessor(r.Spans))
-	var err error
-	if r.kv, err = r.JetStream().KeyValue(context.Background(), stream.AnalyticsBucket); err != nil {
-		tb.Fatal(err)
-	}
-	return r
-}
-
-// MustOperate connects as an operator's command does.
-func MustOperate(tb testing.TB, connect func(...nats.Option) (*nats.Conn, error), opts ...telemetry.Option) *service.Runtime {
-	tb.Helper()
-	rt, err := service.NewRuntime(context.Background(), service.Config{
-		Name: "replay", Connect: connect, Log: slog.DiscardHandler, Tracing: opts,
-	})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		ctx, cancel := app.StopTimeout(context.Background())
-		defer cancel()
-		if err := rt.Close(ctx); err != nil {
-			tb.Errorf("close: %v", err)
-		}
-	})
-	return rt
-}
-
-func (r *replaying) MustReplay(tb testing.TB) analytics.ReplayResult {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
-	defer cancel()
-	result, err := analytics.Replay(ctx, r.operator)
-	if err != nil {
-		tb.Fatalf("replay: %v", err)
-	}
-	return result
-}
-
-// MustShow is what the newest replica answers, in full.
-func (c *counting) MustShow(tb testing.TB) string {
-	tb.Helper()
-	w := httptest.NewRecorder()
-	c.mu.Lock()
-	api := c.apis[len(c.apis)-1]
-	c.mu.Unlock()
-	api.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/analytics", nil))
-	return w.Body.String()
-}
-
-func (r *replaying) MustStored(tb testing.TB) string {
-	tb.Helper()
-	entry, err := r.kv.Get(context.Background(), analytics.Name)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return string(entry.Value())
-}
-
-func (r *replaying) MustPut(tb testing.TB, value string) {
-	tb.Helper()
-	if _, err := r.kv.PutString(context.Background(), analytics.Name, value); err != nil {
-		tb.Fatal(err)
-	}
-}
-
-// change returns the stored value with one figure changed.
-func change(tb testing.TB, value, figure string, to any) string {
+// change returns a stored value with one field changed.
+func change(tb testing.TB, value, field string, to any) string {
 	tb.Helper()
 	parts := map[string]any{}
 	if err := json.Unmarshal([]byte(value), &parts); err != nil {
 		tb.Fatal(err)
 	}
-	parts[figure] = to
+	parts[field] = to
 	b, err := json.Marshal(parts)
 	if err != nil {
 		tb.Fatal(err)
@@ -114,97 +30,83 @@ func change(tb testing.TB, value, figure string, to any) string {
 	return string(b)
 }
 
-// Whatever is stored, a replay makes the right numbers of it and tells what was
-// wrong; the service, idle or not, goes on from them.
+// A replay replaces any stored value by the right one and reports what was wrong. The
+// service continues from it, and shows it even when it is idle.
 func TestReplay(t *testing.T) {
 	t.Parallel()
-	sys := startReplaying(t)
-	MustPlay(t, sys.counting, 2, "happy", "declined")
+	sys := start(t)
+	sys.MustPlay(t, 2, "happy", "declined")
 	older, olderStored := sys.MustAwait(t), sys.MustStored(t)
-	if err := sys.operator.Stream.Restock(context.Background(), "COMPASS", 1); err != nil { // no event of an order's
+	if err := sys.operator.Stream.Restock(context.Background(), "COMPASS", 1); err != nil { // not an event of an order
 		t.Fatal(err)
 	}
-	MustPlay(t, sys.counting, 2, "happy", "sold-out", "undeliverable", "cancelled")
-	want := sys.MustAwait(t)
-	right, shown := sys.MustStored(t), sys.MustShow(t)
+	sys.MustPlay(t, 2, "happy", "sold-out", "undeliverable", "cancelled")
+	want, right := sys.MustAwait(t), sys.MustStored(t)
 
 	result := sys.MustReplay(t)
-	if result.AsOf != want.AsOf || result.Compared != want.AsOf || len(result.Differences) > 0 {
-		t.Errorf("replayed what was right: %+v, want all the same at %d", result, want.AsOf)
+	if result.AsOf != want.AsOf || result.Compared != want.AsOf || len(result.Differences) > 0 || !strings.Contains(result.String(), "were the same") {
+		t.Errorf("replayed the right numbers: %+v, want the same at %d", result, want.AsOf)
 	}
-	checkReplaySpans(t, sys)
-	if got := result.String(); !strings.Contains(got, "were the same") {
-		t.Errorf("the operator reads %q", got)
-	}
+	checkLinks(t, sys, true)
 
 	for _, c := range []struct {
 		name, stored string
-		differs      string // the one line about it begins so; "": nothing differs
+		differs      string // prefix of the one line of difference; empty if there is none
 		compared     uint64
 	}{
 		{"Deleted", "", "", 0},
 		{"Behind", olderStored, "", older.AsOf},
 		{"BehindAtNoOrdersEvent", change(t, olderStored, "as_of_sequence", older.AsOf+1), "", older.AsOf + 1},
 		{"MoreOrders", change(t, right, "orders", analytics.Orders{Created: 99, Shipped: 4, Cancelled: 8}), `orders: {"created":99,`, want.AsOf},
-		{"LessMoney", change(t, right, "revenue", event.Money{Amount: 1, Currency: "EUR"}), `revenue: {"amount":1,`, want.AsOf},
+		{"LessMoney", change(t, right, "revenue", euro(1)), `revenue: {"amount":1,`, want.AsOf},
 		{"NoUnits", change(t, right, "units", nil), "units: {} was stored", want.AsOf},
 		{"OtherTimes", change(t, right, "to_parcel", histogram.Histogram{Counts: []int64{4}}), "to_parcel: ", want.AsOf},
 		{"NoMinutes", change(t, right, "per_minute", nil), "per_minute: ", want.AsOf},
 		{"BeyondTheStream", change(t, right, "as_of_sequence", want.AsOf+1000), "as_of_sequence: ", 0},
 		{"NotJSON", `{"orders":`, "the stored value was not a checkpoint", 0},
-		{"NotAnAggregate", `["orders"]`, "the stored value was not a checkpoint", 0},
+		{"NotACheckpoint", `["orders"]`, "the stored value was not a checkpoint", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if c.stored == "" {
-				sys.MustDelete(t)
-			} else {
-				sys.MustPut(t, c.stored)
-			}
-			// An idle service shows what is stored, if it is an aggregate at all.
+			sys.MustPut(t, c.stored)
 			readable := c.stored != "" && !strings.Contains(c.differs, "not a checkpoint")
-			if got := sys.MustShow(t) != shown; got != readable {
-				t.Errorf("the idle service shows what is stored: %t, want %t", got, readable)
+			if got := sys.MustShow(t).JSON != want.JSON; got != readable {
+				t.Errorf("the idle service shows the stored numbers: %t, want %t", got, readable)
 			}
 			result := sys.MustReplay(t)
 			if result.AsOf != want.AsOf || result.Compared != c.compared {
 				t.Errorf("replayed up to %d, compared at %d, want %d and %d", result.AsOf, result.Compared, want.AsOf, c.compared)
 			}
-			said := strings.Join(result.Differences, "\n")
-			if (c.differs != "") != (len(result.Differences) == 1) || !strings.HasPrefix(said, c.differs) || !strings.Contains(result.String(), said) {
+			lines := strings.Join(result.Differences, "\n")
+			if (c.differs != "") != (len(result.Differences) == 1) || !strings.HasPrefix(lines, c.differs) || !strings.Contains(result.String(), lines) {
 				t.Errorf("the operator reads %q, want %q", result, c.differs)
 			}
 			if got := sys.MustStored(t); got != right {
 				t.Errorf("stored: %s, want %s", got, right)
 			}
-			if got := sys.MustShow(t); got != shown {
-				t.Errorf("the idle service shows %s, want %s", got, shown)
+			if got := sys.MustShow(t); got.JSON != want.JSON {
+				t.Errorf("the idle service shows %s, want %s", got.JSON, want.JSON)
 			}
 		})
 	}
 
-	// The service has not noticed any of it up to here.
-	MustPlay(t, sys.counting, 1, "happy")
+	sys.MustPlay(t, 1, "happy") // only now the service notices the changes
 	if got := sys.MustAwait(t).Orders; got.Created != want.Orders.Created+1 || got.Shipped != want.Orders.Shipped+1 || got.Open != 0 {
 		t.Errorf("orders after one more: %+v, before it: %+v", got, want.Orders)
 	}
-	if result := sys.MustReplay(t); len(result.Differences) > 0 {
-		t.Errorf("replayed what the service made of it: %v", result)
-	}
 }
 
-// A service that has taken over damaged numbers takes over the repaired ones too,
-// even if they are said to be good for less than the damaged ones were.
+// A service that continued from damaged numbers also takes the repaired ones, even if
+// their sequence is lower than that of the damaged ones.
 func TestReplayUnderTheService(t *testing.T) {
 	t.Parallel()
-	sys := startReplaying(t)
-	MustPlay(t, sys.counting, 1, "happy")
+	sys := start(t)
+	sys.MustPlay(t, 1, "happy")
 	sys.MustAwait(t)
 	sys.MustPut(t, change(t, sys.MustStored(t), "as_of_sequence", 1_000_000))
-	MustPlay(t, sys.counting, 1, "happy")
-	systemtest.Until(t, "the service takes its events for recorded", func() bool {
-		for _, s := range sys.Spans.GetSpans() {
-			recorded, _ := attributesOf(s).Value("analytics.recorded")
-			if s.Name == "process ORDERS" && recorded.AsInt64() == 0 {
+	sys.MustPlay(t, 1, "happy")
+	systemtest.Until(t, "the service skips events as already counted", func() bool {
+		for _, s := range batches(sys, false) {
+			if attributeOf(s.Attributes, "analytics.recorded").AsInt64() == 0 {
 				return true
 			}
 		}
@@ -213,93 +115,113 @@ func TestReplayUnderTheService(t *testing.T) {
 	if result := sys.MustReplay(t); len(result.Differences) != 1 {
 		t.Errorf("replayed damaged numbers: %v", result)
 	}
-	MustPlay(t, sys.counting, 1, "happy", "declined")
+	sys.MustPlay(t, 1, "happy", "declined")
 	if got, want := sys.MustAwait(t).Orders, (analytics.Orders{Created: 4, Shipped: 3, Cancelled: 1}); got != want {
 		t.Errorf("orders = %+v, want %+v", got, want)
 	}
 	if result := sys.MustReplay(t); len(result.Differences) > 0 {
-		t.Errorf("replayed what the service made of it: %v", result)
+		t.Errorf("replayed the service's continuation: %v", result)
 	}
 }
 
-// Replays one after the other, while orders are placed, change no number.
-func TestReplayWhileRunning(t *testing.T) {
-	t.Parallel()
-	sys := startReplaying(t, func(cfg *systemtest.Config) { cfg.Replicas = map[string]int{analytics.Name: 2} })
-	placed := make(chan struct{})
-	go func() {
-		defer close(placed)
-		for range 5 {
-			MustPlay(t, sys.counting, 5, "happy", "declined")
-		}
-	}()
-	for running := true; running; {
-		select {
-		case <-placed:
-			running = false
-		default:
-		}
-		if result := sys.MustReplay(t); len(result.Differences) > 0 {
-			t.Errorf("while orders are placed: %v", result)
-		}
-	}
-	got := sys.MustAwait(t)
-	if want := (analytics.Orders{Created: 50, Shipped: 25, Cancelled: 25}); got.Orders != want {
-		t.Errorf("orders = %+v, want %+v", got.Orders, want)
-	}
-	if result := sys.MustReplay(t); len(result.Differences) > 0 || result.AsOf != got.AsOf {
-		t.Errorf("at the end: %v, want the same up to %d", result, got.AsOf)
-	}
-}
-
-// Nothing to count is no error; a replay that cannot work says why and changes
-// nothing.
+// A replay without events succeeds. One that cannot work fails and changes nothing.
 func TestReplayOfNothing(t *testing.T) {
 	t.Parallel()
-	t.Run("NoEvents", func(t *testing.T) {
-		sys := startReplaying(t)
-		if result := sys.MustReplay(t); result.Events != 0 || result.AsOf != 0 || len(result.Differences) > 0 {
-			t.Errorf("replayed nothing: %+v", result)
-		}
-		MustPlay(t, sys.counting, 1, "happy")
-		if got, want := sys.MustAwait(t).Orders, (analytics.Orders{Created: 1, Shipped: 1}); got != want {
-			t.Errorf("orders = %+v, want %+v", got, want)
-		}
-	})
-	t.Run("NoStream", func(t *testing.T) {
-		operator := MustOperate(t, systemtest.Server(t).Connect)
-		if result, err := analytics.Replay(context.Background(), operator); err == nil || !strings.Contains(err.Error(), "ordertrail provision") {
-			t.Errorf("replay = %v, %v, want an error that says what to do", result, err)
-		}
-	})
-	t.Run("NoTime", func(t *testing.T) {
-		sys := startReplaying(t)
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		if result, err := analytics.Replay(ctx, sys.operator); !errors.Is(err, context.Canceled) {
-			t.Errorf("replay = %v, %v, want %v", result, err, context.Canceled)
-		}
-	})
+	operator := MustOperate(t, systemtest.Server(t).Connect)
+	if result, err := analytics.Replay(context.Background(), operator); err == nil || !strings.Contains(err.Error(), "ordertrail provision") {
+		t.Errorf("without a stream: %v, %v, want an error with the command to run", result, err)
+	}
+	sys := start(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if result, err := analytics.Replay(ctx, sys.operator); !errors.Is(err, context.Canceled) {
+		t.Errorf("without time: %v, %v, want %v", result, err, context.Canceled)
+	}
+	if result := sys.MustReplay(t); result.Events != 0 || result.AsOf != 0 || len(result.Differences) > 0 {
+		t.Errorf("without events: %+v", result)
+	}
+	sys.MustPlay(t, 1, "happy")
+	if got, want := sys.MustAwait(t).Orders, (analytics.Orders{Created: 1, Shipped: 1}); got != want {
+		t.Errorf("orders = %+v, want %+v", got, want)
+	}
 }
 
-// A service that NATS has left shows what it knows.
-func TestShownFromMemory(t *testing.T) {
+// interrupted is a bucket that calls a function once, after the first read or before
+// the first write.
+type interrupted struct {
+	jetstream.KeyValue
+	afterRead bool
+	do        func()
+	once      sync.Once
+}
+
+func (i *interrupted) Get(ctx context.Context, key string) (jetstream.KeyValueEntry, error) {
+	entry, err := i.KeyValue.Get(ctx, key)
+	if i.afterRead {
+		i.once.Do(i.do)
+	}
+	return entry, err
+}
+
+func (i *interrupted) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
+	if !i.afterRead {
+		i.once.Do(i.do)
+	}
+	return i.KeyValue.Update(ctx, key, value, revision)
+}
+
+// faster is a bucket in which another instance always stores first.
+type faster struct{ jetstream.KeyValue }
+
+func (faster) Update(context.Context, string, []byte, uint64) (uint64, error) {
+	return 0, jetstream.ErrKeyRevisionMismatch
+}
+
+// A value that is stored between the read and the write of a replay is not lost.
+func TestReplayOvertaken(t *testing.T) {
 	t.Parallel()
-	sys := startReplaying(t)
-	MustPlay(t, sys.counting, 1, "happy")
+	sys := start(t)
+	sys.MustPlay(t, 2, "happy", "declined")
 	sys.MustAwait(t)
-	shown := sys.MustShow(t)
-	systemtest.Until(t, "the service knows that it is stored", func() bool {
-		linked := 0
-		for _, s := range sys.Spans.GetSpans() {
-			if s.Name == "process ORDERS" {
-				linked += len(s.Links)
-			}
+	damage := func() { sys.MustPut(t, change(t, sys.MustStored(t), "mails", 1)) }
+	for _, c := range []struct {
+		name    string
+		do      func()
+		differs bool
+	}{
+		{"ByTheService", func() { sys.MustPlay(t, 1, "happy", "sold-out"); sys.MustAwait(t) }, false},
+		{"ByDamage", damage, true},
+		{"ByDeletion", func() { sys.MustPut(t, "") }, false},
+		{"ByAnotherReplay", func() { sys.MustReplay(t) }, false},
+		{"ByTheServiceAfterDamage", func() { damage(); sys.MustPlay(t, 1, "happy"); sys.MustAwait(t) }, true},
+	} {
+		for at, afterRead := range map[string]bool{"AfterRead": true, "BeforeWrite": false} {
+			t.Run(c.name+at, func(t *testing.T) {
+				result, err := analytics.ReplayOn(context.Background(), sys.operator, &interrupted{KeyValue: sys.kv, afterRead: afterRead, do: c.do})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := len(result.Differences) > 0; got != c.differs {
+					t.Errorf("differs: %t, want %t: %v", got, c.differs, result)
+				}
+				if got, want := result.AsOf, systemtest.Read(t, sys.JetStream()).LastOfOrder(); got != want {
+					t.Errorf("replayed up to %d, want %d", got, want)
+				}
+				if again := sys.MustReplay(t); len(again.Differences) > 0 || again.Compared != result.AsOf {
+					t.Errorf("replayed again: %v", again)
+				}
+			})
 		}
-		return linked == 6
-	})
-	sys.running.Kill()
-	if got := sys.MustShow(t); got != shown {
-		t.Errorf("without NATS: %s, want %s", got, shown)
+	}
+	before := sys.MustStored(t)
+	if _, err := analytics.ReplayOn(context.Background(), sys.operator, faster{sys.kv}); err == nil || !strings.Contains(err.Error(), "stop the service") {
+		t.Errorf("always overtaken: %v, want an error that says what to do", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	if _, err := analytics.ReplayOn(ctx, sys.operator, &interrupted{KeyValue: sys.kv, do: cancel}); !errors.Is(err, context.Canceled) {
+		t.Errorf("stopped before the write: %v, want %v", err, context.Canceled)
+	}
+	if got := sys.MustStored(t); got != before {
+		t.Errorf("replays that failed changed %s to %s", before, got)
 	}
 }
