@@ -18,8 +18,8 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// pass has a replica pass a point, where the plan may have a fault for it. It is
-// called by the service's own code, which goes no further until it returns.
+// pass lets a replica pass a point, where a fault of the plan may strike. The service's
+// own code calls it, and waits until it returns.
 func (c *chaos) pass(point string, r *replica, sent ...byte) {
 	if c.calm.Err() != nil {
 		return
@@ -40,8 +40,8 @@ func (c *chaos) pass(point string, r *replica, sent ...byte) {
 	c.strike(f, r, sending, sent)
 }
 
-// strike lets a fault happen. In the middle of sending the link itself calls: it
-// can be paused, and what else is to happen comes right after.
+// strike makes a fault happen. While a client sends, the network itself is the caller: it
+// can pause the client at once, and the rest of the fault follows in another goroutine.
 func (c *chaos) strike(f fault, r *replica, sending bool, sent []byte) {
 	<-r.up
 	if sending {
@@ -65,7 +65,7 @@ func (c *chaos) strike(f fault, r *replica, sending bool, sent []byte) {
 	case stale:
 		id := string(orderID.Find(sent))
 		c.later.Go(func() {
-			resume := time.After(f.hold) // however soon the rest of the trouble ends
+			resume := time.After(f.hold) // also if the other faults end earlier
 			c.customers.Cancel(id)
 			<-resume
 			r.client.Resume()
@@ -88,8 +88,8 @@ func (c *chaos) strike(f fault, r *replica, sending bool, sent []byte) {
 
 var orderID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`)
 
-// kill ends a replica as SIGKILL would: nothing that it does from now on has any
-// effect. Its successor starts after a while.
+// kill ends a replica as SIGKILL would: nothing that it does from now on has any effect.
+// Its successor starts later.
 func (c *chaos) kill(r *replica, successor time.Duration) {
 	if r.dead.Swap(true) {
 		return
@@ -99,7 +99,7 @@ func (c *chaos) kill(r *replica, successor time.Duration) {
 	c.after(successor, func() { c.launch(r.service) })
 }
 
-// after does something in a while, or as soon as no more faults may strike.
+// after does something later, or as soon as the faults have ended.
 func (c *chaos) after(d time.Duration, do func()) {
 	c.later.Go(func() {
 		select {
@@ -110,7 +110,7 @@ func (c *chaos) after(d time.Duration, do func()) {
 	})
 }
 
-// arrive is what becomes of a delivery.
+// arrive returns the deliveries that a replica receives in place of one.
 func (c *chaos) arrive(r *replica, durable string, m jetstream.Msg) []jetstream.Msg {
 	c.mu.Lock()
 	c.arrived[durable]++
@@ -143,7 +143,7 @@ func (c *chaos) arrive(r *replica, durable string, m jetstream.Msg) []jetstream.
 	return []jetstream.Msg{m}
 }
 
-// unheard is a message whose settlement gets lost.
+// unheard is a message whose acknowledgement is lost.
 type unheard struct{ jetstream.Msg }
 
 func (unheard) Ack() error                       { return nil }
@@ -158,7 +158,7 @@ type repeated struct {
 	begin func()
 }
 
-// Metadata is what its handling begins with.
+// Metadata is the first method that a handler calls.
 func (r *repeated) Metadata() (*jetstream.MsgMetadata, error) {
 	r.once.Do(r.begin)
 	meta, err := r.Msg.Metadata()
@@ -170,7 +170,7 @@ func (r *repeated) Metadata() (*jetstream.MsgMetadata, error) {
 	return &again, nil
 }
 
-// face is the world outside as one replica sees it: the dead can't touch it.
+// face is the world outside as one replica sees it. A killed replica cannot reach it.
 type face struct {
 	*systemtest.World
 	chaos   *chaos
@@ -181,7 +181,7 @@ func (c *chaos) face(service string) face { return face{c.world, c, c.latest(ser
 
 var errDead = errors.New("the process is dead")
 
-// effect happens, unless the replica is dead, and then it passes that point.
+// effect does something outside, unless the replica is dead, and then passes the point.
 func (f face) effect(name string, do func() error) error {
 	if f.replica.dead.Load() {
 		return errDead

@@ -46,10 +46,10 @@ type chaos struct {
 
 	calm   context.Context // ends when no more faults may strike
 	becalm context.CancelFunc
-	later  sync.WaitGroup // what faults have set going
+	later  sync.WaitGroup // started by faults
 
 	launching  sync.Mutex // one replica at a time
-	restarting sync.Mutex // two servers on one store would both hand out its sequences
+	restarting sync.Mutex // two servers on one store would assign the same sequences
 
 	mu       sync.Mutex
 	arrived  map[string]int // deliveries, by durable
@@ -67,12 +67,12 @@ type replica struct {
 	client  *systemtest.Client
 }
 
-// replicas of each service, at the start; who dies gets a successor.
+// replicas of each service at the start. A killed replica gets a successor.
 var replicas = map[string]int{
 	orders.Name: 2, payments.Name: 2, inventory.Name: 2, fulfillment.Name: 2, notify.Name: 2, analytics.Name: 2,
 }
 
-// start runs the whole system through a network that can be harmed.
+// start runs the whole system on connections that faults can harm.
 func start(t *testing.T, p plan, connect func(...nats.Option) (*nats.Conn, error), streams int) *chaos {
 	t.Helper()
 	c := &chaos{
@@ -167,7 +167,7 @@ func (c *chaos) latest(service string) *replica {
 	return all[len(all)-1]
 }
 
-// launch starts a replica, once NATS lets it.
+// launch starts a replica, as soon as NATS is available.
 func (c *chaos) launch(name string) {
 	c.launching.Lock()
 	defer c.launching.Unlock()
@@ -193,7 +193,7 @@ func (c *chaos) launch(name string) {
 	}
 }
 
-// alive returns a replica of a service that is, one after the other.
+// alive returns a living replica of a service, another one for each turn.
 func (c *chaos) alive(service string, turn int) *replica {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -211,8 +211,8 @@ func (c *chaos) alive(service string, turn int) *replica {
 	return all[turn%len(all)]
 }
 
-// serve is the shop's door: some living replica of orders. A customer whose
-// replica dies on the way hears nothing.
+// serve passes a request to a living replica of orders. If the replica dies meanwhile, the
+// customer gets no answer.
 func (c *chaos) serve(w http.ResponseWriter, r *http.Request) {
 	served := c.alive(orders.Name, int(c.requests.Add(1)))
 	if served == nil {
@@ -230,8 +230,8 @@ func (c *chaos) serve(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(answer.Body.Bytes())
 }
 
-// sending sees what a client is about to send: the last moment before the server
-// has it.
+// sending is called with the bytes that a client is about to send, before the server has
+// them.
 func (c *chaos) sending(client *systemtest.Client, data []byte) {
 	for _, point := range []string{"send payments", "send inventory", "send fulfillment", "send notify"} {
 		_, domain, _ := strings.Cut(point, " ")

@@ -22,15 +22,16 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// The server's own answers go where a request says, and no permission stands in
-// their way: who may not publish an event can have the server do it. What gets
-// into the stream like that is a copy of something else, and everybody refuses
-// it; the order whose event's place it takes is given up, and no other.
+// The server sends its answers to the reply subject of a request, without a check of
+// permissions. So a user that may not publish an event can make the server do it. The
+// message that enters the stream this way is a copy of another one, and every consumer
+// refuses it. It takes the place of an event of one order, and that order ends by its
+// deadline.
 func TestLaundering(t *testing.T) {
 	t.Parallel()
 	s := start(t, "../../nats/nats.conf")
 	log := new(systemtest.Output)
-	sys := systemtest.StartOn(t, s.asItself(nil), systemtest.Deadline(6*time.Second), func(cfg *systemtest.Config) {
+	sys := systemtest.StartOn(t, s.asItself, systemtest.Deadline(6*time.Second), func(cfg *systemtest.Config) {
 		cfg.Log = slog.NewTextHandler(log, nil)
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
@@ -48,12 +49,12 @@ func TestLaundering(t *testing.T) {
 	}
 
 	ways := map[string]func(t *testing.T, target string){
-		// A message as the answer to who asked for it.
+		// A stored message, as the answer to a direct get.
 		"DirectGet": func(t *testing.T, target string) {
 			request := fmt.Sprintf(`{"seq":%d}`, original.Sequence)
 			publish(t, s.connect(t, notify.Name), "$JS.API.DIRECT.GET.ORDERS", target, request)
 		},
-		// What the server says about the stream.
+		// The description of the stream.
 		"Answer": func(t *testing.T, target string) {
 			publish(t, s.connect(t, analytics.Name), "$JS.API.STREAM.INFO.ORDERS", target, "")
 		},
@@ -93,15 +94,16 @@ func TestLaundering(t *testing.T) {
 	})
 }
 
-// A consumer delivers where its maker says; the server refuses to deliver into the
-// stream itself. A pull consumer's next message goes there under its own subject
-// alone, so that is a repetition: of an event the guard keeps it out. The lease
-// message has none, and a new one ends the writer's term: inventory starts another.
+// A consumer delivers to a subject that its creator chooses, but the server refuses a push
+// consumer that delivers into its own stream. The next message of a pull consumer can only
+// enter the stream under its own subject, as a repetition. The guard of an event refuses
+// that. The lease message has no guard: a repetition ends the writer's term, and inventory
+// starts another.
 func TestLaunderingConsumers(t *testing.T) {
 	t.Parallel()
 	s := start(t, "../../nats/nats.conf")
 	// A writer's term that ends may cost the next one some seconds.
-	sys := systemtest.StartOn(t, s.asItself(nil), systemtest.Deadline(service.DefaultOrderDeadline))
+	sys := systemtest.StartOn(t, s.asItself, systemtest.Deadline(service.DefaultOrderDeadline))
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
 	first, err := demo.Play(ctx, sys.Shop, demo.Scenarios()[0])
@@ -162,7 +164,7 @@ func TestRepeatedEvent(t *testing.T) {
 	t.Parallel()
 	s := start(t, "../../nats/nats.conf")
 	sent := watch(t, s)
-	sys, _ := run(t, s, nil)
+	sys, _ := run(t, s)
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
 	unlimited, in := s.everything(t)
@@ -183,7 +185,7 @@ func TestRepeatedEvent(t *testing.T) {
 				})
 			}
 		}
-		// What comes to the stream later is stored later.
+		// A message that arrives later is stored later.
 		if _, err := unlimited.Publish(ctx, "redrive.nobody.x", nil); err != nil {
 			t.Fatal(err)
 		}

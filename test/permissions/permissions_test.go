@@ -1,5 +1,5 @@
-// Package permissions_test holds nats.conf to what it promises: each service can do its
-// work under its own user, and nothing else.
+// Package permissions_test tests nats.conf: each service can do its work under its own
+// user, and nothing else.
 package permissions_test
 
 import (
@@ -25,8 +25,8 @@ import (
 
 var users = []string{admin, operator, orders.Name, payments.Name, inventory.Name, fulfillment.Name, notify.Name, analytics.Name}
 
-// mayPublish tells what a user needs, by what it does: written down apart from
-// nats.conf, which must agree with it.
+// mayPublish reports whether a user needs to publish to a subject. It is written
+// independently of nats.conf, and the two must agree.
 func mayPublish(user, subject string) bool {
 	t, key, err := event.ParseSubject(subject)
 	if err != nil {

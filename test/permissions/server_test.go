@@ -15,10 +15,10 @@ import (
 const (
 	admin    = "admin"
 	operator = "operator"
-	spy      = "spy" // the test's own, who sees everything
+	spy      = "spy" // the test's own user, without limits
 )
 
-// password is what passwords.conf says.
+// password is the one in passwords.conf.
 func password(user string) string { return "demo-" + user }
 
 // testServer is a server that runs on nats.conf.
@@ -86,7 +86,7 @@ func (s testServer) everything(t testing.TB) (jetstream.JetStream, jetstream.Str
 	return js, in
 }
 
-// inbox is where a user's answers come.
+// inbox is the prefix of a user's reply subjects.
 func inbox(user string) string {
 	if user == admin {
 		user = "provision"

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"reflect"
 	"strings"
 	"sync"
@@ -227,5 +226,3 @@ func (c *chaos) note(format string, args ...any) {
 	defer c.mu.Unlock()
 	c.notes = append(c.notes, fmt.Sprintf("%7.3fs ", time.Since(c.began).Seconds())+fmt.Sprintf(format, args...))
 }
-
-var customersClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}

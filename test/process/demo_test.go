@@ -2,7 +2,6 @@ package process
 
 import (
 	"context"
-	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -13,19 +12,18 @@ import (
 
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/embedded"
-	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/scenario"
-	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/systemtest"
 )
 
 var anyPort = []string{"HTTP_ADDR=127.0.0.1:0"}
 
-// The demo tells every event of every scenario, and leaves nothing behind.
+// The demo prints every event of every scenario, and leaves no files behind.
 func TestOnce(t *testing.T) {
 	t.Parallel()
 	p, code := run(t, anyPort, "ordertrail", "--once")
-	// The log tells of the dead letter alone.
+	// The log has one line, about the dead letter.
 	if got := p.stderr.String(); code != 0 || strings.Count(got, "\n") != 1 || !strings.Contains(got, "made an event a dead letter") {
 		t.Errorf("exit code %d, stderr: %s", code, got)
 	}
@@ -91,13 +89,7 @@ func TestStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	s, err := js.Stream(ctx, stream.OrdersStream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := count(ctx, t, s, event.OrderCreated.Every()), 2*len(demo.Scenarios()); got != want {
+	if got, want := len(systemtest.Read(t, js).Orders), 2*len(demo.Scenarios()); got != want {
 		t.Errorf("%d orders are stored, want %d", got, want)
 	}
 }
@@ -118,7 +110,7 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// What does not exist is told, with what does.
+// The error of a wrong command line names the mistake and the valid choices.
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -168,15 +160,8 @@ func TestCommands(t *testing.T) {
 	t.Parallel()
 	server := startNATS(t)
 	server.provision(t)
-	var all []*process
-	for _, name := range services {
-		all = append(all, server.service(t, name))
-	}
-	url := all[0].url(t)
-	for _, p := range all {
-		p.ready(t)
-	}
-
+	_, shop := fleet(t, server)
+	url := shop.URL
 	if p, code := run(t, nil, "ordertrail", "healthcheck", url+"/readyz"); code != 0 {
 		t.Errorf("healthcheck: exit code %d: %s", code, &p.stderr)
 	}
@@ -185,7 +170,6 @@ func TestCommands(t *testing.T) {
 	p, code = run(t, nil, "ordertrail", "healthcheck", "http://127.0.0.1:"+freePort(t)+"/readyz")
 	refused(t, p, code, "refused")
 
-	shop := demo.Shop{URL: url, Client: http.DefaultClient}
 	last := demo.Scenario{Scenario: scenario.Scenario{Token: "tok_ok", SKUs: []string{"LAST-ONE"}, Addr: "1 Trailhead Way"}, Want: demo.Want{State: orders.StateShipped}}
 	ends := func(want string) {
 		t.Helper()
@@ -215,8 +199,5 @@ func TestCommands(t *testing.T) {
 	p, code = run(t, nil, "ordertrail", "load", "-url", "http://127.0.0.1:"+freePort(t), "-orders", "3")
 	if got := p.stderr.String(); code == 0 || !strings.Contains(got, "3 of 3 orders failed") || !strings.Contains(got, "refused") {
 		t.Errorf("load of nobody: exit code %d: %s", code, got)
-	}
-	for _, p := range all {
-		p.stop(t)
 	}
 }

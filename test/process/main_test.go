@@ -15,7 +15,7 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// patience is how long a test waits for what should happen soon.
+// patience is how long a test waits for an event that should come soon.
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {

@@ -14,22 +14,16 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// An operator finds what could not be handled, looks at it, sends it again, and
-// has the numbers counted again: on a server somewhere, and on the demo's.
+// An operator lists dead letters, shows one, re-drives it, and has analytics count again:
+// on a separate server, and on the demo's.
 func TestOperator(t *testing.T) {
 	t.Parallel()
 	t.Run("server", func(t *testing.T) {
 		t.Parallel()
 		server := startNATS(t)
 		server.provision(t)
-		var all []*process
-		for _, name := range services {
-			all = append(all, server.service(t, name, soon))
-		}
-		for _, p := range all {
-			p.ready(t)
-		}
-		operate(t, server.url, all[0].url(t))
+		_, shop := fleet(t, server, soon)
+		operate(t, server.url, shop.URL)
 	})
 	t.Run("demo", func(t *testing.T) {
 		t.Parallel()
@@ -43,7 +37,7 @@ func TestOperator(t *testing.T) {
 	})
 }
 
-// command runs one that must succeed, and returns what it prints.
+// command runs a command that must succeed, and returns its output.
 func command(t *testing.T, url, args string) string {
 	t.Helper()
 	p, code := run(t, append(as("operator"), "NATS_URL="+url), "ordertrail", strings.Fields(args)...)
@@ -74,7 +68,7 @@ func operate(t *testing.T, url, shopURL string) {
 	shown := command(t, url, "deadletters show "+id)
 	for _, want := range []string{id, "after 5 deliveries", "ce-id: orders.created." + order.ID, `"token": "tok_poison"`, "deadletters redrive " + id} {
 		if !strings.Contains(shown, want) {
-			t.Errorf("deadletters show says nothing of %q:\n%s", want, shown)
+			t.Errorf("deadletters show does not print %q:\n%s", want, shown)
 		}
 	}
 	if !regexp.MustCompile(`failed span +00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]\n`).MatchString(shown) {

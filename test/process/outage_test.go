@@ -5,6 +5,9 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -35,7 +38,7 @@ func fleet(t *testing.T, server *natsServer, env ...string) (all map[string]*pro
 // come back. It returns those that were taken meanwhile.
 func refuses(t *testing.T, shop demo.Shop, reason string) (taken []demo.Order) {
 	t.Helper()
-	systemtest.Until(t, "the shop says: "+reason, func() bool {
+	systemtest.Until(t, "the shop answers: "+reason, func() bool {
 		order, err := shop.Place(context.Background(), demo.Scenarios()[0])
 		if err == nil {
 			taken = append(taken, order)
@@ -43,39 +46,83 @@ func refuses(t *testing.T, shop demo.Shop, reason string) (taken []demo.Order) {
 		}
 		refusal := new(demo.StatusError)
 		if !errors.As(err, &refusal) || refusal.Code != http.StatusServiceUnavailable || refusal.RetryAfter == 0 {
-			t.Fatalf("the shop says %v, want 503 and when to come back", err)
+			t.Fatalf("the shop answers %v, want 503 with Retry-After", err)
 		}
 		return strings.Contains(err.Error(), reason)
 	})
 	return taken
 }
 
-// A shop that loses NATS says so, and needs nobody when it is there again. Orders
-// that were taken before are concluded.
-func TestNATSAway(t *testing.T) {
+// Whatever keeps NATS from storing orders, the shop answers 503 with the reason and when
+// to come back, and works again by itself afterwards. Orders that it took are concluded.
+func TestNATSFails(t *testing.T) {
 	t.Parallel()
-	store, port := t.TempDir(), freePort(t)
-	server := startNATSOn(t, store, port)
-	server.provision(t)
-	all, shop := fleet(t, server)
-	slow := demo.Scenarios()[0]
-	slow.Token = "tok_slow"
-	before, err := shop.Place(context.Background(), slow)
-	if err != nil {
-		t.Fatal(err)
+	for name, tt := range map[string]struct {
+		store  func(*testing.T) string // its directory
+		limit  string                  // a line of the server's configuration
+		fail   func(t *testing.T, server *natsServer)
+		repair func(t *testing.T, store string)
+		reason string // in the shop's answer
+		logged string // by the shop
+	}{
+		"Away": {
+			fail:   func(t *testing.T, server *natsServer) { server.stopNATS(t) },
+			reason: "no connection to NATS", logged: `level=WARN msg="disconnected from NATS"`,
+		},
+		"StoreFull": {
+			limit:  "\tmax_file_store: 400KB",
+			reason: "the disk of NATS is full", logged: `level=ERROR msg="request failed" .*(insufficient|resources)`,
+		},
+		// The server does not know this limit: it stops answering, and needs a restart.
+		"DiskFull": {
+			store: smallDisk,
+			fail:  func(t *testing.T, server *natsServer) { fill(t, server.store) },
+			repair: func(t *testing.T, store string) {
+				if err := os.Remove(filepath.Join(store, ballast)); err != nil {
+					t.Fatal(err)
+				}
+			},
+			reason: "NATS does not answer in time",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, port := t.TempDir(), freePort(t)
+			if tt.store != nil {
+				store = tt.store(t)
+			}
+			server := startNATSWith(t, withTester(t, tt.limit), store, port)
+			server.provision(t)
+			all, shop := fleet(t, server, "ORDER_DEADLINE=60s")
+			slow := demo.Scenarios()[0]
+			slow.Token = "tok_slow"
+			before, err := shop.Place(context.Background(), slow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.fail != nil {
+				tt.fail(t, server)
+			}
+			taken := append(refuses(t, shop, tt.reason), before)
+			all[orders.Name].said(t, &all[orders.Name].stderr, tt.logged)
+			if name != "Away" {
+				if code := status(shop.URL + "/orders/" + before.ID); code != http.StatusOK {
+					t.Errorf("an order cannot be read: status %d", code)
+				}
+				if tt.repair != nil {
+					tt.repair(t, store)
+				}
+				server.stopNATS(t)
+			}
+			startNATSOn(t, store, port)
+			for _, p := range all {
+				p.said(t, &p.stderr, `msg="reconnected to NATS"`)
+				p.ready(t)
+			}
+			concluded(t, shop, taken...)
+			play(t, demo.Scenarios()[:3], shop.URL)
+		})
 	}
-	server.stopNATS(t)
-	refuses(t, shop, "no connection to NATS")
-	for _, p := range all {
-		p.said(t, &p.stderr, `level=WARN msg="disconnected from NATS"`)
-	}
-	startNATSOn(t, store, port)
-	for _, p := range all {
-		p.said(t, &p.stderr, `msg="reconnected to NATS"`)
-		p.ready(t)
-	}
-	concluded(t, shop, before)
-	play(t, demo.Scenarios()[:3], shop.URL)
 }
 
 // concluded waits until orders have been shipped.
@@ -91,32 +138,42 @@ func concluded(t *testing.T, shop demo.Shop, taken ...demo.Order) {
 	}
 }
 
-// A store that is full takes no order, which the shop and its log say. With more
-// room, all goes on, and what was taken is concluded.
-func TestDiskFull(t *testing.T) {
-	t.Parallel()
-	store, port := t.TempDir(), freePort(t)
-	server := startNATSWith(t, withTester(t, "\tmax_file_store: 400KB"), store, port)
-	server.provision(t)
-	all, shop := fleet(t, server, "ORDER_DEADLINE=60s")
-	taken := refuses(t, shop, "the disk of NATS is full")
-	if len(taken) == 0 {
-		t.Error("it was full from the beginning")
+// smallDisk is a file system of its own, of 16 MB.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("no file system can be mounted here, which takes root and Linux: %v, %s", err, out)
 	}
-	p := all[orders.Name]
-	p.said(t, &p.stderr, `level=ERROR msg="request failed" .*(insufficient|resources)`)
-
-	server.stopNATS(t)
-	startNATSOn(t, store, port)
-	for _, p := range all {
-		p.ready(t)
-	}
-	concluded(t, shop, taken...)
-	play(t, demo.Scenarios()[:3], shop.URL)
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v, %s", err, out)
+		}
+	})
+	return dir
 }
 
-// Neither a Jaeger that is not there nor one that takes everything and never answers
-// keeps an order waiting, or a service from its end in time; one line tells of it.
+const ballast = "ballast"
+
+// fill fills the disk that dir is on, with a file named ballast.
+func fill(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, ballast))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	block := make([]byte, 4096)
+	for err == nil {
+		_, err = f.Write(block)
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
+// A Jaeger that refuses connections, or that never answers, delays neither orders nor the
+// end of a service. The log has one line about it.
 func TestJaegerAway(t *testing.T) {
 	t.Parallel()
 	silent := listen(t)
@@ -126,7 +183,7 @@ func TestJaegerAway(t *testing.T) {
 			if err != nil {
 				return
 			}
-			go func() { // reads, and says nothing
+			go func() { // reads, and never answers
 				defer func() { _ = c.Close() }()
 				buf := make([]byte, 1<<16)
 				for {
@@ -160,7 +217,7 @@ func TestJaegerAway(t *testing.T) {
 			systemtest.Until(t, "analytics has counted", func() bool {
 				return systemtest.GetAnalytics(t, all[analytics.Name].url(t)).Orders.Shipped == n
 			})
-			// One line a minute, and one about what was left at the end.
+			// One line a minute, and one about the last spans.
 			lost, left := regexp.MustCompile(`(?m)^.*telemetry is lost.*$`), regexp.MustCompile(`(?m)^.*last spans are lost.*$`)
 			most := 1 + int(time.Since(start)/time.Minute)
 			for _, p := range all { // all at once: each may wait for the collector
@@ -172,10 +229,10 @@ func TestJaegerAway(t *testing.T) {
 				}
 				told := lost.FindAllString(p.stderr.String(), -1)
 				if len(told) > most || len(told) == 0 && tt.refuses {
-					t.Errorf("%s says %d times that its exporter fails, want 1 to %d: %q", name, len(told), most, told)
+					t.Errorf("%s logs %d times that its exporter fails, want 1 to %d: %q", name, len(told), most, told)
 				}
 				if end := left.FindAllString(p.stderr.String(), -1); len(end) > 1 {
-					t.Errorf("%s says %d times that its last spans are lost: %q", name, len(end), end)
+					t.Errorf("%s logs %d times that its last spans are lost: %q", name, len(end), end)
 				}
 			}
 		})

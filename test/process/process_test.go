@@ -100,7 +100,7 @@ func (p *process) said(t testing.TB, o *systemtest.Output, pattern string) strin
 	t.Helper()
 	re := regexp.MustCompile(pattern)
 	var found []string
-	systemtest.Until(t, p.name+" says "+pattern, func() bool {
+	systemtest.Until(t, p.name+" prints "+pattern, func() bool {
 		found = re.FindStringSubmatch(o.String())
 		if found == nil && p.ended() {
 			t.Fatalf("%s ended without printing %s", p.name, pattern)
@@ -144,9 +144,8 @@ func status(url string) int {
 	return answer.StatusCode
 }
 
-// natsServer is a NATS server with the configuration of docker-compose.yml: every
-// process of these tests works as the user that it is there. The tests have one of
-// their own, who may do everything.
+// natsServer is a NATS server with the configuration of docker-compose.yml. Every process
+// connects as the same user as there; the tests have a user of their own without limits.
 type natsServer struct {
 	*process
 	url   string // without credentials
@@ -158,7 +157,7 @@ func as(user string) []string {
 	return []string{"NATS_USER=" + user, "NATS_PASSWORD=demo-" + user}
 }
 
-// unlimited is the URL for who may do everything.
+// unlimited is the URL with the user that has no limits.
 func (n *natsServer) unlimited() string {
 	return strings.Replace(n.url, "://", "://tester:demo-tester@", 1)
 }
@@ -254,7 +253,7 @@ func repository(t testing.TB, path string) string {
 	return path
 }
 
-// end is the last of what was printed.
+// end is the last part of an output.
 func end(o *systemtest.Output) string {
 	s := o.String()
 	return s[max(0, len(s)-4000):]

@@ -106,8 +106,8 @@ func getJSON(t testing.TB, url string, v any) {
 	}
 }
 
-// Services may be started before NATS, and before the streams are made: they are
-// alive and not ready, and heal by themselves. So they do when NATS goes away.
+// Services may start before NATS, and before the streams exist: until then they are alive
+// and not ready. The same holds when NATS goes away.
 func TestStartsBeforeNATS(t *testing.T) {
 	t.Parallel()
 	port := freePort(t)
@@ -152,12 +152,12 @@ func TestStartsBeforeNATS(t *testing.T) {
 	for _, p := range all {
 		p.ready(t)
 	}
-	// Not the customer who cancels: whether that comes within the second that it may
-	// take depends on how soon NATS answers again.
+	// Without the scenario that cancels: whether its request comes within the second that
+	// the charge takes depends on how soon NATS answers again.
 	play(t, slices.DeleteFunc(demo.Scenarios(), func(sc demo.Scenario) bool { return sc.Cancel }), shop)
 }
 
-// A service that waits for NATS stops when it is told to.
+// A service that waits for NATS stops on SIGTERM.
 func TestStopsWhileWaiting(t *testing.T) {
 	t.Parallel()
 	server := &natsServer{url: "nats://127.0.0.1:" + freePort(t)}
@@ -174,7 +174,7 @@ func TestStopsWhileWaiting(t *testing.T) {
 	}
 }
 
-// Wrong credentials are told at once.
+// Wrong credentials end a service at once.
 func TestCredentials(t *testing.T) {
 	t.Parallel()
 	server := startNATS(t)
@@ -195,6 +195,7 @@ func TestCredentials(t *testing.T) {
 	p.said(t, &p.stderr, "msg=running")
 }
 
+// stopNATS ends the server in an orderly way.
 func (n *natsServer) stopNATS(t testing.TB) {
 	t.Helper()
 	n.signal(t, syscall.SIGTERM)

@@ -17,8 +17,8 @@ func TestBadSettings(t *testing.T) {
 	t.Parallel()
 	taken := listen(t).Addr().String()
 	for i, tt := range []struct {
-		env  string // what is set, the last one to the bad value
-		want string // what the line says, besides the variable
+		env  string // settings; the last one is bad
+		want string // in the line, besides the variable
 	}{
 		{"NATS_URL=localhost", "nats://host:port"},
 		{"NATS_URL=nats://user:secret@host:port", "nats://host:port"},
@@ -53,7 +53,7 @@ func TestBadSettings(t *testing.T) {
 			t.Parallel()
 			env := strings.Split(tt.env, " ")
 			variable, _, _ := strings.Cut(env[len(env)-1], "=")
-			// There is no server there: who tries to connect does not end.
+			// No server listens there: a binary that tries to connect does not end.
 			env = append([]string{"NATS_URL=nats://" + taken, "HTTP_ADDR=127.0.0.1:0"}, env...)
 			p, code := run(t, env, services[i%len(services)])
 			refused(t, p, code, variable, tt.want)
@@ -80,7 +80,7 @@ func refused(t *testing.T, p *process, code int, want ...string) {
 		}
 	}
 	if strings.Contains(got, "secret") {
-		t.Errorf("%s: tells a secret: %q", p.name, got)
+		t.Errorf("%s: prints a secret: %q", p.name, got)
 	}
 	if out := p.stdout.String(); out != "" {
 		t.Errorf("%s: stdout: %q", p.name, out)

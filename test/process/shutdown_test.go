@@ -1,17 +1,11 @@
 package process
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -21,6 +15,8 @@ import (
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"example.org/ordertrail/internal/app"
+	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/services/analytics"
 	"example.org/ordertrail/services/fulfillment"
@@ -32,9 +28,9 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// SIGTERM under load: every service finishes what it has in hand and exits with
-// 0, its successor does the rest. No order is lost, no message is delivered twice,
-// no span is missing.
+// SIGTERM under load: every service finishes its messages and exits with 0, and its
+// successor does the rest. No order is lost, no message is delivered twice, no span is
+// missing, and every service exports its metrics.
 func TestRestartUnderLoad(t *testing.T) {
 	t.Parallel()
 	testRestart(t, 1, 100)
@@ -45,16 +41,29 @@ func TestStressRestart(t *testing.T) {
 	testRestart(t, 10, 500)
 }
 
-// testRestart restarts the services so many times, each time after a batch of
+// purchases are n orders that ship; some take a second, so that there is always one in
+// the middle of its handling.
+func purchases(n int) []chaosplan.Purchase {
+	all := make([]chaosplan.Purchase, n)
+	for i := range all {
+		all[i].Scenario = demo.Scenarios()[0]
+		if i%25 == 0 {
+			all[i].Scenario.Token = "tok_slow"
+		}
+	}
+	return all
+}
+
+// testRestart restarts the services so many times, each time between two batches of
 // orders.
 func testRestart(t *testing.T, rounds, batch int) {
 	t.Helper()
-	spans := startCollector(t)
+	collected := startCollector(t)
 	server := startNATS(t)
 	server.provision(t)
 	js := server.jetStream(t)
 	launch := func(name string) *process {
-		return server.service(t, name, "OTEL_EXPORTER_OTLP_ENDPOINT="+spans.URL, "OTEL_BSP_MAX_QUEUE_SIZE=100000")
+		return server.service(t, name, "OTEL_METRICS_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_ENDPOINT="+collected.URL, "OTEL_BSP_MAX_QUEUE_SIZE=100000")
 	}
 	running := map[string]*process{}
 	for _, name := range services {
@@ -64,92 +73,102 @@ func testRestart(t *testing.T, rounds, batch int) {
 		p.ready(t)
 	}
 
-	customers := place(t, running[orders.Name].url(t), 0)
-	// another waits for a batch of orders, with a second one on its heels.
-	another := func() {
-		t.Helper()
-		least := customers.placed.Load() + int64(batch)
-		customers.allowed.Store(least + int64(batch))
-		systemtest.Until(t, "more orders are placed", func() bool { return customers.placed.Load() >= least })
+	n := (2*rounds + 1) * batch
+	var shop atomic.Value
+	shop.Store(running[orders.Name].url(t))
+	allowed := make(chan struct{})
+	customers := chaosplan.Customers{T: t, Purchases: purchases(n), Shop: func() (demo.Shop, error) {
+		<-allowed
+		return demo.Shop{URL: shop.Load().(string), Client: customersClient}, nil
+	}}
+	allow := func() {
+		for range batch {
+			allowed <- struct{}{}
+		}
 	}
-	restarted := []string{payments.Name, fulfillment.Name, notify.Name, inventory.Name, orders.Name}
-	for range rounds {
+	bought := make(chan struct{})
+	go func() { customers.Buy(); close(bought) }()
+	for round := range rounds {
 		var old []*process
-		for _, name := range restarted {
+		for _, name := range []string{payments.Name, fulfillment.Name, notify.Name, inventory.Name, orders.Name} {
 			next := launch(name)
 			next.ready(t)
 			old = append(old, running[name])
 			running[name] = next
 		}
-		another()
-		customers.shop.Store(running[orders.Name].url(t))
+		allow()
+		systemtest.Until(t, "half of the orders are shipped", func() bool {
+			return systemtest.GetAnalytics(t, running[analytics.Name].url(t)).Orders.Shipped >= 2*round*batch+batch/2
+		})
+		shop.Store(running[orders.Name].url(t))
+		go allow()
 		for _, p := range old {
 			p.signal(t, syscall.SIGTERM)
 		}
-		for _, p := range old {
-			if code := p.wait(t, 10*time.Second); code != 0 {
-				t.Errorf("%s: exit code %d on SIGTERM", p.name, code)
-			}
+		exitAll(t, old)
+	}
+	close(allowed)
+	<-bought
+
+	ledger := systemtest.Quiet{Orders: n, Patience: 10 * patience}.Await(t, js)
+	ledger.Audit(t, nil)
+	customers.Audit(ledger)
+	if got := ledger.Count(event.FulfillmentShipped); got != n {
+		t.Errorf("%d orders are shipped of %d", got, n)
+	}
+	checkDeliveries(t, js, ledger)
+	ledger.AuditAnalytics(t, running[analytics.Name].url(t))
+	var all []*process
+	for _, p := range running {
+		p.signal(t, syscall.SIGTERM)
+		all = append(all, p)
+	}
+	exitAll(t, all)
+	checkSpans(t, ledger, collected)
+	checkMetrics(t, collected)
+	t.Logf("%d orders, %d spans", n, len(collected.spans))
+}
+
+// exitAll wants every process to exit with 0 in time.
+func exitAll(t *testing.T, all []*process) {
+	t.Helper()
+	for _, p := range all {
+		if code := p.wait(t, 10*time.Second); code != 0 {
+			t.Errorf("%s: exit code %d on SIGTERM", p.name, code)
 		}
 	}
-	another()
-	customers.close()
-	n := int(customers.placed.Load())
+}
 
-	ctx, cancel := context.WithTimeout(context.Background(), 10*patience)
-	defer cancel()
-	s, err := js.Stream(ctx, stream.OrdersStream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := count(ctx, t, s, "orders.created.*"); got != n {
-		t.Errorf("%d orders are stored of %d that were placed", got, n)
-	}
-	concluded, before := -1, -1
-	for ; concluded < n; before = concluded { // as long as it goes on
-		systemtest.Until(t, fmt.Sprintf("%d orders are concluded, more than %d are", n, before), func() bool {
-			concluded = count(ctx, t, s, "fulfillment.*.*")
-			return concluded > before
-		})
-	}
+// checkDeliveries wants each durable to have delivered each of its messages once.
+func checkDeliveries(t *testing.T, js jetstream.JetStream, l systemtest.Ledger) {
+	t.Helper()
 	for _, d := range app.Durables() {
 		if d.Stream != stream.OrdersStream {
 			continue // deadlines are not due yet
 		}
-		c, err := s.Consumer(ctx, d.Name)
+		c, err := js.Consumer(t.Context(), d.Stream, d.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var info *jetstream.ConsumerInfo
-		systemtest.Until(t, d.Name+" is done", func() bool {
-			if info, err = c.Info(ctx); err != nil {
-				t.Fatal(err)
-			}
-			return info.NumPending == 0 && info.NumAckPending == 0
-		})
 		messages := 0
-		for _, f := range d.Filters {
-			messages += count(ctx, t, s, f)
+		for _, events := range l.Orders {
+			for _, e := range events {
+				for _, f := range d.Filters {
+					if f == e.Type.Every() {
+						messages++
+					}
+				}
+			}
 		}
-		if got := int(info.Delivered.Consumer); got != messages {
-			t.Errorf("%s: %d deliveries of %d messages: want each once", d.Name, got, messages)
+		if got := int(c.CachedInfo().Delivered.Consumer); got != messages {
+			t.Errorf("%s: %d deliveries of %d messages", d.Name, got, messages)
 		}
 	}
-	systemtest.Until(t, "analytics has counted all", func() bool {
-		var got analytics.Aggregate
-		getJSON(t, running[analytics.Name].url(t)+"/analytics", &got)
-		return got.Orders.Shipped == int64(n)
-	})
-	for _, p := range running {
-		p.stop(t)
-	}
-	checkSpans(ctx, t, s, spans)
-	t.Logf("%d orders, %d spans", n, len(spans.spans))
 }
 
-// checkSpans wants the span that published each stored event, every span that is
-// somebody's parent or linked, and for each message one span per service.
-func checkSpans(ctx context.Context, t *testing.T, s jetstream.Stream, c *otlpCollector) {
+// checkSpans wants the span that published each event, every span that is a parent or
+// linked, and for each message one process span per service.
+func checkSpans(t *testing.T, l systemtest.Ledger, c *otlpCollector) {
 	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -159,16 +178,14 @@ func checkSpans(ctx context.Context, t *testing.T, s jetstream.Stream, c *otlpCo
 			missing[what]++
 		}
 	}
-	for _, subject := range stored(ctx, t, s) {
-		m, err := s.GetLastMsgForSubject(ctx, subject)
-		if err != nil {
-			t.Fatal(err)
+	for _, events := range l.Orders {
+		for _, e := range events {
+			var id spanID
+			if parent := e.Header.Get("traceparent"); len(parent) == 55 {
+				id = spanID{parent[3:35], parent[36:52]}
+			}
+			want(id, "publisher of an event")
 		}
-		var id spanID
-		if parent := m.Header["traceparent"]; len(parent) == 1 && len(parent[0]) == 55 {
-			id = spanID{parent[0][3:35], parent[0][36:52]}
-		}
-		want(id, "publisher of an event")
 	}
 	instances := map[string]map[string]bool{} // that handled messages, by service
 	handled := map[string]int{}               // by message and service
@@ -201,141 +218,36 @@ func checkSpans(ctx context.Context, t *testing.T, s jetstream.Stream, c *otlpCo
 	for what, n := range missing {
 		t.Errorf("%d spans are missing: %s", n, what)
 	}
-	// Or the test has shown nothing.
 	for _, name := range []string{payments.Name, fulfillment.Name, notify.Name, inventory.Name} {
 		if len(instances[name]) < 2 {
-			t.Errorf("%d instances of %s handled messages: the restart came before or after the load", len(instances[name]), name)
+			t.Errorf("%d instances of %s handled messages: the test has shown nothing", len(instances[name]), name)
 		}
 	}
 }
 
-// stored lists the subjects of all stored events of orders.
-func stored(ctx context.Context, t *testing.T, s jetstream.Stream) (subjects []string) {
+// checkMetrics wants the metrics of what each service does with messages.
+func checkMetrics(t *testing.T, c *otlpCollector) {
 	t.Helper()
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(">"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for subject := range info.State.Subjects {
-		if len(subject) > 36 {
-			subjects = append(subjects, subject)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range services {
+		var want []string
+		if name != orders.Name { // whose messages, the deadlines, are not due yet
+			want = append(want, "messaging.process.duration", "messaging.client.consumed.messages")
 		}
-	}
-	return subjects
-}
-
-// count is how many messages are stored on a filter's subjects.
-func count(ctx context.Context, t testing.TB, s jetstream.Stream, filter string) (n int) {
-	t.Helper()
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(filter))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, messages := range info.State.Subjects {
-		n += int(messages)
-	}
-	return n
-}
-
-// errFull is the shop's answer while too many orders are open.
-var errFull = errors.New("too many orders are open")
-
-// customers place orders at the shop, which may move.
-type customers struct {
-	sync.WaitGroup
-	shop    atomic.Value // its URL
-	placed  atomic.Int64
-	allowed atomic.Int64 // how many may be placed, up to now
-	enough  atomic.Bool  // no more orders
-}
-
-// close waits for the orders that are being placed.
-func (c *customers) close() {
-	c.enough.Store(true)
-	c.Wait()
-}
-
-// place has orders placed, as many as are allowed. A request that fails is made again, with its
-// Idempotency-Key, at wherever the shop is by then.
-func place(t *testing.T, shop string, allowed int64) *customers {
-	t.Helper()
-	c := &customers{}
-	c.allowed.Store(allowed)
-	c.shop.Store(shop)
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 5 * time.Second}
-	t.Cleanup(client.CloseIdleConnections)
-	var next atomic.Int64
-	for range 8 {
-		c.Go(func() {
-			for i := next.Add(1); c.may(i); i = next.Add(1) {
-				deadline := time.Now().Add(patience)
-				for err := c.order(client, i); err != nil; err = c.order(client, i) {
-					// The shop closes its door before its last request is answered: who
-					// comes then finds nobody. All else would be its fault.
-					if !errors.Is(err, errFull) && !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) || time.Now().After(deadline) {
-						t.Errorf("order %d: %v", i, err)
-						break
-					}
-					if errors.Is(err, errFull) {
-						<-time.After(time.Second) // what Retry-After says
-					}
-					<-time.After(time.Millisecond)
-				}
-				c.placed.Add(1)
+		if name != analytics.Name { // which publishes nothing
+			want = append(want, "messaging.client.operation.duration", "messaging.client.sent.messages")
+		}
+		for _, metric := range want {
+			if !c.metrics[name][metric] {
+				t.Errorf("%s exported %v, want %s too", name, c.metrics[name], metric)
 			}
-		})
-	}
-	return c
-}
-
-// may waits until the i-th order is allowed; false means never.
-func (c *customers) may(i int64) bool {
-	for i > c.allowed.Load() {
-		if c.enough.Load() {
-			return false
 		}
-		<-time.After(time.Millisecond)
 	}
-	return true
 }
 
-func (c *customers) order(client *http.Client, i int64) error {
-	token := "tok_ok"
-	if i%25 == 0 {
-		token = "tok_slow" // there is always one in hand
-	}
-	body, err := json.Marshal(map[string]any{
-		"customer": map[string]string{"name": "Robin Example", "email": "robin@example.com"},
-		"items":    []map[string]any{{"sku": "COMPASS", "quantity": 1}},
-		"payment":  map[string]string{"token": token},
-		"shipping": map[string]string{"address": "1 Trailhead Way, 12345 Sampleton"},
-	})
-	if err != nil {
-		return err
-	}
-	r, err := http.NewRequest(http.MethodPost, c.shop.Load().(string)+"/orders", bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Idempotency-Key", fmt.Sprintf("order-%d", i))
-	answer, err := client.Do(r)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = answer.Body.Close() }()
-	got, err := io.ReadAll(answer.Body)
-	if err == nil && answer.StatusCode == http.StatusTooManyRequests {
-		return errFull
-	}
-	if err == nil && answer.StatusCode != http.StatusAccepted {
-		err = fmt.Errorf("%s: %s", answer.Status, got)
-	}
-	return err
-}
-
-// A service ends in time whoever it waits for: here the collector does not
-// answer, and a mail server that does not either has many handlers waiting.
+// A service ends in time whatever it waits for: here a collector that does not answer,
+// and a mail server that does not answer many handlers.
 func TestStopsInTime(t *testing.T) {
 	t.Parallel()
 	server := startNATS(t)
@@ -350,14 +262,14 @@ func TestStopsInTime(t *testing.T) {
 	shop := server.service(t, orders.Name, export)
 	letters := server.service(t, notify.Name, export, "SMTP_URL=smtp://"+mail.Addr().String())
 	shop.ready(t)
-	place(t, shop.url(t), 200).close()
-	c, err := server.jetStream(t).Consumer(context.Background(), stream.OrdersStream, notify.Name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	systemtest.Until(t, "notify has its hands full", func() bool {
-		info, err := c.Info(context.Background())
-		return err == nil && info.NumAckPending >= 32
+	customers := chaosplan.Customers{T: t, Purchases: purchases(200), Shop: func() (demo.Shop, error) {
+		return demo.Shop{URL: shop.url(t), Client: customersClient}, nil
+	}}
+	customers.Buy()
+	js := server.jetStream(t)
+	systemtest.Until(t, "all of notify's handlers are busy", func() bool {
+		c, err := js.Consumer(context.Background(), stream.OrdersStream, notify.Name)
+		return err == nil && c.CachedInfo().NumAckPending >= 32
 	})
 	for _, p := range []*process{shop, letters} {
 		p.signal(t, syscall.SIGTERM)
@@ -368,7 +280,7 @@ func TestStopsInTime(t *testing.T) {
 	}
 }
 
-// listen accepts connections and says nothing.
+// listen accepts connections and sends nothing.
 func listen(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

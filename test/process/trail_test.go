@@ -9,15 +9,15 @@ import (
 	"example.org/ordertrail/internal/demo"
 )
 
-// The command trail prints an order's trail from its id, and that of any of its traces
-// and spans: without colour, for nobody looks at a terminal.
+// The command trail prints an order's trail, by the id of the order or of any of its
+// traces or spans. Without a terminal it prints no colour.
 func TestTrailCommand(t *testing.T) {
 	t.Parallel()
 	p := start(t, anyPort, "ordertrail", "--nats", "none")
 	url := p.said(t, &p.stdout, `Try:\n  curl (http://\S+)/orders`)
 	story := p.stdout.String()
 	if got := strings.Count(story, "critical path (*): "); got != len(demo.Scenarios()) {
-		t.Errorf("the demo tells of %d trails, of %d scenarios", got, len(demo.Scenarios()))
+		t.Errorf("the demo prints %d trails of %d scenarios", got, len(demo.Scenarios()))
 	}
 	order := p.said(t, &p.stdout, `undeliverable +([0-9a-f-]{36}) cancelled`)
 	trail, code := run(t, nil, "ordertrail", "trail", order, "--url", url)
@@ -34,7 +34,7 @@ func TestTrailCommand(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
-	// Whether that order waits for anybody depends on the machine. This one always does.
+	// Whether that order waits depends on the machine. This one always does.
 	late := p.said(t, &p.stdout, `poison +([0-9a-f-]{36}) cancelled`)
 	waits, code := run(t, nil, "ordertrail", "trail", late, "--url", url)
 	if code != 0 {

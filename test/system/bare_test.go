@@ -145,7 +145,7 @@ func benchmarkBare(b *testing.B, customers int) {
 	close(todo)
 	busy.Wait()
 	b.StopTimer()
-	cancel() // before the connections close: what is still under way is no error then
+	cancel() // before the connections close, so that operations under way report no errors
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "orders/s")
 }
 
@@ -158,7 +158,8 @@ type history struct {
 	seen    map[string]int
 }
 
-// answer is how many messages there are, and how far whoever answers has got.
+// answer is the number of messages, and the sequence up to which the replica that answers
+// has applied the stream.
 type answer struct {
 	messages int
 	upTo     uint64

@@ -31,8 +31,8 @@ func (g *gate) pass(effect, _ string) {
 	}
 }
 
-// Whatever comes first, payment, stock or the customer's change of mind, the
-// order ends once, and money and stock end where they belong.
+// Whichever comes first, payment, stock or cancellation, the order is concluded once, and
+// money and stock are balanced.
 func TestClosing(t *testing.T) {
 	t.Parallel()
 	type play struct {

@@ -18,9 +18,9 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// Each service is killed once at each point between an effect and its ack. The
-// redelivery to its successor changes nothing: the order ends as it always does,
-// with one of each event, the money and the parcel where they belong.
+// Each service is killed once at each point between an effect and its ack. The redelivery
+// to its successor changes nothing: the order has one of each event, and its money and
+// parcel are correct.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -79,8 +79,8 @@ func TestKilled(t *testing.T) {
 				if slices.Contains(sc.Want.Events, fact) {
 					want = 1
 				}
-				// Of mails that were under way when notify died, this is the window that
-				// mail leaves open; one that the stream knows of is never sent again.
+				// A mail that notify was sending when it died may be sent again; a mail that the
+				// stream records is never sent again.
 				again := c.service == notify.Name && string(fact) != c.after
 				if got := world.Mails(fact, order.ID); got != want && !(again && want == 1 && got == 2) {
 					t.Errorf("%s was sent %d times, want %d", fact, got, want)

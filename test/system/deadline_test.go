@@ -19,15 +19,14 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// unpaid runs a system in which nobody decides the payment, so that only the
-// deadline ends an order.
+// unpaid runs a system without payments, so that only the deadline ends an order.
 func unpaid(cfg *systemtest.Config) {
 	systemtest.NewWorld().Use(cfg)
 	cfg.Wire[payments.Name] = systemtest.Idle
 }
 
-// A deadline outlives everything that runs when it is set, servers included: what
-// starts afterwards cancels the order.
+// A deadline outlives all processes that run when it is set, the server included: those
+// that start afterwards cancel the order.
 func TestDeadlineOutlivesRestarts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -129,8 +128,8 @@ func await(t *testing.T, sys *systemtest.System, subject string) *jetstream.RawS
 	return m
 }
 
-// A deadline that finds no order is set anew, for the order may yet come, but not
-// for ever.
+// A deadline that finds no order is set again, since the order may come later, but only a
+// few times.
 func TestDeadlineOfNothing(t *testing.T) {
 	t.Parallel()
 	sys := systemtest.Start(t)

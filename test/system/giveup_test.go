@@ -16,8 +16,8 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// lateCarrier books once, for a replica that then can't say so for long; to
-// everybody after it, it is not there.
+// lateCarrier books once, for a replica that cannot publish for long after that. For every
+// later call it is away.
 type lateCarrier struct {
 	calls  atomic.Int64
 	booked atomic.Bool
@@ -42,9 +42,8 @@ func (c *lateCarrier) Cancel(context.Context, string) error {
 	return nil
 }
 
-// A deciding event is given up while its first handler is still about to say that
-// the parcel is on its way. Whichever is said first, the parcel is where the order
-// says.
+// A deciding event becomes a dead letter while its first handler is about to publish that
+// the parcel is shipped. Whichever is stored first, the parcel agrees with the order.
 func TestGivenUpWhileBooked(t *testing.T) {
 	t.Parallel()
 	network := systemtest.NewNetwork(systemtest.Server(t).Connect)
@@ -93,8 +92,8 @@ func TestGivenUpWhileBooked(t *testing.T) {
 	}
 }
 
-// late lets one call through, and not before its caller has stopped waiting and the
-// world has moved on. All others fail.
+// late lets one call through, after its caller has stopped waiting and the order was
+// cancelled. All others fail.
 type late struct {
 	calls   atomic.Int64
 	proceed chan struct{}
@@ -133,8 +132,8 @@ func (b *lateBooking) Book(ctx context.Context, key, address string) (string, er
 	return b.World.Book(ctx, key, address)
 }
 
-// An effect that comes when its handler has no time left, its event was given up
-// and its order cancelled is undone by that handler: nobody else will.
+// An effect may happen after its handler ran out of time, its event became a dead letter
+// and its order was cancelled. That handler undoes it, since no other will.
 func TestEffectAfterGivenUp(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -202,7 +201,7 @@ func TestEffectAfterGivenUp(t *testing.T) {
 	}
 }
 
-// lossy takes the money, and never says so.
+// lossy takes the money, and loses the answer.
 type lossy struct {
 	*systemtest.World
 	charges atomic.Int64
@@ -220,8 +219,8 @@ func (g *lossy) Charge(ctx context.Context, c payments.Charge) (string, error) {
 	return "", errors.New("the answer was lost")
 }
 
-// A charge whose answer is lost, after its order was cancelled and closed, at the
-// event's last delivery: nobody else will give the money back.
+// A charge whose answer is lost, at the event's last delivery, after its order was
+// cancelled and closed, is refunded: no other handler will do it.
 func TestLastChargeOfCancelledOrder(t *testing.T) {
 	t.Parallel()
 	gateway := &lossy{World: systemtest.NewWorld()}
@@ -255,7 +254,7 @@ func TestLastChargeOfCancelledOrder(t *testing.T) {
 	}
 }
 
-// slowRefund gives the money back when its caller has stopped waiting.
+// slowRefund refunds after its caller has stopped waiting.
 type slowRefund struct{ *systemtest.World }
 
 func (g *slowRefund) Refund(ctx context.Context, key string) error {
@@ -263,7 +262,7 @@ func (g *slowRefund) Refund(ctx context.Context, key string) error {
 	return g.World.Refund(ctx, key)
 }
 
-// Money that went back late is said to have gone back.
+// A refund that takes long is published as refunded.
 func TestRefundTakesLong(t *testing.T) {
 	t.Parallel()
 	world := systemtest.NewWorld()
@@ -281,7 +280,7 @@ func TestRefundTakesLong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	systemtest.Until(t, "payment is closed, or given up", func() bool {
+	systemtest.Until(t, "payment is closed, or the event a dead letter", func() bool {
 		if letters, err := client.DeadLetters(ctx); err != nil || len(letters) > 0 {
 			t.Fatalf("dead letters: %+v, %v", letters, err)
 		}
@@ -293,14 +292,14 @@ func TestRefundTakesLong(t *testing.T) {
 	}
 }
 
-// awaitDeadLetter waits until an event is given up.
+// awaitDeadLetter waits until an event is a dead letter.
 func awaitDeadLetter(ctx context.Context, t *testing.T, sys *systemtest.System) {
 	t.Helper()
 	client, err := sys.Client()
 	if err != nil {
 		t.Fatal(err)
 	}
-	systemtest.Until(t, "the event is given up", func() bool {
+	systemtest.Until(t, "the event is a dead letter", func() bool {
 		letters, err := client.DeadLetters(ctx)
 		return err == nil && len(letters) == 1
 	})

@@ -32,9 +32,8 @@ func TestLastUnit(t *testing.T) {
 	}
 }
 
-// The active writer is killed again and again, while orders with several items
-// come in for a stock that does not suffice for all. A standby goes on where it
-// stopped: no order is left out, none decided twice, nothing oversold.
+// The active writer is killed repeatedly, while orders compete for too little stock. A
+// standby continues: no order is left out or decided twice, and nothing is oversold.
 func TestStandbyTakesOver(t *testing.T) {
 	t.Parallel()
 	world := systemtest.NewWorld()
@@ -72,8 +71,7 @@ func TestStandbyTakesOver(t *testing.T) {
 	}
 }
 
-// A writer that was replaced without noticing is refused by the server, and finds
-// its way back.
+// The server refuses a writer that was replaced without noticing, and the writer recovers.
 func TestStaleWriterIsRefused(t *testing.T) {
 	t.Parallel()
 	world := systemtest.NewWorld()
@@ -83,8 +81,8 @@ func TestStaleWriterIsRefused(t *testing.T) {
 	placeAll(t, sys, 1, func(int) []string { return []string{"COMPASS"} })
 	systemtest.Settle(t, sys.JetStream(), 1)
 
-	// Another writer announces itself; the one that is active holds its lease and
-	// knows nothing of it.
+	// Another writer publishes a lease message; the active writer holds its lease and has
+	// not read that message.
 	client, err := sys.Client()
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +110,7 @@ func TestStaleWriterIsRefused(t *testing.T) {
 	}
 }
 
-// A decision under an old token is refused also when nobody has decided.
+// A decision under an old token is refused even if no other decision exists.
 func TestFencing(t *testing.T) {
 	t.Parallel()
 	sys := systemtest.Start(t, func(cfg *systemtest.Config) {
@@ -142,7 +140,7 @@ func TestFencing(t *testing.T) {
 	if err := decide(old); err == nil {
 		t.Error("the old writer's decision was stored")
 	}
-	for range 2 { // the second time it is there
+	for range 2 { // the second time it is already stored
 		if err := decide(current); err != nil {
 			t.Errorf("the current writer's decision: %v", err)
 		}

@@ -18,8 +18,7 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// A replay counts, and does nothing else: no mail, charge or parcel a second time,
-// no event.
+// A replay only counts: it causes no mail, charge, parcel or event.
 func TestReplayHasNoEffect(t *testing.T) {
 	t.Parallel()
 	world := systemtest.NewWorld()
@@ -71,7 +70,7 @@ func TestReplayHasNoEffect(t *testing.T) {
 		t.Errorf("%v, want %d events and no difference", result, events)
 	}
 
-	// Whatever a replay had set off would be in the stream, or with a consumer.
+	// Anything that a replay caused would be in the stream, or pending for a consumer.
 	after := systemtest.Settle(t, sys.JetStream(), len(demo.Scenarios()))
 	if got := after.Last; got != counted {
 		t.Errorf("the stream ends at %d, at %d before the replay", got, counted)
@@ -87,7 +86,7 @@ func TestReplayHasNoEffect(t *testing.T) {
 	after.Audit(t, world)
 }
 
-// endings tells of each order what the world outside has of it.
+// endings describes the effects of each order in the world outside.
 func endings(world *systemtest.World, l systemtest.Ledger) map[string]string {
 	ends := map[string]string{}
 	for id := range l.Orders {

@@ -9,7 +9,7 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// soon is time enough for an order, and a test can wait for it.
+// soon is a deadline that suffices for an order, and that a test can wait for.
 const soon = 5 * time.Second
 
 // Each scenario ends as it should, through the API, and all at once.

@@ -144,7 +144,7 @@ type picture struct {
 	children map[trace.SpanID]tracetest.SpanStubs
 }
 
-// conclusion tells what a fulfillment trace's outcome is called: which of the two
+// conclusion replaces the name of the outcome in a fulfillment trace: which of the two
 // comes second, and decides, is a matter of timing.
 func (p picture) conclusion(root tracetest.SpanStub) *strings.Replacer {
 	if service(root) != fulfillment.Name {
@@ -200,7 +200,7 @@ func (p picture) links(t *testing.T, s tracetest.SpanStub) []string {
 		if got, want := value(l.Attributes, "link.trace_id"), l.SpanContext.TraceID().String(); got != want {
 			t.Errorf("%s: link.trace_id is %q, want %q", title(s), got, want)
 		}
-		// What is due was published by the server, of what was published as a schedule.
+		// The server published the due message, from the schedule that a service published.
 		message, ok := strings.CutPrefix(strings.Replace(s.Name, "deadlines.due", "deadlines.at", 1), "process ")
 		if ok && relationship == "triggered_by" && service(s) != analytics.Name && target.Name != "publish "+message {
 			t.Errorf("%s links %s", title(s), title(target))

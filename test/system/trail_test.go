@@ -17,9 +17,8 @@ import (
 	"example.org/ordertrail/trail"
 )
 
-// For each scenario the trail is what a recorder of every span saw: the same spans,
-// the same parents, the same links; and it is the same from whichever trace or span
-// one comes.
+// For each scenario the trail has the same spans, parents and links as a recorder of all
+// spans, and every trace and span leads to it.
 func TestTrail(t *testing.T) {
 	t.Parallel()
 	for _, sc := range demo.Scenarios() {
@@ -39,13 +38,13 @@ func TestTrail(t *testing.T) {
 				got = getTrail(t, sys.URL+"/orders/"+order.ID+"/trail")
 				return got.Complete && !got.Pending
 			})
-			// What is not an event's leaves no gap to wait for: the last acks.
+			// The last acks belong to no event, so no gap shows that they are missing.
 			systemtest.Until(t, "the trail has all that was recorded", func() bool {
 				got = getTrail(t, sys.URL+"/orders/"+order.ID+"/trail")
 				return slices.Equal(graph(got), recorded(sys.Spans.GetSpans(), order.ID))
 			})
 			if got.OrderID != order.ID || got.State != sc.Want.State || got.Reason != sc.Want.Reason || got.Refunded != sc.Want.Refunded {
-				t.Errorf("the trail says order %s is %s, %s", got.OrderID, got.State, got.Reason)
+				t.Errorf("in the trail order %s is %s, %s", got.OrderID, got.State, got.Reason)
 			}
 			for _, l := range got.Lanes {
 				wantLeads(t, sys.URL+"/trail?trace="+l.TraceID, order.ID)
@@ -80,7 +79,7 @@ func graph(t trail.Trail) (lines []string) {
 	return lines
 }
 
-// recorded writes the same of what a recorder saw of an order.
+// recorded writes the same for the recorded spans of an order.
 func recorded(spans tracetest.SpanStubs, order string) (lines []string) {
 	of := event.OrderIDKey.String(order)
 	for _, s := range spans {

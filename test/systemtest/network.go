@@ -16,9 +16,9 @@ import (
 // Network stands between clients and their server, and can harm the connection of
 // each.
 type Network struct {
-	// BeforeSend, if set before the first Connect, is called with what a client is
-	// about to send, as it comes: a piece of a message or several at once. It is the
-	// place to harm the client just before the server has that.
+	// BeforeSend, if set before the first Connect, is called with the bytes that a client
+	// is about to send: a part of a message or several messages. It may harm the client
+	// before the server has them.
 	BeforeSend func(c *Client, data []byte)
 
 	connect func(...nats.Option) (*nats.Conn, error)
@@ -35,7 +35,7 @@ func NewNetwork(connect func(...nats.Option) (*nats.Conn, error)) *Network {
 	return &Network{connect: connect}
 }
 
-// Connect opens a client's connection; it is what a Config wants.
+// Connect opens a client's connection, as Config.Connect.
 func (n *Network) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	c := &Client{network: n}
 	nc, err := n.connect(append(slices.Clip(opts), c.stepBetween)...)
@@ -88,8 +88,8 @@ func (n *Network) Close() {
 	}
 }
 
-// Client is the connection of one replica, with all that follow when it
-// reconnects. What is done to one that was killed has no effect.
+// Client is the connection of one replica, and those that follow when it reconnects. A
+// killed client cannot be harmed further.
 type Client struct {
 	network *Network
 	service string
@@ -102,16 +102,16 @@ type Client struct {
 	killed bool
 }
 
-// Cut breaks the connection, as a failing network would: what is under way, in
-// either direction, is lost. The client reconnects when its options say so.
+// Cut breaks the connection, as a failing network would. Bytes under way in either
+// direction are lost. The client reconnects according to its options.
 func (c *Client) Cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.link.hangUp()
 }
 
-// Kill cuts the connection for ever: others see a process that died. The client's
-// own code notices only that it can't connect, and goes on trying: see
+// Kill cuts the connection for ever, as the death of the process would. The client's own
+// code only notices that it cannot connect, and goes on trying: see
 // Replica.Kill.
 func (c *Client) Kill() {
 	c.mu.Lock()
@@ -120,16 +120,16 @@ func (c *Client) Kill() {
 	c.link.hangUp()
 }
 
-// Pause holds up what is sent, in both directions, until Resume: others see a
-// process that was stopped, or a network that stalls. Nothing is lost unless the
-// connection ends first; while paused, the client can't open another.
+// Pause delays all bytes, in both directions, until Resume, as a stopped process or a
+// stalled network would. Nothing is lost unless the connection ends first; while paused,
+// the client cannot open another.
 //
-// The client's own code runs on, and so do its timeouts: what it gave up may still
-// arrive. After some minutes without an answer to a ping, client and server both
+// The client's own code runs on, and so do its timeouts: a request that it gave up may
+// still arrive. After some minutes without an answer to a ping, client and server both
 // hold the connection for dead.
 func (c *Client) Pause() { c.paused.Store(true) }
 
-// Resume ends a Pause: what was held up goes on its way, in its order.
+// Resume ends a Pause: the delayed bytes arrive, in order.
 func (c *Client) Resume() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -139,12 +139,12 @@ func (c *Client) Resume() {
 
 // end leaves nothing of the client behind.
 func (c *Client) end() {
-	c.Kill() // first, or closing would send what is buffered
+	c.Kill() // first, or closing would send the buffer
 	c.conn.Close()
 	c.relays.Wait()
 }
 
-// stepBetween is a nats.Option: the last, so that it sees what the others say.
+// stepBetween is the last nats.Option, so that it sees the effect of the others.
 func (c *Client) stepBetween(o *nats.Options) error {
 	c.service = strings.TrimPrefix(o.Name, "ordertrail ")
 	if o.InProcessServer != nil {
@@ -194,9 +194,9 @@ func (c *Client) dial(server func() (net.Conn, error)) (net.Conn, error) {
 	return client, nil
 }
 
-// relay passes on what it reads, until either end of the link hangs up. While
-// paused it reads on and keeps it: a sender must not block, for both client and
-// server take that for a dead connection.
+// relay copies bytes until either end of the link closes. While paused it goes on reading
+// and keeps the bytes: a sender must not block, since client and server take that for a
+// dead connection.
 func (c *Client) relay(l link, to, from net.Conn, before func(*Client, []byte)) {
 	defer l.hangUp()
 	const chunk = 32 << 10
@@ -227,7 +227,7 @@ func (c *Client) relay(l link, to, from net.Conn, before func(*Client, []byte)) 
 // value is one that has ended.
 type link struct{ client, server net.Conn }
 
-// hangUp breaks it: what was not passed on never is. It may be called again.
+// hangUp closes both ends; bytes that were not copied are lost. It may be called again.
 func (l link) hangUp() {
 	if l.client != nil {
 		_ = l.client.Close()
@@ -235,8 +235,7 @@ func (l link) hangUp() {
 	}
 }
 
-// wake has both directions look again whether they are paused. One that has looked
-// before finds its next read ended; one that has not yet will see.
+// wake makes both directions check again whether they are paused, by ending their reads.
 func (l link) wake() {
 	if l.client != nil {
 		now := time.Now()

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// Output collects what a process prints. The zero value is ready for use; it is
+// Output collects the output of a process. The zero value is ready for use; it is
 // safe for concurrent use.
 type Output struct {
 	mu sync.Mutex
@@ -18,7 +18,7 @@ func (o *Output) Write(p []byte) (int, error) {
 	return o.b.Write(p)
 }
 
-// String returns what was printed up to now.
+// String returns the output up to now.
 func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -24,10 +24,10 @@ import (
 	"example.org/ordertrail/services/orders"
 )
 
-// Patience is how long a test waits for what should happen soon.
+// Patience is how long a test waits for an event that should come soon.
 const Patience = time.Minute
 
-// System is a running system with what a test needs of it.
+// System is a running system with its shop and its spans.
 type System struct {
 	*Replicas
 	Shop  demo.Shop
@@ -102,8 +102,8 @@ func Shop(sys *Replicas) demo.Shop {
 	return demo.Shop{URL: sys.URL, Client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
 }
 
-// Play is [demo.Play] on a machine that may have much to do: a customer who cancels
-// may be too late for the second that the charge takes, or altogether.
+// Play is [demo.Play] on a machine that may be slow: a cancellation may be too late for
+// the second that the charge takes, or come after the conclusion.
 func Play(ctx context.Context, shop demo.Shop, sc demo.Scenario) error {
 	order, err := demo.Play(ctx, shop, sc)
 	var refused *demo.StatusError
@@ -131,7 +131,7 @@ func Server(t testing.TB) *embedded.Server {
 	return s
 }
 
-// Until polls until ok, or fails the test when Patience is over.
+// Until polls until ok returns true, or fails the test when Patience is over.
 func Until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(Patience)
@@ -142,7 +142,7 @@ func Until(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("waited %v in vain: %s", Patience, what)
+			t.Fatalf("waited %v for: %s", Patience, what)
 		}
 	}
 }
@@ -155,7 +155,7 @@ func Serve(t testing.TB, h http.Handler) string {
 	return s.URL
 }
 
-// Analytics is what tests look at of GET /analytics.
+// Analytics is the part of GET /analytics that tests check.
 type Analytics struct {
 	AsOf   uint64 `json:"as_of_sequence"`
 	Orders struct {

@@ -14,14 +14,14 @@ import (
 	"example.org/ordertrail/services/payments"
 )
 
-// World is the world outside: the card gateway, the carrier and the mail server,
-// each shared by all replicas, each remembering what was done under which key.
+// World is the world outside: the card gateway, the carrier and the mail server. All
+// replicas share it, and it records the effects under each key.
 type World struct {
 	// Did, if set, is called after each effect with its name ("charge", "refund",
-	// "book", "unbook", "mail") and the order: the place to kill a service between
-	// its effect and what it says of it.
+	// "book", "unbook", "mail") and the order. It may kill a service between its effect
+	// and the event that records it.
 	Did func(effect, order string)
-	// Before, if set, is called before each effect: the place to hold one up.
+	// Before, if set, is called before each effect. It may delay one.
 	Before func(effect, order string)
 
 	money   bool // it goes through this world
@@ -97,7 +97,7 @@ func (w *World) Charge(ctx context.Context, c payments.Charge) (string, error) {
 	return id, nil
 }
 
-// Refund gives back what is there.
+// Refund gives back the captured amount.
 func (w *World) Refund(_ context.Context, key string) error {
 	w.mu.Lock()
 	w.captured[key] = 0
@@ -142,14 +142,14 @@ func (w *World) Send(_ context.Context, m outbox.Mail) error {
 // Channel names the way that mail takes.
 func (w *World) Channel() string { return "test" }
 
-// Captured is what was taken for an order and not given back.
+// Captured returns the amount that was taken for an order and not given back.
 func (w *World) Captured(order string) int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.captured[order]
 }
 
-// Parcel tells whether a parcel of the order is on its way.
+// Parcel reports whether a parcel of the order is on its way.
 func (w *World) Parcel(order string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
