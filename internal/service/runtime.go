@@ -94,14 +94,12 @@ func NewRuntime(ctx context.Context, cfg Config) (*Runtime, error) {
 	opts := []tracing.Option{
 		tracing.WithTracerProvider(rt.Provider),
 		tracing.WithMeterProvider(rt.providers.MeterProvider),
-		tracing.WithPropagator(rt.providers.Propagator),
+		tracing.WithPropagators(rt.providers.Propagator),
 		tracing.WithDestinationTemplate(event.Template),
-	}
-	if rt.conn.ConnectedAddr() != "pipe" { // that is a server in this process
-		opts = append(opts, tracing.WithServerAddress(rt.conn.ConnectedUrl()))
+		tracing.WithConnection(rt.conn),
 	}
 	if cfg.Settings.ParentTraces {
-		opts = append(opts, tracing.TopologyParent())
+		opts = append(opts, tracing.WithTopologyParent())
 	}
 	rt.Tracing = tracing.New(opts...)
 	if rt.Stream, err = stream.New(rt.conn, rt.Tracing, rt.Log, cfg.Stream...); err != nil {

@@ -206,7 +206,7 @@ func (c *Client) handle(stopping context.Context, m jetstream.Msg, what consumpt
 		}
 		c.settle(ctx, m, e, err, what)
 		return err
-	}, tracing.LinkAttributes(OrderID))
+	}, tracing.WithConsumerGroup(what.durable), tracing.WithLinkAttributes(OrderID))
 }
 
 // try has the event of a delivery handled.

@@ -40,7 +40,7 @@ func newTraced(t *testing.T, server *embedded.Server, opts ...stream.Option) tra
 	spans := tracetest.NewSpanRecorder()
 	c, err := stream.New(nc, tracing.New(
 		tracing.WithTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))),
-		tracing.WithPropagator(propagation.TraceContext{}),
+		tracing.WithPropagators(propagation.TraceContext{}),
 		tracing.WithDestinationTemplate(event.Template),
 	), slog.New(slog.DiscardHandler), opts...)
 	if err != nil {

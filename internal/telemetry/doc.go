@@ -27,7 +27,7 @@
 //
 // All six values of OTEL_TRACES_SAMPLER are understood: always_on, always_off,
 // traceidratio and the same with parentbased_ before them. X and parentbased_X
-// mean the same here, [tracing.LinkAware] of X: a sampler that does not follow
+// mean the same here, [sampling.LinkAware] of X: a sampler that does not follow
 // parents tears traces apart.
 //
 // Package autoexport of opentelemetry-go-contrib reads the same variables. It

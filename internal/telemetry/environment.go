@@ -8,7 +8,7 @@ import (
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
-	"example.org/ordertrail/pkg/tracing"
+	"example.org/ordertrail/pkg/tracing/sampling"
 )
 
 // getenv returns the value of the first of names that is set. An empty variable
@@ -35,15 +35,15 @@ func newSampler() (sdktrace.Sampler, error) {
 	_, value := getenv("OTEL_TRACES_SAMPLER")
 	switch strings.ToLower(value) {
 	case "", "always_on", "parentbased_always_on":
-		return tracing.LinkAware(sdktrace.AlwaysSample()), nil
+		return sampling.LinkAware(sdktrace.AlwaysSample()), nil
 	case "always_off", "parentbased_always_off":
-		return tracing.LinkAware(sdktrace.NeverSample()), nil
+		return sampling.LinkAware(sdktrace.NeverSample()), nil
 	case "traceidratio", "parentbased_traceidratio":
 		ratio, err := samplerRatio()
 		if err != nil {
 			return nil, err
 		}
-		return tracing.LinkAware(sdktrace.TraceIDRatioBased(ratio)), nil
+		return sampling.LinkAware(sdktrace.TraceIDRatioBased(ratio)), nil
 	default:
 		return nil, fmt.Errorf("OTEL_TRACES_SAMPLER is %q; allowed are always_on, always_off, traceidratio, "+
 			"parentbased_always_on, parentbased_always_off, parentbased_traceidratio", value)

@@ -54,7 +54,7 @@ func ExampleStart() {
 	tracer := tracing.New(
 		tracing.WithTracerProvider(p.TracerProvider),
 		tracing.WithMeterProvider(p.MeterProvider),
-		tracing.WithPropagator(p.Propagator),
+		tracing.WithPropagators(p.Propagator),
 	)
 	_, send := tracer.StartSend(ctx, nats.NewMsg("payments.confirmed.1"))
 	fmt.Println("traced:", send.Msg.Header.Get("traceparent") != "")

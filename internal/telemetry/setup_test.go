@@ -204,7 +204,7 @@ func TestSpanLimits(t *testing.T) {
 			setenv(t, tt.env...)
 			spans := tracetest.NewSpanRecorder()
 			p := mustStart(t, telemetry.WithSpanProcessor(spans))
-			tracer := tracing.New(tracing.WithTracerProvider(p.TracerProvider), tracing.WithPropagator(p.Propagator))
+			tracer := tracing.New(tracing.WithTracerProvider(p.TracerProvider), tracing.WithPropagators(p.Propagator))
 			_ = tracer.ProcessBatch(context.Background(), messages, func(ctx context.Context, _ []jetstream.Msg) error {
 				for range messages {
 					trace.SpanFromContext(ctx).AddEvent("e")

@@ -78,7 +78,7 @@ func failures(t *testing.T) func() string {
 }
 
 func batches(provider *sdktrace.TracerProvider, p *telemetry.Providers, n, size int) {
-	tracer := tracing.New(tracing.WithTracerProvider(provider), tracing.WithPropagator(p.Propagator))
+	tracer := tracing.New(tracing.WithTracerProvider(provider), tracing.WithPropagators(p.Propagator))
 	msgs := make([]jetstream.Msg, size)
 	for i := range msgs {
 		msgs[i] = message{fmt.Sprintf("00-%032x-%016x-01", i+1, i+1)}

@@ -1,7 +1,9 @@
 package tracing
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -10,15 +12,14 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// RelationshipKey is the link attribute that says why a span links another:
-// triggered_by, payment_confirmation. [Relationship] sets it on the links that
-// processing makes; pass it to [Tracer.Link] for those made by hand.
+// RelationshipKey is the link attribute with the reason of a link: triggered_by,
+// payment_confirmation. [WithRelationship] sets it on the links of process spans;
+// pass it to [Tracer.Link] for your own links.
 const RelationshipKey = attribute.Key("link.relationship")
 
-// Attributes the conventions do not have. Those of NATS are named the way the
-// conventions name other systems' own.
+// The conventions do not define these attributes.
 const (
-	linkTraceIDKey   = attribute.Key("link.trace_id") // makes backlinks searchable
+	linkTraceIDKey   = attribute.Key("link.trace_id") // lets a backend search for links to a trace
 	linkEventTypeKey = attribute.Key("link.event_type")
 	linkUntrustedKey = attribute.Key("link.untrusted")
 
@@ -30,17 +31,14 @@ const (
 	settlementKey       = attribute.Key("messaging.nats.message.settlement")
 )
 
-// Headers of CloudEvents 1.0 in binary mode.
 const (
-	ceID   = "ce-id"
+	ceID   = "ce-id" // of CloudEvents 1.0 in binary mode
 	ceType = "ce-type"
+	// msgSize is set by consumers of headers alone.
+	msgSize = "Nats-Msg-Size"
 )
 
-// msgSize is set by consumers of headers alone.
-const msgSize = "Nats-Msg-Size"
-
-// first returns the first value of key. Unlike [nats.Header.Get] it takes a
-// header without values.
+// first returns the first value of key. [nats.Header.Get] panics if there is none.
 func first(h nats.Header, key string) string {
 	if vs := h[key]; len(vs) > 0 {
 		return vs[0]
@@ -48,7 +46,7 @@ func first(h nats.Header, key string) string {
 	return ""
 }
 
-// messageID returns the id the producer gave a message, or "".
+// messageID returns the id that the producer gave a message, or "".
 func messageID(h nats.Header) string {
 	if id := first(h, ceID); id != "" {
 		return id
@@ -56,43 +54,130 @@ func messageID(h nats.Header) string {
 	return first(h, jetstream.MsgIDHeader)
 }
 
-// describeMessage records what tells one message from the next. Callers see to
-// it that span is recording. id is the producer's, or "".
-func (t *Tracer) describeMessage(span trace.Span, id string, msg jetstream.Msg, md *jetstream.MsgMetadata) {
-	attrs := make([]attribute.KeyValue, 0, 6)
-	if md != nil {
+// message is what tracing reads of an incoming message, once.
+type message struct {
+	subject string
+	header  nats.Header
+	md      *jetstream.MsgMetadata // nil for a core NATS message
+	size    int                    // of the body, -1 if it is not recorded
+}
+
+// read reads msg. Test doubles often embed a nil jetstream.Msg, so that methods
+// they do not define panic; tracing does without those.
+func (t *Tracer) read(msg jetstream.Msg) (m message) {
+	defer func() { _ = recover() }()
+	m = message{subject: msg.Subject(), header: msg.Headers(), size: -1}
+	m.md, _ = msg.Metadata()
+	if t.bodySize {
+		m.size = bodySize(m.header, msg.Data())
+	}
+	return m
+}
+
+// bodySize returns the size of a body, also of one that was not delivered.
+func bodySize(h nats.Header, data []byte) int {
+	if stated := first(h, msgSize); stated != "" && len(data) == 0 {
+		if n, err := strconv.Atoi(stated); err == nil {
+			return n
+		}
+	}
+	return len(data)
+}
+
+// describe appends the attributes that differ between messages of one kind.
+func (m *message) describe(attrs []attribute.KeyValue) []attribute.KeyValue {
+	id := messageID(m.header)
+	if m.md != nil {
 		if id == "" {
-			id = strconv.FormatUint(md.Sequence.Stream, 10)
+			id = strconv.FormatUint(m.md.Sequence.Stream, 10)
 		}
 		attrs = append(attrs,
-			streamKey.String(md.Stream),
-			integer(streamSequenceKey, md.Sequence.Stream),
-			integer(consumerSequenceKey, md.Sequence.Consumer),
-			integer(deliveryCountKey, md.NumDelivered),
-		)
+			streamKey.String(m.md.Stream),
+			streamSequenceKey.Int64(int64(m.md.Sequence.Stream)),
+			consumerSequenceKey.Int64(int64(m.md.Sequence.Consumer)),
+			deliveryCountKey.Int64(int64(m.md.NumDelivered)))
 	}
 	if id != "" {
 		attrs = append(attrs, semconv.MessagingMessageID(id))
 	}
-	if t.bodySize {
-		attrs = append(attrs, semconv.MessagingMessageBodySize(bodySize(msg)))
+	if m.size >= 0 {
+		attrs = append(attrs, semconv.MessagingMessageBodySize(m.size))
 	}
-	if len(attrs) > 0 {
-		span.SetAttributes(attrs...)
-	}
+	return attrs
 }
 
-// bodySize returns the size of a message's body, also of one that a consumer of
-// headers alone was delivered.
-func bodySize(msg jetstream.Msg) int {
-	if stated := first(msg.Headers(), msgSize); stated != "" {
-		if n, err := strconv.Atoi(stated); err == nil && len(msg.Data()) == 0 {
-			return n
+// stream returns the name of the message's stream, or "".
+func (m *message) stream() string {
+	if m.md == nil {
+		return ""
+	}
+	return m.md.Stream
+}
+
+// Link returns a link to the span that produced a stored message, from the
+// headers of the message. Use it for fan-in: a span that concludes what several
+// messages began. Without a valid context it returns the zero Link, which the
+// SDK ignores.
+//
+// The link has link.trace_id, by which a backend finds all links to a trace;
+// link.event_type from ce-type; messaging.message.id from ce-id, else from
+// Nats-Msg-Id; and attrs, which should have a [RelationshipKey]. Samplers of
+// package sampling trust it.
+func (t *Tracer) Link(header nats.Header, attrs ...attribute.KeyValue) trace.Link {
+	sc := t.creation(header)
+	if !sc.IsValid() {
+		return trace.Link{}
+	}
+	return trace.Link{SpanContext: sc, Attributes: append(linkAttributes(sc, header, len(attrs)), attrs...)}
+}
+
+// linkAttributes returns the attributes of a link to the creation context sc, with
+// room for n more.
+func linkAttributes(sc trace.SpanContext, h nats.Header, n int) []attribute.KeyValue {
+	attrs := append(make([]attribute.KeyValue, 0, 3+n), linkTraceIDKey.String(sc.TraceID().String()))
+	if event := first(h, ceType); event != "" {
+		attrs = append(attrs, linkEventTypeKey.String(event))
+	}
+	if id := messageID(h); id != "" {
+		attrs = append(attrs, semconv.MessagingMessageID(id))
+	}
+	return attrs
+}
+
+// link returns the link of a process or receive span to the producer of msg.
+func (c *processConfig) link(sc trace.SpanContext, m *message, msg jetstream.Msg) trace.Link {
+	attrs := append(linkAttributes(sc, m.header, 3),
+		RelationshipKey.String(c.relationship),
+		semconv.MessagingDestinationName(m.subject))
+	if c.untrusted {
+		attrs = append(attrs, linkUntrustedKey.Bool(true))
+	}
+	if c.linkAttributes != nil && msg != nil {
+		attrs = append(attrs, c.linkAttributes(msg)...)
+	}
+	return trace.Link{SpanContext: sc, Attributes: attrs}
+}
+
+// Message is the part of a message that [Tracer.Forward] needs, for instance a
+// [jetstream.Msg].
+type Message interface {
+	Headers() nats.Header
+	Data() []byte
+}
+
+// Forward returns a copy of msg to publish on subject, for instance as a dead
+// letter. The copy keeps the headers and with them the creation context, so that
+// its consumers link the original producer; [Tracer.Publish] links it too.
+//
+// It leaves out the headers that a server would obey (Nats-…: the copy could be
+// refused, scheduled, expire, or be dropped as a duplicate) and those that
+// clients take for the server's (Status, Description).
+func (t *Tracer) Forward(msg Message, subject string) *nats.Msg {
+	header := nats.Header{}
+	for name, values := range msg.Headers() {
+		if folded := strings.ToLower(name); !strings.HasPrefix(folded, "nats-") && folded != "status" && folded != "description" {
+			header[name] = slices.Clone(values)
 		}
 	}
-	return len(msg.Data())
-}
-
-func integer(key attribute.Key, n uint64) attribute.KeyValue {
-	return key.Int64(int64(n)) // #nosec G115 -- sequences stay far below 2^63
+	return &nats.Msg{Subject: subject, Header: header, Data: msg.Data()}
 }

@@ -1,54 +1,55 @@
 package tracing
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/propagation"
 )
 
-// renamedTraceparent is what servers before 2.14 made of the traceparent header
-// of a message they traced themselves (account setting msg_trace).
-const renamedTraceparent = "Xraceparent"
-
 const (
 	traceparent = "traceparent"
 	tracestate  = "tracestate"
+	// Servers before 2.14 rename traceparent in the messages that they trace
+	// themselves (account setting msg_trace).
+	renamedTraceparent = "Xraceparent"
 )
 
 // HeaderCarrier lets propagators read and write the headers of a message.
 //
-// NATS headers are case-sensitive, other people's clients are not: a key is
-// looked up as it is, then regardless of case, then, for traceparent, under the
-// name that servers before 2.14 gave it when they traced the message. A header
-// without a value, or whose first value is empty, counts as absent. No method
-// panics, whatever the header holds; nil is an empty header.
+// NATS headers are case-sensitive, but clients differ in case: a key is looked up
+// as it is, then regardless of case, then, for traceparent, under the name
+// Xraceparent that servers before 2.14 gave it. A header whose first value is
+// missing or empty counts as absent. Methods never panic; nil is an empty header.
 type HeaderCarrier nats.Header
 
-var (
-	_ propagation.TextMapCarrier = HeaderCarrier(nil)
-	_ propagation.ValuesGetter   = HeaderCarrier(nil)
-)
+var _ propagation.ValuesGetter = HeaderCarrier(nil)
 
-// Get returns the first value of key, or "".
+// Get returns the first value of key, or "". For tracestate it returns all
+// values as one list, as W3C Trace Context defines it.
 func (c HeaderCarrier) Get(key string) string {
-	if vs := c.Values(key); len(vs) > 0 {
+	switch vs := c.Values(key); {
+	case len(vs) == 0:
+		return ""
+	case len(vs) > 1 && key == tracestate:
+		return strings.Join(vs, ",")
+	default:
 		return vs[0]
 	}
-	return ""
 }
 
-// Values returns all values of key, in order, or nil. Several baggage headers
-// are one list, says W3C Baggage. The result is not to be changed.
+// Values returns all values of key, in order, or nil. Do not change the result.
 func (c HeaderCarrier) Values(key string) []string {
 	if vs := c[key]; present(vs) {
 		return vs
 	}
-	// Of several spellings the alphabetically first counts, because a map's
-	// order would make the choice a random one.
+	// Of several spellings the alphabetically first counts, because the order of
+	// a map is random.
 	var found string
 	for k, vs := range c {
-		if len(k) == len(key) && present(vs) && (found == "" || k < found) && strings.EqualFold(k, key) {
+		if len(k) == len(key) && strings.EqualFold(k, key) && present(vs) && (found == "" || k < found) {
 			found = k
 		}
 	}
@@ -64,39 +65,22 @@ func (c HeaderCarrier) Values(key string) []string {
 func present(values []string) bool { return len(values) > 0 && values[0] != "" }
 
 // Set replaces the values of key. It does nothing on a nil header, and nothing
-// for a key that a NATS header cannot hold: the client would refuse to publish
-// the whole message.
+// for a key that nats.go refuses to publish.
 func (c HeaderCarrier) Set(key, value string) {
-	if c == nil || !validKey(key) {
-		return
+	if c != nil && validKey(key) {
+		c[key] = []string{value}
 	}
-	c[key] = []string{value}
 }
 
-// validKey reports whether nats.go would publish a header of that name: it is
-// as strict as HTTP about them.
+// validKey reports whether key is a token of RFC 9110, as nats.go demands.
 func validKey(key string) bool {
 	for i := range len(key) {
-		if !tokenBytes[key[i]] {
+		if b := key[i]; (b < 'a' || b > 'z') && b != '-' && (b <= ' ' || b > '~' || strings.IndexByte("\"(),/:;<=>?@[\\]{}", b) >= 0) {
 			return false
 		}
 	}
 	return key != ""
 }
 
-// tokenBytes are those of a token of RFC 9110.
-var tokenBytes = func() (is [256]bool) {
-	for b := byte('!'); b <= '~'; b++ {
-		is[b] = strings.IndexByte("\"(),/:;<=>?@[\\]{}", b) < 0
-	}
-	return is
-}()
-
 // Keys returns all keys, in no order.
-func (c HeaderCarrier) Keys() []string {
-	keys := make([]string, 0, len(c))
-	for k := range c {
-		keys = append(keys, k)
-	}
-	return keys
-}
+func (c HeaderCarrier) Keys() []string { return slices.Collect(maps.Keys(c)) }

@@ -11,8 +11,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// knownErrors gives sentinels a class. They are all *errors.errorString, so
-// their type says nothing.
+// knownErrors has the classes of sentinel errors, whose Go types say nothing.
 var knownErrors = []struct {
 	err   error
 	class string
@@ -50,10 +49,28 @@ var knownErrors = []struct {
 	{jetstream.ErrMsgNoReply, "message_without_reply"},
 	{jetstream.ErrNotJSMessage, "not_a_jetstream_message"},
 	{jetstream.ErrServerShutdown, "server_shutdown"},
+	{jetstream.ErrConsumerDeleted, "consumer_deleted"},
+	{jetstream.ErrConsumerLeadershipChanged, "leadership_change"},
+	{jetstream.ErrNoHeartbeat, "no_heartbeat"},
+	{jetstream.ErrNoMessages, "no_messages"},
+	{jetstream.ErrMsgIteratorClosed, "iterator_closed"},
+	{jetstream.ErrMaxBytesExceeded, "max_bytes_exceeded"},
+	{jetstream.ErrOrderedConsumerReset, "ordered_consumer_reset"},
+	{jetstream.ErrPinIDMismatch, "pin_id_mismatch"},
+	{jetstream.ErrKeyNotFound, "key_not_found"},
+	{jetstream.ErrKeyDeleted, "key_not_found"},
+	{jetstream.ErrNoKeysFound, "key_not_found"},
+	{jetstream.ErrKeyRevisionMismatch, "wrong_last_sequence"},
+	{jetstream.ErrBucketNotFound, "bucket_not_found"},
+	{jetstream.ErrObjectNotFound, "object_not_found"},
+	{nats.ErrSlowConsumer, "slow_consumer"},
+	{nats.ErrStaleConnection, "stale_connection"},
+	{nats.ErrBadSubscription, "invalid_subscription"},
+	{nats.ErrMaxMessages, "max_messages"},
 }
 
-// knownCodes names the answers of a server that a publisher meets. Replicated
-// streams answer a lost guard with a code of their own.
+// knownCodes has the classes of the server's answers that a publisher meets.
+// Replicated streams answer a lost guard with a code of their own.
 var knownCodes = map[jetstream.ErrorCode]string{
 	jetstream.JSErrCodeStreamWrongLastSequence:         "wrong_last_sequence",
 	jetstream.JSErrCodeStreamWrongLastSequenceConstant: "wrong_last_sequence",
@@ -65,10 +82,10 @@ var knownCodes = map[jetstream.ErrorCode]string{
 	jetstream.JSErrCodeJetStreamNotEnabledForAccount:   "jetstream_not_enabled",
 }
 
-// errorType returns the class of err for error.type, never its text; "" for nil. In this
-// order: what err says of itself by ErrorType() string; the error of
-// JetStream's API; a known error of NATS or package context; its Go type;
-// _OTHER, the conventions' fallback, if the type is one of package errors or fmt.
+// errorType returns error.type, a class of errors of low cardinality, or "" for
+// nil: what ErrorType() string of the error returns; the code of JetStream's API;
+// the class of a known error; the Go type of the error; or _OTHER, the fallback of
+// the conventions, for unexported types of nats.go and the standard library.
 func errorType(err error) string {
 	if err == nil {
 		return ""
@@ -79,6 +96,11 @@ func errorType(err error) string {
 			return class
 		}
 	}
+	for _, known := range knownErrors {
+		if errors.Is(err, known.err) {
+			return known.class
+		}
+	}
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api != nil {
 		if class, ok := knownCodes[api.ErrorCode]; ok {
@@ -86,13 +108,8 @@ func errorType(err error) string {
 		}
 		return "jetstream_" + strconv.Itoa(int(api.ErrorCode))
 	}
-	for _, known := range knownErrors {
-		if errors.Is(err, known.err) {
-			return known.class
-		}
-	}
 	class := semconv.ErrorType(err).Value.AsString()
-	for _, opaque := range []string{"*errors.", "*fmt.", "errors.", "fmt."} {
+	for _, opaque := range []string{"*errors.", "*fmt.", "errors.", "fmt.", "*jetstream.js", "github.com/nats-io/nats.go"} {
 		if strings.HasPrefix(class, opaque) {
 			return semconv.ErrorTypeOther.Value.AsString()
 		}

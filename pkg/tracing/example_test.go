@@ -4,341 +4,438 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
-	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/propagation"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
 	"example.org/ordertrail/pkg/tracing"
 )
 
-func ExampleTracer_Publish() {
-	js, stop := exampleStream()
-	defer stop()
-	tracer := tracing.New(
-		tracing.WithTracerProvider(examplePrinter()),
-		tracing.WithPropagator(propagation.TraceContext{}),
-		tracing.WithDestinationTemplate(exampleTemplate),
-	)
+// The examples do without a server: stream stores nothing, and newMessage makes
+// messages. Package tracing/test has a service on a real server.
 
-	ack, err := tracer.Publish(context.Background(), js, &nats.Msg{Subject: "orders.created.1"})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println("stored as", ack.Sequence)
-	// Output:
-	// publish orders.created: root, 0 links
-	// stored as 1
+// stream is a jetstream.JetStream that accepts every message.
+type stream struct{ jetstream.JetStream }
+
+func (stream) PublishMsg(context.Context, *nats.Msg, ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	return &jetstream.PubAck{Stream: "ORDERS", Sequence: 1}, nil
+}
+func (stream) PublishMsgAsync(*nats.Msg, ...jetstream.PublishOpt) (jetstream.PubAckFuture, error) {
+	return nil, jetstream.ErrConnectionClosed
+}
+func (stream) Conn() *nats.Conn { return nil }
+
+// message is a message of stream ORDERS.
+type message struct {
+	jetstream.Msg
+	header nats.Header
 }
 
-func ExampleTracer_Process() {
-	js, stop := exampleStream()
-	defer stop()
-	tracer := tracing.New(
-		tracing.WithTracerProvider(examplePrinter()),
-		tracing.WithPropagator(propagation.TraceContext{}),
-		tracing.WithDestinationTemplate(exampleTemplate),
-	)
-	ctx := context.Background()
-	if _, err := tracer.Publish(ctx, js, &nats.Msg{Subject: "orders.created.1"}); err != nil {
-		fmt.Println(err)
-		return
-	}
-
-	msg := exampleMessages(js, 1)[0]
-	err := tracer.Process(ctx, msg, func(ctx context.Context, msg jetstream.Msg) error {
-		fmt.Println("charging", msg.Subject())
-		return msg.Ack()
-	})
-	if err != nil {
-		fmt.Println(err)
-	}
-	// Output:
-	// publish orders.created: root, 0 links
-	// charging orders.created.1
-	// ack orders.created: child, 0 links
-	// process orders.created: root, 1 links
+func (m message) Headers() nats.Header { return m.header }
+func (message) Subject() string        { return "orders.created.1" }
+func (message) Data() []byte           { return []byte("{}") }
+func (message) Ack() error             { return nil }
+func (message) Metadata() (*jetstream.MsgMetadata, error) {
+	return &jetstream.MsgMetadata{Stream: "ORDERS", Consumer: "payments", NumDelivered: 1}, nil
 }
 
-func ExampleTracer_ProcessBatch() {
-	js, stop := exampleStream()
-	defer stop()
-	tracer := tracing.New(
-		tracing.WithTracerProvider(examplePrinter()),
-		tracing.WithPropagator(propagation.TraceContext{}),
-	)
-	ctx := context.Background()
-	for _, id := range []string{"1", "2", "3"} {
-		if _, err := tracer.Publish(ctx, js, &nats.Msg{Subject: "orders.created." + id}); err != nil {
-			fmt.Println(err)
-			return
-		}
-	}
-
-	count := func(_ context.Context, msgs []jetstream.Msg) error {
-		fmt.Println("counting", len(msgs))
-		return nil
-	}
-	orderID := func(msg jetstream.Msg) []attribute.KeyValue {
-		_, id, _ := strings.Cut(msg.Subject(), "orders.created.")
-		return []attribute.KeyValue{attribute.String("order.id", id)}
-	}
-	if err := tracer.ProcessBatch(ctx, exampleMessages(js, 3), count, tracing.LinkAttributes(orderID)); err != nil {
-		fmt.Println(err)
-	}
-	// Output:
-	// publish: root, 0 links
-	// publish: root, 0 links
-	// publish: root, 0 links
-	// counting 3
-	// process ORDERS: root, 3 links
+func newMessage() jetstream.Msg {
+	return message{header: nats.Header{
+		"traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+		"baggage":     {"order.id=1"},
+	}}
 }
 
-func ExampleTracer_Link() {
-	provider := examplePrinter()
-	tracer := tracing.New(tracing.WithTracerProvider(provider), tracing.WithPropagator(propagation.TraceContext{}))
+// batch is a jetstream.MessageBatch.
+type batch chan jetstream.Msg
 
-	// Headers of two stored messages that together conclude an order.
-	paid := nats.Header{"traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}}
-	reserved := nats.Header{"traceparent": {"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}}
-	_, span := provider.Tracer("fulfillment").Start(context.Background(), "fulfill order", trace.WithLinks(
-		tracer.Link(paid, tracing.RelationshipKey.String("payment_confirmation")),
-		tracer.Link(reserved, tracing.RelationshipKey.String("inventory_reservation")),
-	))
-	span.End()
-	// Output:
-	// fulfill order: root, 2 links
+func (b batch) Messages() <-chan jetstream.Msg { return b }
+func (batch) Error() error                     { return nil }
+
+func fetch() (jetstream.MessageBatch, error) {
+	b := make(batch, 2)
+	b <- newMessage()
+	b <- newMessage()
+	close(b)
+	return b, nil
 }
 
-func ExampleTracer_Forward() {
-	js, stop := exampleStream()
-	defer stop()
-	tracer := tracing.New(tracing.WithTracerProvider(examplePrinter()), tracing.WithPropagator(propagation.TraceContext{}))
-	ctx := context.Background()
-	failed := &nats.Msg{Subject: "orders.created.1", Header: nats.Header{"Nats-Msg-Id": {"1"}}}
-	if _, err := tracer.Publish(ctx, js, failed); err != nil {
-		fmt.Println(err)
-		return
-	}
+func charge(context.Context, jetstream.Msg) error          { return nil }
+func chargeAll(context.Context, []jetstream.Msg) error     { return nil }
+func acknowledge(_ context.Context, m jetstream.Msg) error { return m.Ack() }
 
-	// The copy is no duplicate, and leads back to the first producer.
-	msg := exampleMessages(js, 1)[0]
-	ack, err := tracer.Publish(ctx, js, tracer.Forward(msg, "orders.dead.1"))
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println("duplicate:", ack.Duplicate)
-	// Output:
-	// publish: root, 0 links
-	// publish: root, 1 links
-	// duplicate: false
+// print prints the spans that end, with the attributes of these names.
+func print(names ...attribute.Key) *sdktrace.TracerProvider {
+	return sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(printer(names)))
 }
 
-func ExampleTracer_Receive() {
-	js, stop := exampleStream()
-	defer stop()
-	tracer := tracing.New(
-		tracing.WithTracerProvider(examplePrinter()),
-		tracing.WithPropagator(propagation.TraceContext{}),
-		tracing.WithDestinationTemplate(exampleTemplate),
-	)
-	ctx := context.Background()
-	if _, err := tracer.Publish(ctx, js, &nats.Msg{Subject: "orders.created.1"}); err != nil {
-		fmt.Println(err)
-		return
-	}
-
-	consumer := exampleConsumer(js)
-	msg, err := tracer.Receive(ctx, func() (jetstream.Msg, error) { return consumer.Next(jetstream.FetchContext(ctx)) })
-	if err != nil {
-		fmt.Println(err) // nats.ErrTimeout: there was none, and there is no span
-		return
-	}
-	_ = tracer.Process(ctx, msg, func(_ context.Context, msg jetstream.Msg) error { return msg.Ack() })
-	// Output:
-	// publish orders.created: root, 0 links
-	// receive orders.created: root, 1 links
-	// ack orders.created: child, 0 links
-	// process orders.created: root, 1 links
-}
-
-func ExampleTracer_ReceiveBatch() {
-	js, stop := exampleStream()
-	defer stop()
-	tracer := tracing.New(tracing.WithTracerProvider(examplePrinter()), tracing.WithPropagator(propagation.TraceContext{}))
-	ctx := context.Background()
-	for _, id := range []string{"1", "2"} {
-		if _, err := tracer.Publish(ctx, js, &nats.Msg{Subject: "orders.created." + id}); err != nil {
-			fmt.Println(err)
-			return
-		}
-	}
-
-	consumer := exampleConsumer(js)
-	msgs, err := tracer.ReceiveBatch(ctx, func() (jetstream.MessageBatch, error) { return consumer.Fetch(2) })
-	if err != nil {
-		fmt.Println(err)
-	}
-	_ = tracer.ProcessBatch(ctx, msgs, func(context.Context, []jetstream.Msg) error { return nil })
-	// Output:
-	// publish: root, 0 links
-	// publish: root, 0 links
-	// receive ORDERS: root, 2 links
-	// process ORDERS: root, 2 links
-}
-
-// Asynchronous publishing: the span ends when the server has answered.
-func ExampleTracer_StartSend() {
-	js, stop := exampleStream()
-	defer stop()
-	tracer := tracing.New(tracing.WithTracerProvider(examplePrinter()), tracing.WithPropagator(propagation.TraceContext{}))
-
-	_, send := tracer.StartSend(context.Background(), &nats.Msg{Subject: "orders.created.1"})
-	future, err := js.PublishMsgAsync(send.Msg)
-	if err != nil {
-		send.End(nil, err)
-		return
-	}
-	fmt.Println("published", send.Msg.Header.Get("traceparent") != "")
-	select {
-	case ack := <-future.Ok():
-		send.End(ack, nil)
-	case err := <-future.Err():
-		send.End(nil, err)
-	}
-	// Output:
-	// published true
-	// publish: root, 0 links
-}
-
-// A publisher that finds its message stored already may call that a success.
-func ExampleSend_End() {
-	js, stop := exampleStream()
-	defer stop()
-	tracer := tracing.New(tracing.WithTracerProvider(exampleAttributes("messaging.nats.message.stream_sequence", "error.type")))
-	once := jetstream.WithExpectLastSequenceForSubject(0, "orders.created.1")
-
-	for range 2 {
-		_, send := tracer.StartSend(context.Background(), &nats.Msg{Subject: "orders.created.1"})
-		ack, err := js.PublishMsg(context.Background(), send.Msg, once)
-		if err != nil {
-			err = nil // the earlier attempt is what holds the place
-		}
-		send.End(ack, err)
-	}
-	_, err := tracer.Publish(context.Background(), js, &nats.Msg{Subject: "orders.created.1"}, once)
-	fmt.Println(err)
-	// Output:
-	// publish stream_sequence=1
-	// publish
-	// publish type=wrong_last_sequence
-	// nats: nats: API error: code=400 err_code=10071 description=wrong last sequence: 1
-}
-
-func ExampleTracer_Shutdown() {
-	provider := examplePrinter()
-	tracer := tracing.New(tracing.WithTracerProvider(provider))
-	_, send := tracer.StartSend(context.Background(), &nats.Msg{Subject: "orders.created.1"})
-
-	ctx, cancel := context.WithCancelCause(context.Background())
-	cancel(errors.New("out of patience"))
-	fmt.Println(tracer.Shutdown(ctx))
-
-	send.End(nil, nil) // the server has answered
-	fmt.Println(tracer.Shutdown(context.Background()))
-	fmt.Println(provider.Shutdown(context.Background()))
-	// Output:
-	// tracing: 1 handlers and sends are still under way: out of patience
-	// publish: root, 0 links
-	// <nil>
-	// <nil>
-}
-
-func exampleTemplate(subject string) string {
-	if tokens := strings.Split(subject, "."); len(tokens) == 3 {
-		return tokens[0] + "." + tokens[1] + ".{order_id}"
-	}
-	return ""
-}
-
-// printer prints each span that ends.
-type printer struct{}
+type printer []attribute.Key
 
 func (printer) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
 func (printer) Shutdown(context.Context) error                  { return nil }
 func (printer) ForceFlush(context.Context) error                { return nil }
-func (printer) OnEnd(s sdktrace.ReadOnlySpan) {
-	place := "root"
+func (p printer) OnEnd(s sdktrace.ReadOnlySpan) {
+	position := "root"
 	if s.Parent().IsValid() {
-		place = "child"
+		position = "child"
 	}
-	fmt.Printf("%s: %s, %d links\n", s.Name(), place, len(s.Links()))
+	fmt.Printf("%s: %s %s, %d links", s.Name(), position, s.SpanKind(), len(s.Links()))
+	all := s.Attributes()
+	for _, l := range s.Links() {
+		all = append(all, l.Attributes...)
+	}
+	for _, a := range all {
+		for _, name := range p {
+			if a.Key == name {
+				fmt.Printf(", %s=%s", a.Key, a.Value)
+			}
+		}
+	}
+	fmt.Println()
 }
 
-func examplePrinter() *sdktrace.TracerProvider {
-	return sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(printer{}))
+var w3c = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+
+// newTracer returns a Tracer that prints its spans.
+func newTracer(names ...attribute.Key) *tracing.Tracer {
+	return tracing.New(tracing.WithTracerProvider(print(names...)), tracing.WithPropagators(w3c), tracing.WithDestinationTemplate(template))
 }
 
-// exampleStream returns a connection to a server in this process that has a
-// stream ORDERS.
-func exampleStream() (jetstream.JetStream, func()) {
-	dir, err := os.MkdirTemp("", "example")
-	if err != nil {
-		panic(err)
+func template(subject string) string {
+	if strings.HasPrefix(subject, "orders.created.") {
+		return "orders.created.{order_id}"
 	}
-	s, err := server.NewServer(&server.Options{DontListen: true, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true})
-	if err != nil {
-		panic(err)
-	}
-	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
-		panic("server is not ready")
-	}
-	nc, err := nats.Connect("", nats.InProcessServer(s))
-	if err != nil {
-		panic(err)
-	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		panic(err)
-	}
-	config := jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders.>"}, Storage: jetstream.MemoryStorage}
-	if _, err := js.CreateStream(context.Background(), config); err != nil {
-		panic(err)
-	}
-	return js, func() {
-		nc.Close()
-		s.Shutdown()
-		s.WaitForShutdown()
-		_ = os.RemoveAll(dir)
-	}
+	return ""
 }
 
-func exampleConsumer(js jetstream.JetStream) jetstream.Consumer {
-	c, err := js.CreateConsumer(context.Background(), "ORDERS", jetstream.ConsumerConfig{Durable: "payments"})
-	if err != nil {
-		panic(err)
-	}
-	return c
+var ctx = context.Background()
+
+func ExampleNew() {
+	_ = tracing.New() // uses the global providers and propagator
+
+	tracer := tracing.New(
+		tracing.WithTracerProvider(print()),
+		tracing.WithPropagators(w3c),
+		tracing.WithDestinationTemplate(template),
+	)
+	_ = tracer.Process(ctx, newMessage(), charge)
+	// Output: process orders.created: root consumer, 1 links
 }
 
-func exampleMessages(js jetstream.JetStream, n int) []jetstream.Msg {
-	batch, err := exampleConsumer(js).Fetch(n)
-	if err != nil {
-		panic(err)
+func ExampleVersion() {
+	fmt.Println(tracing.Version())
+	// Output: 0.2.0
+}
+
+func ExampleTracer_JetStream() {
+	js := newTracer().JetStream(stream{})
+	_, _ = js.Publish(ctx, "orders.created.1", []byte("{}"))
+	// Output: publish orders.created: root producer, 0 links
+}
+
+func ExampleTracer_Publish() {
+	ack, err := newTracer().Publish(ctx, stream{}, nats.NewMsg("orders.created.1"))
+	fmt.Println(ack.Sequence, err)
+	// Output:
+	// publish orders.created: root producer, 0 links
+	// 1 <nil>
+}
+
+// A publisher that is in doubt publishes again, in the same span.
+func ExampleTracer_StartSend() {
+	ctx, send := newTracer().StartSend(ctx, nats.NewMsg("orders.created.1"))
+	ack, err := stream{}.PublishMsg(ctx, send.Msg)
+	if errors.Is(err, nats.ErrTimeout) {
+		ack, err = stream{}.PublishMsg(ctx, send.Msg)
 	}
-	var msgs []jetstream.Msg
-	for msg := range batch.Messages() {
-		msgs = append(msgs, msg)
+	send.End(ack, err)
+	// Output: publish orders.created: root producer, 0 links
+}
+
+func ExampleSend_End() {
+	tracer := newTracer("error.type")
+	_, send := tracer.StartSend(ctx, nats.NewMsg("orders.created.1"))
+	send.End(nil, jetstream.ErrNoStreamResponse)
+	_, send = tracer.StartSend(ctx, nats.NewMsg("orders.created.1"))
+	send.End(nil, nil) // the error was no failure
+	// Output:
+	// publish orders.created: root producer, 0 links, error.type=no_responders
+	// publish orders.created: root producer, 0 links
+}
+
+func ExampleTracer_Process() {
+	_ = newTracer("messaging.nats.message.settlement").Process(ctx, newMessage(), func(ctx context.Context, msg jetstream.Msg) error {
+		fmt.Println("charge order", baggage.FromContext(ctx).Member("order.id").Value())
+		return msg.Ack()
+	})
+	// Output:
+	// charge order 1
+	// ack orders.created: child client, 0 links
+	// process orders.created: root consumer, 1 links, messaging.nats.message.settlement=ack
+}
+
+func ExampleTracer_Handler() {
+	handler := newTracer().Handler(charge) // consumer.Consume(handler)
+	handler(newMessage())
+	// Output: process orders.created: root consumer, 1 links
+}
+
+func ExampleTracer_ProcessBatch() {
+	_ = newTracer("messaging.batch.message_count").ProcessBatch(ctx, []jetstream.Msg{newMessage(), newMessage()}, chargeAll)
+	// Output: process ORDERS: root consumer, 2 links, messaging.batch.message_count=2
+}
+
+func ExampleTracer_Receive() {
+	tracer := newTracer()
+	msg, err := tracer.Receive(ctx, func() (jetstream.Msg, error) { return newMessage(), nil }) // consumer.Next()
+	if err == nil {
+		_ = tracer.Process(ctx, msg, charge)
 	}
-	return msgs
+	// Output:
+	// receive orders.created: root client, 1 links
+	// process orders.created: root consumer, 1 links
+}
+
+func ExampleTracer_ReceiveBatch() {
+	tracer := newTracer()
+	msgs, _ := tracer.ReceiveBatch(ctx, fetch) // consumer.Fetch(2)
+	for _, msg := range msgs {
+		_ = tracer.Process(ctx, msg, charge)
+	}
+	// Output:
+	// receive ORDERS: root client, 2 links
+	// process orders.created: root consumer, 1 links
+	// process orders.created: root consumer, 1 links
+}
+
+// A fan-in links the messages that it concludes.
+func ExampleTracer_Link() {
+	paid := nats.Header{"traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}}
+	reserved := nats.Header{"traceparent": {"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}}
+	tracer := newTracer()
+	_, span := print().Tracer("fulfillment").Start(ctx, "fulfill order", trace.WithLinks(
+		tracer.Link(paid, tracing.RelationshipKey.String("payment_confirmation")),
+		tracer.Link(reserved, tracing.RelationshipKey.String("inventory_reservation"))))
+	span.End()
+	// Output: fulfill order: root internal, 2 links
+}
+
+func ExampleTracer_Forward() {
+	tracer := newTracer()
+	_, _ = tracer.Publish(ctx, stream{}, tracer.Forward(newMessage(), "deadletters.1"))
+	// Output: publish: root client, 1 links
+}
+
+func ExampleTracer_PublishMsg() {
+	var nc *nats.Conn // nats.Connect(url)
+	fmt.Println(newTracer("error.type").PublishMsg(ctx, nc, nats.NewMsg("orders.created.1")))
+	// Output:
+	// publish orders.created: root producer, 0 links, error.type=invalid_connection
+	// nats: invalid connection
+}
+
+// The subscriber of a published message links it; the responder to a request is its child.
+func ExampleTracer_MsgHandler() {
+	msg := &nats.Msg{Subject: "orders.created.1", Header: newMessage().Headers()}
+	handle := func(context.Context, *nats.Msg) error { return nil }
+	newTracer().MsgHandler(handle)(msg)     // nc.Subscribe("orders.created.*", …)
+	newTracer().RequestHandler(handle)(msg) // nc.Subscribe("prices", …)
+	// Output:
+	// process orders.created: root consumer, 1 links
+	// process orders.created: child server, 0 links
+}
+
+func ExampleTracer_RequestHandler() {
+	request := &nats.Msg{Subject: "prices", Header: newMessage().Headers()}
+	newTracer().RequestHandler(func(_ context.Context, msg *nats.Msg) error {
+		return msg.Respond([]byte("42"))
+	})(request)
+	// Output: process: child server, 0 links
+}
+
+func ExampleTracer_Request() {
+	var nc *nats.Conn // nats.Connect(url)
+	_, err := newTracer().Request(ctx, nc, nats.NewMsg("prices"))
+	fmt.Println(err)
+	// Output:
+	// request: root client, 0 links
+	// nats: invalid connection
+}
+
+func ExampleTracer_MicroHandler() {
+	var _ micro.EndpointConfig = micro.EndpointConfig{
+		Handler: newTracer().MicroHandler(func(_ context.Context, r micro.Request) error { return r.Respond([]byte("42")) }),
+	}
+	// Output:
+}
+
+func ExampleTracer_Shutdown() {
+	provider := print()
+	tracer := tracing.New(tracing.WithTracerProvider(provider))
+	_, send := tracer.StartSend(ctx, nats.NewMsg("orders.created.1"))
+
+	bounded, cancel := context.WithCancelCause(ctx)
+	cancel(errors.New("out of patience"))
+	fmt.Println(tracer.Shutdown(bounded))
+	send.End(nil, nil)
+	fmt.Println(tracer.Shutdown(ctx), provider.Shutdown(ctx))
+	// Output:
+	// tracing: shutdown: 1 handlers and publishes have not ended: out of patience
+	// publish: root producer, 0 links
+	// <nil> <nil>
+}
+
+func ExampleHeaderCarrier() {
+	header := nats.Header{"Traceparent": newMessage().Headers()["traceparent"]} // other clients write other cases
+	fmt.Println(trace.SpanContextFromContext(w3c.Extract(ctx, tracing.HeaderCarrier(header))).SpanID())
+	// Output: b7ad6b7169203331
+}
+
+func ExampleWithTracerProvider() {
+	tracer := tracing.New(tracing.WithTracerProvider(print()))
+	_ = tracer.Process(ctx, newMessage(), charge)
+	// Output: process ORDERS: root consumer, 0 links
+}
+
+func ExampleWithMeterProvider() {
+	reader := sdkmetric.NewManualReader()
+	tracer := tracing.New(tracing.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))))
+	_ = tracer.Process(ctx, newMessage(), charge)
+	var all metricdata.ResourceMetrics
+	_ = reader.Collect(ctx, &all)
+	for _, m := range all.ScopeMetrics[0].Metrics {
+		fmt.Println(m.Name, m.Unit)
+	}
+	// Unordered output:
+	// messaging.process.duration s
+	// messaging.client.consumed.messages {message}
+}
+
+func ExampleWithPropagators() {
+	// Without the Baggage propagator no baggage reaches the handler.
+	tracer := tracing.New(tracing.WithTracerProvider(print()), tracing.WithPropagators(propagation.TraceContext{}))
+	_ = tracer.Process(ctx, newMessage(), func(ctx context.Context, _ jetstream.Msg) error {
+		fmt.Println(baggage.FromContext(ctx).Len(), "members of baggage")
+		return nil
+	})
+	// Output:
+	// 0 members of baggage
+	// process ORDERS: root consumer, 1 links
+}
+
+func ExampleWithConnection() {
+	var nc *nats.Conn // nats.Connect(url)
+	_ = tracing.New(tracing.WithConnection(nc))
+	// Output:
+}
+
+func ExampleWithServerAddress() {
+	tracer := tracing.New(tracing.WithTracerProvider(print("server.address", "server.port")),
+		tracing.WithServerAddress("nats://user:password@nats.example:4222"))
+	_ = tracer.Process(ctx, newMessage(), charge)
+	// Output: process ORDERS: root consumer, 0 links, server.address=nats.example, server.port=4222
+}
+
+func ExampleWithDestinationTemplate() {
+	tracer := tracing.New(tracing.WithTracerProvider(print("messaging.destination.template")), tracing.WithDestinationTemplate(template))
+	_ = tracer.Process(ctx, newMessage(), charge)
+	// Output: process orders.created: root consumer, 0 links, messaging.destination.template=orders.created.{order_id}
+}
+
+func ExampleWithFilter() {
+	tracer := tracing.New(tracing.WithTracerProvider(print()), tracing.WithFilter(func(subject string, _ nats.Header) bool {
+		return subject != "heartbeats"
+	}))
+	_, _ = tracer.Publish(ctx, stream{}, nats.NewMsg("heartbeats"))
+	_, _ = tracer.Publish(ctx, stream{}, nats.NewMsg("orders.created.1"))
+	// Output: publish: root producer, 0 links
+}
+
+func ExampleWithSpanAttributes() {
+	tracer := tracing.New(tracing.WithTracerProvider(print("order.id")), tracing.WithSpanAttributes(func(subject string, _ nats.Header) []attribute.KeyValue {
+		return []attribute.KeyValue{attribute.String("order.id", strings.TrimPrefix(subject, "orders.created."))}
+	}))
+	_ = tracer.Process(ctx, newMessage(), charge)
+	// Output: process ORDERS: root consumer, 0 links, order.id=1
+}
+
+func ExampleWithMetricAttributes() {
+	reader := sdkmetric.NewManualReader()
+	tracer := tracing.New(tracing.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))),
+		tracing.WithMetricAttributes(func(string) []attribute.KeyValue { return []attribute.KeyValue{attribute.String("region", "eu")} }))
+	_, _ = tracer.Publish(ctx, stream{}, nats.NewMsg("orders.created.1"))
+	var all metricdata.ResourceMetrics
+	_ = reader.Collect(ctx, &all)
+	for _, m := range all.ScopeMetrics[0].Metrics {
+		if sum, ok := m.Data.(metricdata.Sum[int64]); ok {
+			region, _ := sum.DataPoints[0].Attributes.Value("region")
+			fmt.Println(m.Name, region)
+		}
+	}
+	// Output: messaging.client.sent.messages eu
+}
+
+func ExampleWithTopologyParent() {
+	tracer := tracing.New(tracing.WithTracerProvider(print()), tracing.WithPropagators(w3c), tracing.WithTopologyParent())
+	_ = tracer.Process(ctx, newMessage(), charge)
+	// Output: process ORDERS: child consumer, 1 links
+}
+
+func ExampleWithBodySize() {
+	tracer := tracing.New(tracing.WithTracerProvider(print("messaging.message.body.size")), tracing.WithBodySize())
+	_ = tracer.Process(ctx, newMessage(), charge)
+	// Output: process ORDERS: root consumer, 0 links, messaging.message.body.size=2
+}
+
+func ExampleWithoutSettleSpans() {
+	tracer := tracing.New(tracing.WithTracerProvider(print("messaging.nats.message.settlement")), tracing.WithoutSettleSpans())
+	_ = tracer.Process(ctx, newMessage(), acknowledge)
+	// Output: process ORDERS: root consumer, 0 links, messaging.nats.message.settlement=ack
+}
+
+func ExampleWithRelationship() {
+	_ = newTracer("link.relationship").Process(ctx, newMessage(), charge, tracing.WithRelationship("replay_of"))
+	// Output: process orders.created: root consumer, 1 links, link.relationship=replay_of
+}
+
+func ExampleWithConsumerGroup() {
+	_ = newTracer("messaging.consumer.group.name").Process(ctx, newMessage(), charge, tracing.WithConsumerGroup("payments"))
+	// Output: process orders.created: root consumer, 1 links, messaging.consumer.group.name=payments
+}
+
+func ExampleWithUntrusted() {
+	_ = newTracer("link.untrusted").Process(ctx, newMessage(), func(ctx context.Context, _ jetstream.Msg) error {
+		fmt.Println(baggage.FromContext(ctx).Len(), "members of baggage")
+		return nil
+	}, tracing.WithUntrusted())
+	// Output:
+	// 0 members of baggage
+	// process orders.created: root consumer, 1 links, link.untrusted=true
+}
+
+func ExampleWithDestination() {
+	_ = newTracer().ProcessBatch(ctx, []jetstream.Msg{newMessage()}, chargeAll, tracing.WithDestination("orders"))
+	// Output: process orders: root consumer, 1 links
+}
+
+func ExampleWithLinkAttributes() {
+	orderID := tracing.WithLinkAttributes(func(msg jetstream.Msg) []attribute.KeyValue {
+		return []attribute.KeyValue{attribute.String("order.id", strings.TrimPrefix(msg.Subject(), "orders.created."))}
+	})
+	_ = newTracer("order.id").ProcessBatch(ctx, []jetstream.Msg{newMessage()}, chargeAll, orderID)
+	// Output: process ORDERS: root consumer, 1 links, order.id=1
+}
+
+func ExampleWithAttributes() {
+	_ = newTracer("analytics.replay").Process(ctx, newMessage(), charge, tracing.WithAttributes(attribute.Bool("analytics.replay", true)))
+	// Output: process orders.created: root consumer, 1 links, analytics.replay=true
 }

@@ -1,102 +1,195 @@
 package tracing
 
 import (
-	"net/url"
-	"strconv"
-	"strings"
-
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
-	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 )
 
 // Option configures a [Tracer].
-type Option func(*options)
+type Option interface{ apply(*config) }
 
-type options struct {
-	provider       trace.TracerProvider
-	meters         metric.MeterProvider
-	propagator     propagation.TextMapPropagator
-	server         []attribute.KeyValue
-	template       func(string) string
-	topologyParent bool
-	bodySize       bool
+type optionFunc func(*config)
+
+func (f optionFunc) apply(c *config) { f(c) }
+
+type config struct {
+	tracerProvider   trace.TracerProvider
+	meterProvider    metric.MeterProvider
+	propagator       propagation.TextMapPropagator
+	conn             *nats.Conn
+	address          string
+	template         func(subject string) string
+	filter           func(subject string, header nats.Header) bool
+	spanAttributes   func(subject string, header nats.Header) []attribute.KeyValue
+	metricAttributes func(subject string) []attribute.KeyValue
+	topologyParent   bool
+	bodySize         bool
+	noSettleSpans    bool
 }
 
-// WithTracerProvider sets where spans come from. Default, and for nil: the
-// global provider, looked up for each span.
+// WithTracerProvider sets the provider of spans. Default, also for nil: the
+// global provider.
 func WithTracerProvider(p trace.TracerProvider) Option {
-	return func(o *options) { o.provider = p }
+	return optionFunc(func(c *config) { c.tracerProvider = p })
 }
 
-// WithMeterProvider sets where metrics go, see the package comment. Default, and
-// for nil: the global provider, looked up for each span.
+// WithMeterProvider sets the provider of metrics. Default, also for nil: the
+// global provider.
 func WithMeterProvider(p metric.MeterProvider) Option {
-	return func(o *options) { o.meters = p }
+	return optionFunc(func(c *config) { c.meterProvider = p })
 }
 
-// WithPropagator sets which headers carry a span's context and baggage.
-// Default, and for nil: the global propagator, looked up for each message.
-// OpenTelemetry's global default propagates nothing.
-func WithPropagator(p propagation.TextMapPropagator) Option {
-	return func(o *options) { o.propagator = p }
+// WithPropagators sets the propagator that writes context and baggage into
+// headers and reads them. Default, also for nil: the global propagator, which
+// propagates nothing until the program sets one.
+func WithPropagators(p propagation.TextMapPropagator) Option {
+	return optionFunc(func(c *config) { c.propagator = p })
 }
 
-// WithServerAddress records server.address and server.port on every span and
-// metric. It takes a host, host:port, or a URL as [nats.Conn.ConnectedUrl] returns
-// it, of which the credentials and all the rest are left out. Default, and for
-// what is none of these: neither attribute.
+// WithConnection records the server of nc as server.address and server.port.
+// They follow reconnects, and are left out for a server in the same process. It
+// also recognizes inboxes with the prefix of nc, and [Tracer.StartSend] respects
+// the payload limit of nc. Default: no server, and the prefix _INBOX.
+func WithConnection(nc *nats.Conn) Option {
+	return optionFunc(func(c *config) { c.conn = nc })
+}
+
+// WithServerAddress records a fixed server.address and server.port, for instance
+// of a proxy. It takes a host, host:port, or a URL, whose credentials it leaves
+// out. Default, also if address is none of these: see [WithConnection], which
+// takes precedence.
 func WithServerAddress(address string) Option {
-	return func(o *options) { o.server = serverAttributes(address) }
+	return optionFunc(func(c *config) { c.address = address })
 }
 
-func serverAttributes(address string) []attribute.KeyValue {
-	if !strings.Contains(address, "://") {
-		address = "nats://" + address
-	}
-	u, err := url.Parse(address)
-	if err != nil || u.Hostname() == "" {
-		return nil
-	}
-	attrs := []attribute.KeyValue{semconv.ServerAddress(u.Hostname())}
-	if port, err := strconv.Atoi(u.Port()); err == nil {
-		attrs = append(attrs, semconv.ServerPort(port))
-	}
-	return attrs
-}
-
-// WithDestinationTemplate tells how to make a subject's cardinality low: f gets
-// a concrete subject and returns it with its variable tokens in braces, so that
-// orders.created.0190 becomes orders.created.{order_id}, or "" if it knows no
-// template. f runs once for each span and must be safe for concurrent use.
+// WithDestinationTemplate sets the function that makes the cardinality of
+// subjects low. f gets a subject and returns it with its variable tokens in
+// braces: orders.created.0190 becomes orders.created.{order_id}. It returns ""
+// for a subject it does not know, and a bounded subject as it is. f is called for
+// every span and must be safe for concurrent use.
 //
-// The template is recorded as messaging.destination.template. Span names use it
-// without the tokens in braces: process orders.created. Subjects that are of
-// low cardinality as they are can be said to be so by returning them unchanged.
-//
-// Without a template nothing says that a subject is bounded, so it is kept out
-// of span names: processing is then named after the stream (process ORDERS),
-// publishing after the operation alone (publish), see "Span name" in the
-// semantic conventions for messaging. Inboxes and $JS subjects are never used,
-// even if f returns them.
+// The template is recorded as messaging.destination.template; span names use it
+// without the tokens in braces. Default: no templates, so that span names and
+// metrics do not have the subject. Templates of inboxes and $JS subjects are
+// ignored.
 func WithDestinationTemplate(f func(subject string) string) Option {
-	return func(o *options) { o.template = f }
+	return optionFunc(func(c *config) { c.template = f })
 }
 
-// TopologyParent makes [Tracer.Process] continue the producer's trace: the
-// message's creation context becomes the parent of the process span. It is
-// still linked, and so is a span that ctx already holds, which would have been
-// the parent. Default: a process span never is a producer's child. It has no
-// effect on [Tracer.ProcessBatch], which has many producers, nor together with
-// [Untrusted].
-func TopologyParent() Option {
-	return func(o *options) { o.topologyParent = true }
+// WithFilter sets which messages are instrumented: those for which f returns
+// true. The others are published and handled as without this package. A batch is
+// always instrumented. Default: all.
+func WithFilter(f func(subject string, header nats.Header) bool) Option {
+	return optionFunc(func(c *config) { c.filter = f })
+}
+
+// WithSpanAttributes sets a function that returns attributes for the publish and
+// process span of each message; samplers see them. A batch has none. Default: none.
+func WithSpanAttributes(f func(subject string, header nats.Header) []attribute.KeyValue) Option {
+	return optionFunc(func(c *config) { c.spanAttributes = f })
+}
+
+// WithMetricAttributes sets a function that returns attributes for the metrics of
+// each message. They must be bounded. The subject is empty for a batch of several
+// subjects. Default: none.
+func WithMetricAttributes(f func(subject string) []attribute.KeyValue) Option {
+	return optionFunc(func(c *config) { c.metricAttributes = f })
+}
+
+// WithTopologyParent makes the producer's span the parent of the process span, which
+// then belongs to the producer's trace. The process span still links the
+// producer, and also the span in its context, if there is one. Default: the
+// producer is linked only. It has no effect on batches and with [WithUntrusted].
+func WithTopologyParent() Option {
+	return optionFunc(func(c *config) { c.topologyParent = true })
 }
 
 // WithBodySize records messaging.message.body.size, in bytes, on the spans of
-// single messages. Default: it is not recorded, as the conventions have it.
+// single messages. Default: not recorded.
 func WithBodySize() Option {
-	return func(o *options) { o.bodySize = true }
+	return optionFunc(func(c *config) { c.bodySize = true })
+}
+
+// WithoutSettleSpans leaves out the spans of Ack, Nak and Term. The process span
+// still records the settlement, and the metrics count it. Default: one span for
+// each.
+func WithoutSettleSpans() Option {
+	return optionFunc(func(c *config) { c.noSettleSpans = true })
+}
+
+// ProcessOption configures the processing and receiving of messages. A consumer
+// can make its options once and use them for every message.
+type ProcessOption interface {
+	applyProcess(processConfig) processConfig
+}
+
+type processOptionFunc func(processConfig) processConfig
+
+func (f processOptionFunc) applyProcess(c processConfig) processConfig { return f(c) }
+
+// processConfig is passed by value, so that it stays on the stack.
+type processConfig struct {
+	relationship   string
+	destination    string
+	group          string
+	untrusted      bool
+	linkAttributes func(jetstream.Msg) []attribute.KeyValue
+	attributes     []attribute.KeyValue
+}
+
+func newProcessConfig(opts []ProcessOption) (c processConfig) {
+	for _, opt := range opts {
+		c = opt.applyProcess(c)
+	}
+	return c
+}
+
+// WithRelationship sets link.relationship of the links to producers. Default:
+// triggered_by, and received for [Tracer.Receive] and [Tracer.ReceiveBatch].
+func WithRelationship(name string) ProcessOption {
+	return processOptionFunc(func(c processConfig) processConfig { c.relationship = name; return c })
+}
+
+// WithConsumerGroup records name as messaging.consumer.group.name on spans and
+// metrics. Use the name of a durable consumer or a queue group. Default: none,
+// because the name of an ephemeral consumer is random, and every new name would
+// start another time series.
+func WithConsumerGroup(name string) ProcessOption {
+	return processOptionFunc(func(c processConfig) processConfig { c.group = name; return c })
+}
+
+// WithUntrusted treats messages as sent by an untrusted producer: their context
+// becomes a link and nothing else. Their baggage does not reach the handler,
+// their sampling decision has no effect, and [WithTopologyParent] neither.
+// Default: trusted.
+func WithUntrusted() ProcessOption {
+	return processOptionFunc(func(c processConfig) processConfig { c.untrusted = true; return c })
+}
+
+// WithDestination sets the destination in span names, for instance the filter of
+// the consumer. It must be bounded. Default: for a batch the stream; for a single
+// message its template without the variable tokens, else the stream.
+func WithDestination(name string) ProcessOption {
+	return processOptionFunc(func(c processConfig) processConfig { c.destination = name; return c })
+}
+
+// WithLinkAttributes sets a function that returns attributes for the link to each
+// message's producer, for instance the order's id. A message of a batch without
+// a valid context has no link: its attributes are on an event of the span.
+// Default: none.
+func WithLinkAttributes(f func(jetstream.Msg) []attribute.KeyValue) ProcessOption {
+	return processOptionFunc(func(c processConfig) processConfig { c.linkAttributes = f; return c })
+}
+
+// WithAttributes adds attributes to the span at its start, where samplers see
+// them. Default: none.
+func WithAttributes(attrs ...attribute.KeyValue) ProcessOption {
+	return processOptionFunc(func(c processConfig) processConfig {
+		c.attributes = append(c.attributes[:len(c.attributes):len(c.attributes)], attrs...)
+		return c
+	})
 }

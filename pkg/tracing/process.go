@@ -3,203 +3,198 @@ package tracing
 import (
 	"cmp"
 	"context"
-	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/baggage"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 )
 
-// noSpan replaces a span in a context.
-var noSpan = trace.SpanFromContext(context.Background())
+// processing is a process span in progress, with the message of its handler.
+type processing struct {
+	operation
+	delivery delivery
+	context  handlerContext
+}
 
-// Process runs handler within a process span and returns its error as it is.
+// Process calls handler in a process span and returns its error unchanged.
 //
-// The span's parent is the span in ctx, if there is one, else it is the root of
-// a new trace ([TopologyParent] changes that). In any case it links the span
+// The parent of the span is the span in ctx; without one, the span is the root
+// of a new trace ([WithTopologyParent] changes that). It always links the span
 // that produced the message, if the headers hold a valid context.
 //
-// The handler's context carries the span, and the message's baggage added to
-// that of ctx: of two members with the same key a root span takes the message's,
-// a child keeps that of ctx. See [Untrusted] for messages of strangers.
+// The handler's context carries the span, and the baggage of ctx and of the
+// message. Of two members with the same key a root span takes the message's, a
+// child that of ctx.
 //
-// The handler's message makes a settle span, child of the process span, of each
-// Ack, DoubleAck, Nak, NakWithDelay, Term and TermWithReason, and an event of
-// InProgress. They work as they do on msg, also after the handler has returned
-// and in other goroutines. How the message was settled is recorded on the
-// process span as messaging.nats.message.settlement (ack, nak, term), if that
-// happens before the span ends. Process itself settles nothing.
+// Each Ack, DoubleAck, Nak, NakWithDelay, Term and TermWithReason of the handler's
+// message makes a settle span, a child of the process span; InProgress makes an
+// event. They work as on msg, also after the handler has returned and in
+// other goroutines. The process span records the settlement as
+// messaging.nats.message.settlement if it happens before the span ends. Process
+// itself does not settle the message.
 //
-// An error, a panic (which goes on) and runtime.Goexit end the span as failed.
+// An error, a panic, which goes on, and runtime.Goexit end the span as failed.
 func (t *Tracer) Process(ctx context.Context, msg jetstream.Msg, handler func(context.Context, jetstream.Msg) error, opts ...ProcessOption) (err error) {
-	var o processOptions
-	o.apply(opts)
-	tracer, instruments := t.tracer(), t.instruments()
-	measured := instruments.enabled(ctx)
-	a := &arrival{processing: processing{work: work{tracer: t, instruments: instruments}}}
-	p := &a.processing
-	if tracer.inert && !measured {
-		var creation trace.SpanContext
-		p.ctx, p.span = tracer.startInert(a.read(ctx, msg.Headers(), &o, &creation))
-	} else {
-		p = a.begin(ctx, tracer, msg, &o)
-		if measured {
-			p.start = time.Now()
-			if !countedAlready(msg) {
-				p.shape.count(p.ctx, instruments.consumed, 1, "")
-			}
-		}
-		msg = &p.handed
+	c := newProcessConfig(opts)
+	if t.filter != nil && t.filtered(msg.Subject(), msg.Headers()) {
+		return handler(ctx, msg)
 	}
+	if t.disabled && !t.metrics.enabled(ctx) {
+		ctx, _ = t.extract(ctx, msg.Headers(), c.untrusted, t.topologyParent)
+		t.inFlight.Add(1)
+		defer t.inFlight.Add(-1)
+		return handler(ctx, msg)
+	}
+	p := &processing{operation: operation{tracer: t, name: opProcess}}
+	d := &p.delivery
+	d.message, d.process = t.read(msg), &p.operation
+	d.of(ctx, msg)
+	p.startMessage(ctx, d, msg, false, &c)
+	if d.outer == nil && !t.countedBefore(msg, d.md) {
+		p.count(t.metrics.consumed, 1, "")
+	}
+	p.context = handlerContext{Context: p.ctx, one: d}
 
-	t.flying.begin() // only now, for functions of the caller's may have panicked
+	t.inFlight.Add(1) // last, because functions of the caller may have panicked
 	returned := false
-	defer conclude(&p.work, p.span, &returned, &err)
-	err = handler(p.ctx, msg)
+	defer p.conclude(&returned, &err, p.finishProcess)
+	err = handler(&p.context, d)
 	returned = true
 	return err
 }
 
-// work is a span in progress that processes messages.
-type work struct {
-	tracer      *Tracer
-	instruments *instruments
-	shape       *shape // nil if nothing is recorded
-	ctx         context.Context
-	span        trace.Span
-	start       time.Time
-}
-
-func (w *work) end(class string) {
-	if w.shape != nil {
-		w.shape.took(w.ctx, w.instruments.process, w.start, class)
+// startMessage starts the span that handles the message of d. msg is nil for a message of
+// core NATS. The span is a child of the producer's if child is set, else it links it.
+func (o *operation) startMessage(ctx context.Context, d *delivery, msg jetstream.Msg, child bool, c *processConfig) {
+	t := o.tracer
+	o.subject, o.group, o.template = d.subject, c.group, t.templateOf(d.subject)
+	d.template, d.destination = o.template, c.destination
+	if o.template == "" || fixedTokens(o.template) == "" {
+		d.destination = cmp.Or(c.destination, d.stream())
 	}
-	endSpan(w.span, class)
-	w.tracer.flying.done()
-}
-
-// processing is what one message needs until nobody knows it any more.
-type processing struct {
-	work
-	handed delivery // the handler's message
-}
-
-// arrival is all that one message needs, in one piece of memory.
-type arrival struct {
-	header reading
-	link   [linkSize]attribute.KeyValue // room for them
-	processing
-}
-
-// begin starts the span.
-func (a *arrival) begin(ctx context.Context, tracer *tracerOf, msg jetstream.Msg, o *processOptions) *processing {
-	t, p := a.tracer, &a.processing
-	// Messages that are not JetStream's have no metadata; they are processed
-	// all the same.
-	md, _ := msg.Metadata()
-	var key shapeKey
-	key.operation, key.template, key.destination = opProcess, t.templateOf(msg.Subject()), o.destination
-	o.consumer(&key, md)
-	p.shape = t.shape(&key)
-
-	st := p.shape.starter()
-	link := &st.link[0]
-	parent := a.read(ctx, msg.Headers(), o, &link.SpanContext)
-	if link.SpanContext.IsValid() {
-		link.Attributes = o.appendLink(a.link[:0], &link.SpanContext, msg, &a.header)
+	child = child && !c.untrusted
+	parent, creation := t.extract(ctx, d.header, c.untrusted, child || t.topologyParent)
+	var links []trace.Link
+	if creation.IsValid() && !child {
+		c.relationship = cmp.Or(c.relationship, "triggered_by")
+		links = append(links, c.link(creation, &d.message, msg))
 	}
-	var more []trace.SpanStartOption
-	if len(o.attributes) > 0 {
-		more = append(more, trace.WithAttributes(o.attributes...))
+	if ambient := trace.SpanContextFromContext(ctx); t.topologyParent && ambient.IsValid() && !ambient.Equal(trace.SpanContextFromContext(parent)) {
+		links = append(links, trace.Link{SpanContext: ambient}) // the producer took its place as parent
 	}
-	if t.topologyParent {
-		// The span in ctx may have had to leave its place to the producer's.
-		if ambient := trace.SpanContextFromContext(ctx); ambient.IsValid() && !ambient.Equal(trace.SpanContextFromContext(parent)) {
-			more = append(more, trace.WithLinks(trace.Link{SpanContext: ambient}))
+	attrs := c.attributes
+	if own := t.attributesOf(d.subject, d.header); own != nil {
+		attrs = append(attrs[:len(attrs):len(attrs)], own...)
+	}
+	kind := consumer
+	if child {
+		kind = server
+	}
+	o.startSpan(parent, kind, d.destination, &d.message, links, attrs)
+	if creation.IsValid() && !c.untrusted && !o.span.SpanContext().IsValid() {
+		// Without an SDK, the handler's messages pass the context on.
+		o.ctx = trace.ContextWithRemoteSpanContext(o.ctx, creation)
+	}
+}
+
+func (o *operation) finishProcess(class string) {
+	o.finish(class)
+	o.tracer.inFlight.Add(-1)
+}
+
+// Handler returns a handler for [jetstream.Consumer.Consume] that calls
+// [Tracer.Process] with a background context. The error of handler is on the
+// span; nothing else happens with it.
+func (t *Tracer) Handler(handler func(context.Context, jetstream.Msg) error, opts ...ProcessOption) jetstream.MessageHandler {
+	return func(msg jetstream.Msg) { _ = t.Process(context.Background(), msg, handler, opts...) }
+}
+
+// ProcessBatch calls handler in one process span for all messages and returns its
+// error unchanged. The span links the producer of every message that has a valid
+// context. Raise the link limit of the SDK for batches of more than 128.
+//
+// The parent of the span is the span in ctx; without one, the span is the root of
+// a new trace. The baggage of the messages does not reach the handler, because it
+// would not know which message it belongs to; [WithLinkAttributes] tells the
+// messages apart. The stream is that of the first message. Settlements are
+// recorded as numbers: messaging.nats.batch.acks, .naks, .terms, if not zero.
+// Otherwise it works like [Tracer.Process].
+//
+// For an empty batch handler is called without a span.
+func (t *Tracer) ProcessBatch(ctx context.Context, msgs []jetstream.Msg, handler func(context.Context, []jetstream.Msg) error, opts ...ProcessOption) (err error) {
+	if len(msgs) == 0 || t.disabled && !t.metrics.enabled(ctx) {
+		return handler(ctx, msgs)
+	}
+	c := newProcessConfig(opts)
+	c.relationship = cmp.Or(c.relationship, "triggered_by")
+	o := &operation{tracer: t, name: opProcess, group: c.group}
+	tally, uncounted := &tally{}, 0
+	deliveries, wrapped := make([]delivery, len(msgs)), make([]jetstream.Msg, len(msgs))
+	in := &handlerContext{many: make(map[deliveryID]*delivery, len(msgs))}
+	for i, msg := range msgs {
+		d := &deliveries[i]
+		d.message, d.process, d.tally = t.read(msg), o, tally
+		d.of(ctx, msg)
+		d.template = t.templateOf(d.subject)
+		if d.destination = c.destination; d.template == "" {
+			d.destination = cmp.Or(c.destination, d.stream())
 		}
-	}
-	p.ctx, p.span = st.start(parent, tracer, msg.Subject(), more...)
-	if p.span.IsRecording() {
-		t.describeMessage(p.span, a.header.id, msg, md)
-		// The span keeps the attributes of its link until it is exported. It must
-		// not keep the message with them.
-		p = &processing{work: a.work}
-		a.header, a.processing = reading{}, processing{}
-	}
-	p.handed.work, p.handed.key = &p.work, p.shape.key
-	p.handed.of(msg)
-	return p
-}
-
-// read returns the context to start the process span in, and sets creation to
-// the one that the message was created in.
-func (a *arrival) read(ctx context.Context, h nats.Header, o *processOptions, creation *trace.SpanContext) context.Context {
-	t, r := a.tracer, &a.header
-	propagator := t.propagation()
-	if o.untrusted {
-		*creation = propagator.spanContext(h, r)
-		return ctx
-	}
-
-	r.read(h, propagator)
-	// Extract leaves a context alone when the carrier has nothing, so the
-	// ambient span must be out of the way to tell the two apart.
-	span, own := trace.SpanFromContext(ctx), baggage.FromContext(ctx)
-	hasAmbient := span != noSpan && span.SpanContext().IsValid()
-	if hasAmbient {
-		ctx = trace.ContextWithSpan(ctx, noSpan)
-	}
-	from := ctx
-	ctx = propagator.Extract(ctx, r)
-	*creation = trace.SpanContextFromContext(ctx)
-	if !hasAmbient && !t.topologyParent && r.verbatim && len(r.baggage) == 0 {
-		// A root span, and nothing was extracted but what it links.
-		return from
-	}
-	if own.Len() > 0 {
-		if theirs := baggage.FromContext(ctx); hasAmbient {
-			ctx = withBaggage(ctx, own, theirs)
-		} else {
-			ctx = withBaggage(ctx, theirs, own)
+		if d.md != nil {
+			in.many[idOf(d.md)] = d
 		}
+		if d.outer == nil && !t.countedBefore(msg, d.md) {
+			uncounted++
+		}
+		wrapped[i] = d
 	}
-	switch {
-	case t.topologyParent && creation.IsValid():
-		return ctx
-	case hasAmbient:
-		return trace.ContextWithSpan(ctx, span)
-	case creation.IsValid():
-		return trace.ContextWithSpan(ctx, noSpan)
-	default:
-		return ctx
-	}
+	o.startBatch(ctx, msgs, func(i int) *message { return &deliveries[i].message }, &c)
+	o.count(t.metrics.consumed, uncounted, "")
+	in.Context = o.ctx
+
+	t.inFlight.Add(1) // last, because functions of the caller may have panicked
+	returned := false
+	defer o.conclude(&returned, &err, o.finishProcess)
+	err = handler(in, wrapped)
+	returned = true
+	return err
 }
 
-// consumer fills in what the metadata tell of the consumer.
-func (o *processOptions) consumer(key *shapeKey, md *jetstream.MsgMetadata) {
-	if md == nil {
+// startBatch starts the span of a batch.
+func (o *operation) startBatch(ctx context.Context, msgs []jetstream.Msg, at func(int) *message, c *processConfig, opts ...trace.SpanStartOption) {
+	links := make([]trace.Link, 0, len(msgs))
+	var unlinked [][]attribute.KeyValue
+	stream, same := "", true
+	for i, msg := range msgs {
+		m := at(i)
+		link := c.link(o.tracer.creation(m.header), m, msg)
+		if link.SpanContext.IsValid() {
+			links = append(links, link)
+		} else if c.linkAttributes != nil {
+			unlinked = append(unlinked, link.Attributes[1:]) // without the trace id
+
+		}
+		if i == 0 {
+			o.subject, stream = m.subject, m.stream()
+		}
+		same = same && m.subject == o.subject
+	}
+	if !same {
+		o.subject = "" // of a batch it must be true of every message
+	}
+	kind := consumer
+	if o.name == opReceive {
+		kind = client
+	}
+	o.startSpan(ctx, kind, cmp.Or(c.destination, stream), nil, links, c.attributes, opts...)
+	if !o.span.IsRecording() {
 		return
 	}
-	key.stream = md.Stream
-	if !o.ephemeral {
-		key.group = md.Consumer
+	o.span.SetAttributes(semconv.MessagingBatchMessageCount(len(msgs)))
+	if stream != "" {
+		o.span.SetAttributes(streamKey.String(stream))
 	}
-}
-
-// appendLink appends the attributes of the link to sc, the context that msg was
-// created in.
-func (o *processOptions) appendLink(attrs []attribute.KeyValue, sc *trace.SpanContext, msg jetstream.Msg, r *reading) []attribute.KeyValue {
-	attrs = append(r.appendLink(attrs, sc),
-		RelationshipKey.String(cmp.Or(o.relationship, "triggered_by")),
-		semconv.MessagingDestinationName(msg.Subject()))
-	if o.untrusted {
-		attrs = append(attrs, linkUntrustedKey.Bool(true))
+	for _, attrs := range unlinked {
+		o.span.AddEvent("messaging.nats.message_without_context", trace.WithAttributes(attrs...))
 	}
-	if o.linkAttributes != nil {
-		attrs = append(attrs, o.linkAttributes(msg)...)
-	}
-	return attrs
 }

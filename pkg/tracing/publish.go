@@ -3,9 +3,14 @@ package tracing
 import (
 	"context"
 	"errors"
+	"strconv"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Publisher is the part of [jetstream.JetStream] that [Tracer.Publish] needs.
@@ -13,33 +18,177 @@ type Publisher interface {
 	PublishMsg(ctx context.Context, msg *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error)
 }
 
-// Publish publishes a copy of msg that carries the context of a new span, and
-// returns what js answers. See [Tracer.StartSend] for what the copy carries; in
-// addition the copy stays below the payload limit of js's connection, if js
-// tells its connection, as [jetstream.JetStream] does. If a stream refuses the
-// copy because it takes smaller messages only, it is published once more without
-// the context.
+// Send is a publish span in progress. Start it with [Tracer.StartSend], end it
+// with [Send.End].
+type Send struct {
+	// Msg is the message to publish: a copy whose headers carry the context of the
+	// span. You can publish it several times. Its header is nil if it is empty.
+	Msg *nats.Msg
+
+	op       operation
+	copied   nats.Msg // Msg points to it
+	injected bool
+	inert    bool // the message is not instrumented
+	ended    atomic.Bool
+}
+
+// StartSend starts a publish span for code that publishes by itself, for instance
+// several times until the outcome is known. Publish [Send.Msg], and call
+// [Send.End] with the outcome. The span's parent is the span in ctx; the returned
+// context carries the new span. msg itself is not changed.
 //
-// msg is not changed, not even by opts, so it may be shared between goroutines.
-func (t *Tracer) Publish(ctx context.Context, js Publisher, msg *nats.Msg, opts ...jetstream.PublishOpt) (ack *jetstream.PubAck, err error) {
-	ctx, send := t.StartSend(ctx, msg)
-	if c, ok := js.(interface{ Conn() *nats.Conn }); ok {
-		send.fitPayload(c.Conn())
+// The copy's headers carry the context of the span; headers of the propagator
+// that msg already has are replaced, in any case. But a valid context in msg is a
+// custom creation context and stays, with its baggage: the span then is a CLIENT
+// span that links it. So a message that is sent on keeps its producer.
+//
+// If the header block came near the 64 KiB that JetStream stores, or the message
+// near the payload limit ([WithConnection]), the baggage is left out, or else the
+// whole context. StartSend does not know the MaxMsgSize of a stream; the other
+// methods that publish try once more without context if the stream refuses the
+// message for its size.
+func (t *Tracer) StartSend(ctx context.Context, msg *nats.Msg) (context.Context, *Send) {
+	return t.startSend(ctx, msg, opPublish, producer, t.conn)
+}
+
+func (t *Tracer) startSend(ctx context.Context, msg *nats.Msg, name string, kind trace.SpanStartOption, nc *nats.Conn) (context.Context, *Send) {
+	if msg == nil {
+		msg = &nats.Msg{} // nats.go returns the error
 	}
+	s := &Send{copied: nats.Msg{Subject: msg.Subject, Reply: msg.Reply, Data: msg.Data, Sub: msg.Sub}}
+	s.Msg = &s.copied
+	s.op = operation{tracer: t, name: name, subject: msg.Subject, ctx: ctx, span: noSpan}
+	if t.filtered(msg.Subject, msg.Header) {
+		s.inert = true
+		s.copied.Header = copyHeader(msg.Header, nil)
+		return ctx, s
+	}
+	fields := t.propagatorFields()
+	s.copied.Header = copyHeader(msg.Header, fields)
+	var links []trace.Link
+	if len(s.copied.Header) < len(msg.Header) { // the caller's has a field of the propagator
+		link := t.Link(msg.Header, RelationshipKey.String("creation"), semconv.MessagingDestinationName(msg.Subject))
+		if link.SpanContext.IsValid() {
+			links, kind = []trace.Link{link}, client
+			s.copied.Header = copyHeader(msg.Header, nil)
+		}
+	}
+	if !t.disabled {
+		s.op.template = t.templateOf(msg.Subject)
+		s.op.startSpan(ctx, kind, "", nil, links, t.attributesOf(msg.Subject, msg.Header))
+	} else if t.metrics.enabled(ctx) {
+		s.op.template = t.templateOf(msg.Subject)
+		s.op.prepare(ctx)
+	}
+	if links == nil {
+		s.injected = true
+		t.inject(s.op.ctx, msg, &s.copied, headerLimit(msg, nc))
+	}
+	t.inFlight.Add(1) // last, because functions of the caller may have panicked
+	return s.op.ctx, s
+}
+
+// headerLimit returns the size that the header block of msg may have on nc.
+func headerLimit(msg *nats.Msg, nc *nats.Conn) int {
+	limit := maxHeader
+	if nc != nil {
+		if payload := int(nc.MaxPayload()); payload > 0 {
+			limit = min(limit, payload-len(msg.Data))
+		}
+	}
+	return limit - spareHeader
+}
+
+// End ends the span with the outcome of the publish: the stream, the sequence
+// and whether the message is a duplicate, or the error. With a nil ack and a nil
+// error the publish succeeded and nothing else is known. Only the first call
+// counts. End is safe for concurrent use; [Tracer.Shutdown] waits for it.
+//
+// Some errors are no failures: code that loses a guard to its own earlier attempt
+// can end the span with a nil error.
+func (s *Send) End(ack *jetstream.PubAck, err error) {
+	if s.ended.Swap(true) || s.inert {
+		return
+	}
+	if s.op.span.IsRecording() {
+		s.describe(ack, err)
+	}
+	s.finish(errorType(err))
+}
+
+func (s *Send) finish(class string) {
+	s.ended.Store(true)
+	s.op.count(s.op.tracer.metrics.sent, 1, class)
+	s.op.finish(class)
+	s.op.tracer.inFlight.Add(-1)
+}
+
+// describe records what is known after the publish, including an id that a publish
+// option has set.
+func (s *Send) describe(ack *jetstream.PubAck, err error) {
+	attrs := make([]attribute.KeyValue, 0, 5)
+	id := messageID(s.Msg.Header)
+	if err == nil && ack != nil {
+		attrs = append(attrs, streamKey.String(ack.Stream), streamSequenceKey.Int64(int64(ack.Sequence)))
+		if ack.Duplicate {
+			attrs = append(attrs, duplicateKey.Bool(true))
+		}
+		if id == "" {
+			id = strconv.FormatUint(ack.Sequence, 10)
+		}
+	}
+	if id != "" {
+		attrs = append(attrs, semconv.MessagingMessageID(id))
+	}
+	if s.op.tracer.bodySize {
+		attrs = append(attrs, semconv.MessagingMessageBodySize(len(s.Msg.Data)))
+	}
+	s.op.span.SetAttributes(attrs...)
+}
+
+// Publish publishes a copy of msg that carries the context of a new publish span,
+// and returns the answer of js. See [Tracer.StartSend] for the copy. Publish does
+// not change msg, so goroutines can share it.
+//
+// If the stream refuses the copy for its size, Publish publishes msg without
+// context: tracing never makes a publish fail.
+func (t *Tracer) Publish(ctx context.Context, js Publisher, msg *nats.Msg, opts ...jetstream.PublishOpt) (ack *jetstream.PubAck, err error) {
+	ctx, s := t.startSend(ctx, msg, opPublish, producer, connOf(js, t.conn))
 	returned := false
-	defer send.conclude(&returned, &ack, &err)
-	ack, err = js.PublishMsg(ctx, send.Msg, opts...)
-	if send.set > 0 && tooLarge(err) {
-		send.withdraw()
-		ack, err = js.PublishMsg(ctx, send.Msg, opts...)
+	defer s.op.conclude(&returned, &err, func(class string) {
+		if returned {
+			s.End(ack, err)
+		} else if !s.inert {
+			s.finish(class)
+		}
+	})
+	ack, err = js.PublishMsg(ctx, s.Msg, opts...)
+	if s.injected && tooLarge(err) {
+		s.Msg = copyMsg(msg)
+		ack, err = js.PublishMsg(ctx, s.Msg, opts...)
 	}
 	returned = true
 	return ack, err
 }
 
-// tooLarge reports whether a message exceeds what its stream takes. The server
-// counts the header.
+// copyMsg returns a copy of msg whose headers can be changed.
+func copyMsg(msg *nats.Msg) *nats.Msg {
+	return &nats.Msg{Subject: msg.Subject, Reply: msg.Reply, Data: msg.Data, Sub: msg.Sub, Header: copyHeader(msg.Header, nil)}
+}
+
+// connOf returns the connection of js, or else conn.
+func connOf(js any, conn *nats.Conn) *nats.Conn {
+	if c, ok := js.(interface{ Conn() *nats.Conn }); ok {
+		return c.Conn()
+	}
+	return conn
+}
+
+// tooLarge reports whether a stream refused a message for its size, of which the header
+// is a part.
 func tooLarge(err error) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum
+	const headerTooLarge = 10097
+	return errors.As(err, &api) && api != nil &&
+		(api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum || api.ErrorCode == headerTooLarge)
 }

@@ -1,8 +1,10 @@
 package tracing
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"runtime"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -10,22 +12,17 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Receive calls next, which takes one message as [jetstream.Consumer.Next] does,
-// and returns what it returns. If there was a message it makes a receive span:
-// of kind CLIENT, as long as next took, a child of the span in ctx, if there is
-// one. The span links the message's producer. Process the message afterwards:
-// the process span is no child of the receive span.
+// Receive calls next, which takes one message like [jetstream.Consumer.Next], and
+// returns its results. If there is a message, Receive makes a CLIENT span that
+// lasts as long as next and links the message's producer. Its parent is the span
+// in ctx. Process the message afterwards: the process span is not a child of the
+// receive span.
 //
-// A poll that comes back empty (timeout, no messages, ctx ended, iterator
-// closed) makes no span, for it would be as frequent as there is nothing to do.
-// Any other error without a message makes one that has failed.
+// An empty poll (timeout, no messages, ctx ended, iterator closed) makes no span.
+// Another error without a message makes a failed one.
 //
-// Whoever consumes by callback or by [jetstream.Consumer.Messages] is handed
-// messages that were fetched before; there is no need to receive them, Process
-// says when they were handed over.
-//
-// Of opts those that change links and names have an effect. Links are labelled
-// received unless [Relationship] says otherwise.
+// Consume and Messages deliver messages that were fetched before. They need no
+// Receive: the process span shows when the message was handled.
 func (t *Tracer) Receive(ctx context.Context, next func() (jetstream.Msg, error), opts ...ProcessOption) (jetstream.Msg, error) {
 	start := time.Now()
 	msg, err := next()
@@ -33,76 +30,76 @@ func (t *Tracer) Receive(ctx context.Context, next func() (jetstream.Msg, error)
 	if msg != nil {
 		msgs = []jetstream.Msg{msg}
 	}
-	if handed := t.received(ctx, start, msgs, false, err, opts); len(handed) > 0 {
-		msg = handed[0]
+	t.received(ctx, start, msgs, false, err, opts)
+	if msg != nil {
+		msg = msgs[0]
 	}
 	return msg, err
 }
 
-// ReceiveBatch calls fetch, which asks for messages as [jetstream.Consumer.Fetch]
-// does, waits for all that come and returns them, together with the error that
-// ended the batch early, if there was one. In that case some messages may have
-// come; they are to be processed. See [Tracer.Receive] for the span, which has a
+// ReceiveBatch calls fetch, which asks for messages like
+// [jetstream.Consumer.Fetch], waits for all that come, and returns them. The error
+// is that of fetch, or the one that ended the batch early; the messages that came
+// before it are returned too. The span is like that of [Tracer.Receive], with a
 // link for every message.
 //
-// fetch says how long to wait: with [jetstream.FetchContext] until a context
-// ends.
+// How long it waits is up to fetch: see [jetstream.FetchMaxWait] and
+// [jetstream.FetchContext].
 func (t *Tracer) ReceiveBatch(ctx context.Context, fetch func() (jetstream.MessageBatch, error), opts ...ProcessOption) ([]jetstream.Msg, error) {
 	start := time.Now()
 	batch, err := fetch()
 	var msgs []jetstream.Msg
-	if err == nil {
+	if err == nil && batch != nil {
 		for msg := range batch.Messages() {
 			msgs = append(msgs, msg)
 		}
 		err = batch.Error()
 	}
-	return t.received(ctx, start, msgs, true, err, opts), err
+	t.received(ctx, start, msgs, true, err, opts)
+	return msgs, err
 }
 
-// received makes the receive span and returns the messages, marked as counted.
-func (t *Tracer) received(ctx context.Context, start time.Time, msgs []jetstream.Msg, batch bool, err error, opts []ProcessOption) []jetstream.Msg {
-	class := errorType(err)
+// received makes the receive span and marks msgs as counted.
+func (t *Tracer) received(ctx context.Context, start time.Time, msgs []jetstream.Msg, batch bool, err error, opts []ProcessOption) {
 	if len(msgs) == 0 && (err == nil || emptyPoll(err)) {
-		return nil
+		return
 	}
-	var o processOptions
-	o.apply(opts)
-	if o.relationship == "" {
-		o.relationship = "received"
+	c := newProcessConfig(opts)
+	c.relationship = cmp.Or(c.relationship, "received")
+	infos := make([]message, len(msgs))
+	for i, msg := range msgs {
+		infos[i] = t.read(msg)
 	}
-	key := shapeKey{operation: opReceive, destination: o.destination}
-	var md *jetstream.MsgMetadata
-	if len(msgs) > 0 {
-		md, _ = msgs[0].Metadata()
-		o.consumer(&key, md)
+	o := operation{tracer: t, name: opReceive, group: c.group}
+	if t.metrics.enabled(ctx) {
+		o.start = start
 	}
-	if !batch && len(msgs) > 0 {
-		key.template = t.templateOf(msgs[0].Subject())
+	at := trace.WithTimestamp(start)
+	switch {
+	case batch:
+		o.startBatch(ctx, msgs, func(i int) *message { return &infos[i] }, &c, at)
+	case len(msgs) == 0:
+		o.startSpan(ctx, client, c.destination, nil, nil, c.attributes, at)
+	default:
+		m := &infos[0]
+		o.subject, o.template = m.subject, t.templateOf(m.subject)
+		var links []trace.Link
+		if creation := t.creation(m.header); creation.IsValid() {
+			links = append(links, c.link(creation, m, msgs[0]))
+		}
+		destination := c.destination
+		if fixedTokens(o.template) == "" {
+			destination = cmp.Or(destination, m.stream())
+		}
+		o.startSpan(ctx, client, destination, m, links, c.attributes, at)
 	}
-	sh, at := t.shape(&key), trace.WithTimestamp(start)
-	var span trace.Span
-	if batch {
-		ctx, span = t.startBatch(ctx, sh, key.stream, msgs, &o, at)
-	} else {
-		ctx, span = sh.starter().start(ctx, t.tracer(), commonSubject(msgs), at,
-			trace.WithAttributes(o.attributes...), trace.WithLinks(t.links(msgs, &o)...))
-		if len(msgs) > 0 && span.IsRecording() {
-			t.describeMessage(span, messageID(msgs[0].Headers()), msgs[0], md)
+	o.count(t.metrics.consumed, len(msgs), "")
+	o.finish(errorType(err))
+	if !o.start.IsZero() {
+		for i, msg := range msgs {
+			msgs[i] = t.markCounted(msg, infos[i].md)
 		}
 	}
-	i := t.instruments()
-	sh.took(ctx, i.operation, start, class)
-	sh.count(ctx, i.consumed, len(msgs), "")
-	endSpan(span, class)
-
-	handed := make([]counted, len(msgs))
-	all := make([]jetstream.Msg, len(msgs))
-	for n, msg := range msgs {
-		handed[n] = counted{msg}
-		all[n] = &handed[n]
-	}
-	return all
 }
 
 // emptyPoll reports whether err says that there was nothing to receive.
@@ -117,26 +114,26 @@ func emptyPoll(err error) bool {
 	return false
 }
 
-// counted is a message that was counted when it was received, and is not to be
-// counted again when it is processed.
+// counted is a message that Receive has counted, so that Process does not count
+// it again.
 type counted struct{ jetstream.Msg }
 
-// countedAlready reports whether msg was received or is being processed.
-func countedAlready(msg jetstream.Msg) bool {
-	switch msg.(type) {
-	case *counted, *delivery:
-		return true
+// markCounted returns msg, marked as counted. Code of the caller may wrap the
+// result, so the Tracer also remembers the delivery, as long as the program holds
+// the result.
+func (t *Tracer) markCounted(msg jetstream.Msg, md *jetstream.MsgMetadata) jetstream.Msg {
+	c := &counted{msg}
+	if md != nil {
+		t.counted.Store(idOf(md), nil)
+		runtime.AddCleanup(c, func(id deliveryID) { t.counted.Delete(id) }, idOf(md))
 	}
-	return false
+	return c
 }
 
-// uncounted returns how many of msgs are to be counted.
-func uncounted(msgs []jetstream.Msg) int {
-	n := 0
-	for _, msg := range msgs {
-		if !countedAlready(msg) {
-			n++
-		}
+func (t *Tracer) countedBefore(msg jetstream.Msg, md *jetstream.MsgMetadata) bool {
+	if _, ok := msg.(*counted); ok || md == nil {
+		return ok
 	}
-	return n
+	_, ok := t.counted.Load(idOf(md))
+	return ok
 }

@@ -1,59 +1,159 @@
 package tracing
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/nats-io/nats.go"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
-// scope names this instrumentation in every span it makes.
-const scope = "example.org/ordertrail/pkg/tracing"
+// ScopeName is the instrumentation scope of every span and metric.
+const ScopeName = "example.org/ordertrail/pkg/tracing"
 
-const schemaURL = semconv.SchemaURL
+// Version returns the version of this package, which is also the version of
+// the instrumentation scope.
+func Version() string { return "0.2.0" }
 
-// Tracer makes the spans of one service's traffic with JetStream. It is safe
-// for concurrent use and meant to be made once. Make it with [New].
+// Tracer instruments one service's traffic with NATS. It is safe for concurrent
+// use; a service needs one per connection. Make it with [New].
 type Tracer struct {
-	fixedTracer      *tracerOf                   // nil: look up the global provider
-	fixedInstruments *instruments                // nil: look up the global provider
-	fixedPropagator  *propagatorOf               // nil: look up the global one
-	template         func(subject string) string // nil: no templates
-	topologyParent   bool
-	bodySize         bool
-	server           []attribute.KeyValue
-
-	tracers     atomic.Pointer[tracerOf]
-	meters      atomic.Pointer[instruments]
-	propagators atomic.Pointer[propagatorOf]
-	shapes      shapeCache
-	flying      inFlight
+	config
+	tracer   trace.Tracer
+	disabled bool // tracer is the no-op tracer
+	metrics  instruments
+	fields   atomic.Pointer[[]string] // what the propagator reads and writes, once known
+	server   atomic.Pointer[serverOf]
+	inFlight inFlight
+	counted  sync.Map // of deliveryID: the messages that Receive has counted
 }
 
-// New returns a Tracer. Without options it uses OpenTelemetry's global providers
-// and propagator as they are at the time of each span, so it can be made before
-// [go.opentelemetry.io/otel.SetTracerProvider] is called; records no server
-// address; and knows no destination templates.
+// New returns a Tracer. Without options it uses OpenTelemetry's global
+// providers and propagator, also those that the program sets later; it records
+// no server address and knows no destination templates.
 func New(opts ...Option) *Tracer {
-	var o options
+	t := &Tracer{}
 	for _, opt := range opts {
-		opt(&o)
+		opt.apply(&t.config)
 	}
-	t := &Tracer{
-		template:       o.template,
-		topologyParent: o.topologyParent,
-		bodySize:       o.bodySize,
-		server:         o.server,
-		flying:         inFlight{idle: make(chan struct{}, 1)},
+	if t.tracerProvider == nil {
+		t.tracerProvider = otel.GetTracerProvider()
 	}
-	if o.provider != nil {
-		t.fixedTracer = newTracer(o.provider)
+	if t.meterProvider == nil {
+		t.meterProvider = otel.GetMeterProvider()
 	}
-	if o.meters != nil {
-		t.fixedInstruments = newInstruments(o.meters)
+	if t.propagator == nil {
+		t.propagator = otel.GetTextMapPropagator()
 	}
-	if o.propagator != nil {
-		t.fixedPropagator = newPropagator(o.propagator)
-	}
+	t.tracer = t.tracerProvider.Tracer(ScopeName, trace.WithInstrumentationVersion(Version()), trace.WithSchemaURL(semconv.SchemaURL))
+	_, t.disabled = t.tracer.(noop.Tracer)
+	t.metrics = newInstruments(t.meterProvider)
+	t.server.Store(&serverOf{attributes: serverAttributes(t.address)})
 	return t
+}
+
+// Shutdown waits until every handler has returned and every publish has its
+// outcome, then flushes the providers. Call it when no more messages come in,
+// and before you shut down the providers.
+//
+// If ctx ends first, Shutdown returns an error with the number of handlers and
+// publishes that have not ended. It also returns the errors of the flushes. A
+// Tracer still works after Shutdown, and Shutdown may be called again.
+func (t *Tracer) Shutdown(ctx context.Context) error {
+	if err := t.inFlight.wait(ctx); err != nil {
+		return err
+	}
+	// At the same time, so that one unreachable collector does not use up the
+	// time of the other.
+	metrics := make(chan error, 1)
+	go func() { metrics <- flush(ctx, t.meterProvider) }()
+	return errors.Join(flush(ctx, t.tracerProvider), <-metrics)
+}
+
+func flush(ctx context.Context, provider any) error {
+	if p, ok := provider.(interface{ ForceFlush(context.Context) error }); ok {
+		return p.ForceFlush(ctx)
+	}
+	return nil
+}
+
+// inFlight counts the operations that have begun and not ended.
+type inFlight struct{ atomic.Int64 }
+
+// wait returns when there are none. Like [net/http.Server.Shutdown] it polls, so that
+// an operation costs no more than two additions.
+func (f *inFlight) wait(ctx context.Context) error {
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for {
+		n := f.Load()
+		if n == 0 {
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("tracing: shutdown: %d handlers and publishes have not ended: %w", n, context.Cause(ctx))
+		}
+	}
+}
+
+// serverOf is the server that the connection had after so many reconnects.
+type serverOf struct {
+	known      bool
+	reconnects uint64
+	attributes []attribute.KeyValue
+}
+
+// serverAddress returns server.address and server.port of the current server.
+func (t *Tracer) serverAddress() []attribute.KeyValue {
+	s := t.server.Load()
+	if t.conn == nil {
+		return s.attributes
+	}
+	if n := t.conn.Stats().Reconnects; !s.known || n != s.reconnects {
+		now := &serverOf{known: true, reconnects: n}
+		switch address := t.conn.ConnectedUrl(); {
+		case address == "": // not connected: nothing to record yet
+			return s.attributes
+		case t.conn.ConnectedAddr() != "pipe": // a pipe leads to a server in this process
+			now.attributes = serverAttributes(address)
+		}
+		t.server.Store(now)
+		return now.attributes
+	}
+	return s.attributes
+}
+
+// serverAttributes reads a host, host:port or URL, which may hold credentials.
+func serverAttributes(address string) []attribute.KeyValue {
+	if !strings.Contains(address, "://") {
+		address = "nats://" + address
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" {
+		return nil
+	}
+	attrs := []attribute.KeyValue{semconv.ServerAddress(u.Hostname())}
+	if port, err := strconv.Atoi(u.Port()); err == nil {
+		attrs = append(attrs, semconv.ServerPort(port))
+	}
+	return attrs
+}
+
+// isInbox reports whether subject is a temporary one that a client made for replies.
+func (t *Tracer) isInbox(subject string) bool {
+	return strings.HasPrefix(subject, nats.InboxPrefix) ||
+		t.conn != nil && t.conn.Opts.InboxPrefix != "" && strings.HasPrefix(subject, t.conn.Opts.InboxPrefix+".")
 }

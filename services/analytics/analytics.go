@@ -90,7 +90,7 @@ func (a *analytics) fold(ctx context.Context) error {
 		defer cancel()
 		return a.Tracing.ProcessBatch(ctx, batch, func(ctx context.Context, batch []jetstream.Msg) error {
 			return a.record(ctx, kv, batch)
-		}, tracing.Ephemeral(), tracing.LinkAttributes(stream.OrderID))
+		}, tracing.WithLinkAttributes(stream.OrderID))
 	})
 }
 

@@ -111,8 +111,8 @@ func (a *analytics) refold(ctx context.Context, folded *checkpoint, upTo uint64,
 			*folded = next
 			result.Events += added
 			return nil
-		}, tracing.Ephemeral(), tracing.LinkAttributes(stream.OrderID),
-			tracing.Relationship("replay_of"), tracing.Attributes(attribute.Bool("analytics.replay", true)))
+		}, tracing.WithLinkAttributes(stream.OrderID),
+			tracing.WithRelationship("replay_of"), tracing.WithAttributes(attribute.Bool("analytics.replay", true)))
 	})
 	if err == nil {
 		err = ctx.Err()

@@ -154,7 +154,7 @@ func (t *term) decide(ctx context.Context, id string, o *order) error {
 		default:
 			return t.publish(ctx, event.Draft{Type: event.InventoryRejected, Payload: event.Refused{OrderKey: key, Reason: event.ReasonOutOfStock}})
 		}
-	}, tracing.Ephemeral(), tracing.LinkAttributes(stream.OrderID))
+	}, tracing.WithLinkAttributes(stream.OrderID))
 }
 
 // publish stores a decision and folds it. The server refuses it from a writer that

@@ -6,73 +6,16 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/dnwe/otelsarama"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/plugin/kotel"
-	"go.opentelemetry.io/otel/propagation"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
-
-	"example.org/ordertrail/pkg/tracing"
 )
-
-var providers = []struct {
-	name     string
-	provider trace.TracerProvider
-}{
-	{"Sampled", sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.AlwaysSample()))},
-	{"NeverSampled", sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))},
-	{"NoOp", noop.NewTracerProvider()},
-}
-
-var w3c = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
-
-const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-// twoFields is the cheapest carrier there can be.
-type twoFields struct{ traceparent, tracestate string }
-
-func (c *twoFields) Get(key string) string {
-	if key == "traceparent" {
-		return c.traceparent
-	}
-	return ""
-}
-
-func (c *twoFields) Set(key, value string) {
-	if key == "traceparent" {
-		c.traceparent = value
-	}
-}
-
-func (*twoFields) Keys() []string { return []string{"traceparent", "tracestate"} }
 
 // BenchmarkProduce measures the instrumentation of one message that is published:
 // no broker is asked.
 func BenchmarkProduce(b *testing.B) {
 	ctx := context.Background()
 	for _, p := range providers {
-		raw := p.provider.Tracer("bench")
-		b.Run(p.name+"/Floor", func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				ctx, span := raw.Start(ctx, "publish orders.created", trace.WithSpanKind(trace.SpanKindProducer))
-				propagation.TraceContext{}.Inject(ctx, &twoFields{})
-				span.End()
-			}
-		})
-		b.Run(p.name+"/Tracer", func(b *testing.B) {
-			b.ReportAllocs()
-			tracer := tracing.New(tracing.WithTracerProvider(p.provider), tracing.WithPropagator(w3c),
-				tracing.WithDestinationTemplate(func(subject string) string { return subject }))
-			msg, ack := &nats.Msg{Subject: "orders.created"}, &jetstream.PubAck{Stream: "ORDERS", Sequence: 1}
-			for b.Loop() {
-				_, send := tracer.StartSend(ctx, msg)
-				send.End(ack, nil)
-			}
-		})
+		benchmarkOwnProduce(b, p.name, p.provider)
 		b.Run(p.name+"/Kotel", func(b *testing.B) {
 			b.ReportAllocs()
 			tracer := kotel.NewTracer(kotel.TracerProvider(p.provider), kotel.TracerPropagator(w3c))
@@ -107,24 +50,7 @@ func (idle) SendMessage(*sarama.ProducerMessage) (int32, int64, error) { return 
 func BenchmarkConsume(b *testing.B) {
 	ctx := context.Background()
 	for _, p := range providers {
-		raw := p.provider.Tracer("bench")
-		b.Run(p.name+"/Floor", func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				sc := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(ctx, &twoFields{traceparent: traceparent}))
-				_, span := raw.Start(ctx, "process orders.created", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithLinks(trace.Link{SpanContext: sc}))
-				span.End()
-			}
-		})
-		b.Run(p.name+"/Tracer", func(b *testing.B) {
-			b.ReportAllocs()
-			tracer := tracing.New(tracing.WithTracerProvider(p.provider), tracing.WithPropagator(w3c),
-				tracing.WithDestinationTemplate(func(subject string) string { return subject }))
-			var msg jetstream.Msg = delivered{header: nats.Header{"traceparent": {traceparent}}}
-			for b.Loop() {
-				_ = tracer.Process(ctx, msg, func(context.Context, jetstream.Msg) error { return nil })
-			}
-		})
+		benchmarkOwnConsume(b, p.name, p.provider)
 		b.Run(p.name+"/Kotel", func(b *testing.B) {
 			b.ReportAllocs()
 			tracer := kotel.NewTracer(kotel.TracerProvider(p.provider), kotel.TracerPropagator(w3c))
@@ -149,18 +75,6 @@ func BenchmarkConsume(b *testing.B) {
 			close(messages)
 		})
 	}
-}
-
-// delivered is a message outside any server.
-type delivered struct {
-	jetstream.Msg
-	header nats.Header
-}
-
-func (d delivered) Headers() nats.Header { return d.header }
-func (delivered) Subject() string        { return "orders.created" }
-func (delivered) Metadata() (*jetstream.MsgMetadata, error) {
-	return &jetstream.MsgMetadata{Stream: "ORDERS", Consumer: "payments", NumDelivered: 1}, nil
 }
 
 // partition is a partition of which messages come from a channel.

@@ -81,7 +81,7 @@ func TestRun(t *testing.T) {
 	}
 
 	provider := sdktrace.NewTracerProvider()
-	shop := tracing.New(tracing.WithTracerProvider(provider), tracing.WithPropagator(propagation.TraceContext{}))
+	shop := tracing.New(tracing.WithTracerProvider(provider), tracing.WithPropagators(propagation.TraceContext{}))
 	_, send := shop.StartSend(ctx, nats.NewMsg("orders.created.0190"))
 	ack, err := js.PublishMsg(ctx, send.Msg)
 	send.End(ack, err)
