@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/trail"
 )
 
@@ -22,7 +23,7 @@ var traceOrSpan = regexp.MustCompile(`^([0-9a-f]{32}|[0-9a-f]{16})$`)
 // traces or spans.
 func showTrail(ctx context.Context, args []string) error {
 	f := flags("trail")
-	client := trail.Client{HTTP: http.DefaultClient}
+	client := ordertrail.Client{HTTP: http.DefaultClient}
 	f.StringVar(&client.URL, "url", "http://127.0.0.1:8080", "the shop's API")
 	id := ""
 	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
@@ -59,7 +60,7 @@ func showTrail(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("trail: %w", err)
 	}
-	return trail.Write(os.Stdout, t, trail.WriteOptions{Color: colorful(os.Stdout)})
+	return ordertrail.Write(os.Stdout, t, trail.WriteOptions{Color: colorful(os.Stdout)})
 }
 
 // colorful tells whether out is a terminal whose owner wants colour

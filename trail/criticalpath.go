@@ -3,15 +3,11 @@ package trail
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"time"
-
-	"example.org/ordertrail/internal/event"
 )
 
-// criticalPath walks back from the order's conclusion: through what a span did last
-// before, to its parent, and from a trace's first span to what that was caused by,
-// the delivery before or the event that it links.
+// criticalPath walks back from the story's conclusion: through the children that each
+// span waited for, to its parent, and from a root span to its cause.
 func (s *stitcher) criticalPath() CriticalPath {
 	w := pathWalker{stitcher: s, segments: []Segment{}, seen: map[Ref]bool{}}
 	target := s.conclusion()
@@ -35,20 +31,11 @@ func (s *stitcher) criticalPath() CriticalPath {
 	return CriticalPath{To: target.Name, Duration: target.End.Sub(w.cursor), Segments: w.segments}
 }
 
-// conclusion is the span that the critical path leads to: the one that published the
-// order's end, else the one that ended last.
-func (s *stitcher) conclusion() *Node {
-	for _, e := range s.order.Events {
-		if e.Type == event.FulfillmentShipped || e.Type == event.FulfillmentCancelled {
-			if n := s.nodes[Ref{e.TraceID, e.SpanID}]; n != nil {
-				return n
-			}
-		}
-	}
-	var last *Node
+// conclusion returns the span that the critical path leads to.
+func (s *stitcher) conclusion() (last *Node) {
 	for _, m := range s.members {
 		n := s.nodes[m.Ref]
-		if t := event.Type(strings.TrimPrefix(n.Name, "publish ")); n.Status != StatusError && (t == event.FulfillmentShipped || t == event.FulfillmentCancelled) {
+		if n.Status != StatusError && slices.Contains(s.Until, n.Name) {
 			return n
 		}
 		if last == nil || n.End.After(last.End) {
@@ -58,68 +45,60 @@ func (s *stitcher) conclusion() *Node {
 	return last
 }
 
-// cause is what the first span of a trace goes back to: nil if nothing is known of
-// it.
+// cause returns the delivery before, else the span that ended last of those that the
+// span links, else nil. The span that it cancels is the cause only if there is no other.
 func (s *stitcher) cause(n *Node) *Node {
-	if before := s.nodes[s.retried[n.Ref]]; before != nil {
+	if before := s.retried[n.Ref]; before != nil {
 		return before
 	}
-	var causes []*Node
-	asked := false // for the order's end, which is the reason only if there is no other
+	var cause, cancelled *Node
 	for _, l := range s.links(s.known[n.Ref]) {
-		from := s.nodes[l.Ref]
-		if from == nil {
-			continue
+		from, last := s.nodes[l.Ref], &cause
+		if l.Attributes.Text(relationshipKey) == "cancels" {
+			last = &cancelled
 		}
-		switch cancels := l.Attributes.Text(relationshipKey) == "cancels"; {
-		case cancels && len(causes) > 0:
-			continue
-		case !cancels && asked:
-			causes, asked = nil, false
-		case cancels:
-			asked = true
+		if from != nil && (*last == nil || endsLater(from, *last) < 0) {
+			*last = from
 		}
-		causes = append(causes, from)
 	}
-	if len(causes) == 0 {
-		return nil
-	}
-	return slices.MaxFunc(causes, func(a, b *Node) int { return cmp.Or(a.End.Compare(b.End), compareRefs(a.Ref, b.Ref)) })
+	return cmp.Or(cause, cancelled)
 }
 
-// pathWalker goes back in time. Segments are added last one first.
+// endsLater compares by end, the latest first.
+func endsLater(a, b *Node) int {
+	return cmp.Or(b.End.Compare(a.End), compareRefs(a.Ref, b.Ref))
+}
+
+// pathWalker goes back in time. It adds the last segment first.
 type pathWalker struct {
 	*stitcher
 	segments []Segment
-	cursor   time.Time // everything after it is in segments
+	cursor   time.Time // the segments cover everything after it
 	seen     map[Ref]bool
 }
 
-// to adds what span did, or waited for, since a time, and goes there. Clocks of
-// different machines may disagree: the path never goes forward.
+// to adds the work or the wait of a span since a time, and moves the cursor there. The
+// clocks of two machines may disagree: the cursor never moves forward.
 func (w *pathWalker) to(span *Node, since time.Time, wait bool) {
 	if !since.Before(w.cursor) {
 		return
 	}
 	w.segments = append(w.segments, Segment{
 		Ref: span.Ref, Name: span.Name, Service: span.Service, Wait: wait,
-		Offset: since.Sub(w.trail.Start), Duration: w.cursor.Sub(since),
+		Offset: since.Sub(w.story.Start), Duration: w.cursor.Sub(since),
 	})
 	w.cursor = since
 }
 
-// within goes back to a span's start, through those of its children that it must
-// have waited for: of several at a time, the one that ended last.
+// within goes back to a span's start, through the children that it waited for: of
+// children that overlap, the one that ended last.
 func (w *pathWalker) within(n *Node) {
 	if w.seen[n.Ref] {
 		return
 	}
 	w.seen[n.Ref] = true
 	n.Critical = true
-	children := slices.SortedFunc(slices.Values(w.children[n.Ref]), func(a, b *Node) int {
-		return cmp.Or(b.End.Compare(a.End), compareRefs(a.Ref, b.Ref))
-	})
-	for _, c := range children {
+	for _, c := range slices.SortedFunc(slices.Values(w.children[n.Ref]), endsLater) {
 		if c.End.After(w.cursor) || !c.End.After(n.Start) || w.seen[c.Ref] {
 			continue
 		}

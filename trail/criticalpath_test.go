@@ -9,22 +9,21 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	oteltrace "go.opentelemetry.io/otel/trace"
 
-	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/trail"
 )
 
-// wantPath wants segments that follow each other from a time to another.
+// wantPath checks that the segments follow each other from one time to another.
 func wantPath(t *testing.T, p trail.CriticalPath, from, to time.Duration) {
 	t.Helper()
 	at, sum := from, time.Duration(0)
 	for _, s := range p.Segments {
 		if s.Offset != at || s.Duration <= 0 {
-			t.Errorf("%s %s begins at %v and takes %v; the path was at %v", s.Service, s.Name, s.Offset, s.Duration, at)
+			t.Errorf("%s %s starts at %v and takes %v, want a start at %v", s.Service, s.Name, s.Offset, s.Duration, at)
 		}
 		at, sum = s.Offset+s.Duration, sum+s.Duration
 	}
 	if at != to || sum != p.Duration || p.Duration != to-from {
-		t.Errorf("the path ends at %v, not %v; its segments take %v, it %v", at, to, sum, p.Duration)
+		t.Errorf("the path ends at %v, want %v; its segments take %v, the path takes %v", at, to, sum, p.Duration)
 	}
 }
 
@@ -40,11 +39,10 @@ func path(p trail.CriticalPath) string {
 	return strings.Join(lines, "\n")
 }
 
-// The path goes from the parcel through the later outcome to the order, and shows what
-// took how long: here the charging of the card.
+// The path goes from the parcel through the later outcome, the payment, to the order.
 func TestCriticalPath(t *testing.T) {
 	s, by := happy(1)
-	got := stitched(t, s, s.order(events(by)...))
+	got := stitched(t, s)
 	wantPath(t, got.CriticalPath, 0, 30*time.Millisecond)
 	want := `orders: POST /orders 1ms
 orders: publish deadlines.at 500µs
@@ -71,10 +69,10 @@ fulfillment: publish fulfillment.shipped 3ms`
 	}
 }
 
-// What comes after the publishing, in the same span, is not waited for.
-func TestCriticalPathLeavesOutWhatComesAfter(t *testing.T) {
-	s, by := happy(1)
-	for _, l := range stitched(t, s, s.order(events(by)...)).Lanes {
+// Acknowledgements follow the publishing: the conclusion does not wait for them.
+func TestCriticalPathLeavesOutAcks(t *testing.T) {
+	s, _ := happy(1)
+	for _, l := range stitched(t, s).Lanes {
 		for _, n := range l.Spans {
 			if strings.HasPrefix(n.Name, "ack ") && n.Critical {
 				t.Errorf("%s: %s is on the critical path", n.Service, n.Name)
@@ -83,19 +81,19 @@ func TestCriticalPathLeavesOutWhatComesAfter(t *testing.T) {
 	}
 }
 
-// A consumer may begin before its producer has its answer, and clocks may disagree:
-// the path has neither gaps nor overlaps.
+// A consumer may start before its producer's span ends, and clocks may disagree: the
+// path has neither gaps nor overlaps.
 func TestCriticalPathOverlaps(t *testing.T) {
-	for name, skew := range map[string]float64{"before the answer": -1.5, "clock far behind": -500, "clock ahead": 500} {
+	for name, skew := range map[string]float64{"early consumer": -1.5, "clock far behind": -500, "clock ahead": 500} {
 		t.Run(name, func(t *testing.T) {
-			s, by := happy(1)
+			s, _ := happy(1)
 			d := time.Duration(skew * float64(time.Millisecond))
 			for _, stub := range s.spans {
 				if serviceOf(stub) == "payments" {
 					stub.StartTime, stub.EndTime = stub.StartTime.Add(d), stub.EndTime.Add(d)
 				}
 			}
-			got := stitched(t, s, s.order(events(by)...))
+			got := stitched(t, s)
 			if n := len(got.CriticalPath.Segments); n == 0 {
 				t.Fatal("no path")
 			}
@@ -109,41 +107,43 @@ func TestCriticalPathOverlaps(t *testing.T) {
 	}
 }
 
-// A deadline that ends an order is what the order waited for, and not its creation,
-// which the same span links too.
+// The path of an order that its deadline cancelled waits for the deadline. The span of
+// the deadline also links the order's creation, with the relationship cancels.
 func TestCriticalPathOfDeadline(t *testing.T) {
 	s, by := happy(1)
 	s.link(by["due"], by["created"], "cancels")
-	cancelled := s.publish(by["due"], event.OrderCancelled, 3000.2, 3000.6)
+	s.remove(by["shipped"])
+	cancelled := s.publish(by["due"], "orders.cancelled", 3000.2, 3000.6)
 	decide := s.process("fulfillment", cancelled, 1, 3001, 3005)
-	end := s.publish(decide, event.FulfillmentCancelled, 3002, 3003)
-	got := stitched(t, s, s.order(by["created"], cancelled, end))
+	s.publish(decide, "fulfillment.cancelled", 3002, 3003)
+	got := stitched(t, s)
 	wantPath(t, got.CriticalPath, 0, 3003*time.Millisecond)
 	if !strings.Contains(path(got.CriticalPath), "publish deadlines.at 500µs\nwait for orders: process deadlines.due 2.9985s") {
 		t.Errorf("the path is\n%s", path(got.CriticalPath))
 	}
 	if got.CriticalPath.To != "publish fulfillment.cancelled" {
-		t.Errorf("the path leads to %s", got.CriticalPath.To)
+		t.Errorf("the path ends with %q", got.CriticalPath.To)
 	}
 }
 
-// A customer's cancellation goes back to the order that they cancel.
+// The path of a customer's cancellation goes back to the order that it cancels.
 func TestCriticalPathOfCancellation(t *testing.T) {
 	s, by := happy(1)
 	asked := s.span("orders", "DELETE /orders/{id}", oteltrace.SpanKindServer, 10, 14)
 	s.link(asked, by["created"], "cancels")
-	cancelled := s.publish(asked, event.OrderCancelled, 11, 13)
+	s.remove(by["shipped"])
+	cancelled := s.publish(asked, "orders.cancelled", 11, 13)
 	decide := s.process("fulfillment", cancelled, 1, 14, 19)
-	end := s.publish(decide, event.FulfillmentCancelled, 16, 18)
-	got := stitched(t, s, s.order(by["created"], cancelled, end))
+	s.publish(decide, "fulfillment.cancelled", 16, 18)
+	got := stitched(t, s)
 	wantPath(t, got.CriticalPath, 0, 18*time.Millisecond)
 	if !strings.Contains(path(got.CriticalPath), "publish orders.created 2ms\nwait for orders: DELETE /orders/{id} 6ms") {
 		t.Errorf("the path is\n%s", path(got.CriticalPath))
 	}
 }
 
-// What was sent again by hand goes back to the failure that it is about, which is
-// later than the producer, which it links too.
+// A re-driven message links its producer and the failed delivery: the path goes back to
+// the failed delivery, which is later.
 func TestCriticalPathOfRedrive(t *testing.T) {
 	s, by := happy(1)
 	s.spans = s.spans[:3]
@@ -151,8 +151,8 @@ func TestCriticalPathOfRedrive(t *testing.T) {
 	again := s.process("payments", by["created"], 1, 60_000, 60_009)
 	again.Attributes[4] = attribute.String("messaging.destination.name", "redrive.payments.orders.created."+s.id)
 	s.link(again, failed, "redrive_of")
-	confirmed := s.publish(again, event.PaymentConfirmed, 60_002, 60_008)
-	got := stitched(t, s, s.order(by["created"], confirmed))
+	s.publish(again, "payments.confirmed", 60_002, 60_008)
+	got := stitched(t, s)
 	wantPath(t, got.CriticalPath, 0, 60_009*time.Millisecond)
 	if !got.Find(refOf(failed)).Critical || !strings.Contains(path(got.CriticalPath), "wait for payments: process orders.created 59.991s") {
 		t.Errorf("the path is\n%s", path(got.CriticalPath))

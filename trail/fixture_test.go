@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,11 +18,13 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	oteltrace "go.opentelemetry.io/otel/trace"
 
-	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/trail"
 )
 
-// story makes spans as the services do, with the times that a test wants.
+// key is the attribute that joins the spans of an order.
+const key = "order.id"
+
+// story makes spans as the services of a shop do, at the times that a test wants.
 type story struct {
 	id    string // the order's
 	start time.Time
@@ -31,7 +34,7 @@ type story struct {
 
 var epoch = time.Date(2026, 11, 22, 19, 0, 0, 0, time.UTC)
 
-// newStory begins an order, the number-th of its test: a second after the one before.
+// newStory starts an order, a second after the order with the number before.
 func newStory(number int) *story {
 	start := epoch.Add(time.Duration(number) * time.Second)
 	ids := rand.New(rand.NewPCG(uint64(number), 5))
@@ -41,7 +44,7 @@ func newStory(number int) *story {
 	return &story{id: id.String(), start: start, ids: ids}
 }
 
-// span adds a span that runs from and to some milliseconds after the order's start.
+// span adds a span; from and to are milliseconds after the order's start.
 func (s *story) span(service, name string, kind oteltrace.SpanKind, from, to float64) *tracetest.SpanStub {
 	var traceID oteltrace.TraceID
 	var spanID oteltrace.SpanID
@@ -52,11 +55,16 @@ func (s *story) span(service, name string, kind oteltrace.SpanKind, from, to flo
 		Name: name, SpanKind: kind,
 		SpanContext: oteltrace.NewSpanContext(oteltrace.SpanContextConfig{TraceID: traceID, SpanID: spanID, TraceFlags: oteltrace.FlagsSampled}),
 		StartTime:   s.at(from), EndTime: s.at(to),
-		Attributes: []attribute.KeyValue{event.OrderIDKey.String(s.id)},
+		Attributes: []attribute.KeyValue{attribute.String(key, s.id)},
 		Resource:   resource.NewSchemaless(attribute.String("service.name", service)),
 	}
 	s.spans = append(s.spans, stub)
 	return stub
+}
+
+// remove loses a span.
+func (s *story) remove(lost *tracetest.SpanStub) {
+	s.spans = slices.DeleteFunc(s.spans, func(stub *tracetest.SpanStub) bool { return stub == lost })
 }
 
 func (s *story) at(ms float64) time.Time {
@@ -72,8 +80,8 @@ func (s *story) child(parent *tracetest.SpanStub, name string, kind oteltrace.Sp
 }
 
 // publish adds the span that publishes an event.
-func (s *story) publish(parent *tracetest.SpanStub, t event.Type, from, to float64) *tracetest.SpanStub {
-	stub := s.child(parent, "publish "+string(t), oteltrace.SpanKindProducer, from, to)
+func (s *story) publish(parent *tracetest.SpanStub, t string, from, to float64) *tracetest.SpanStub {
+	stub := s.child(parent, "publish "+t, oteltrace.SpanKindProducer, from, to)
 	stub.Attributes = append(stub.Attributes, s.message(t, "send")...)
 	stub.Attributes = append(stub.Attributes, attribute.Int64("messaging.nats.message.stream_sequence", int64(s.ids.IntN(1e6))))
 	return stub
@@ -81,8 +89,8 @@ func (s *story) publish(parent *tracetest.SpanStub, t event.Type, from, to float
 
 // process adds the span that handles an event.
 func (s *story) process(service string, published *tracetest.SpanStub, delivery int, from, to float64) *tracetest.SpanStub {
-	t := event.Type(strings.TrimPrefix(published.Name, "publish "))
-	stub := s.span(service, "process "+string(t), oteltrace.SpanKindConsumer, from, to)
+	t := (strings.TrimPrefix(published.Name, "publish "))
+	stub := s.span(service, "process "+t, oteltrace.SpanKindConsumer, from, to)
 	stub.Attributes = append(stub.Attributes, s.message(t, "process")...)
 	stub.Attributes = append(stub.Attributes,
 		attribute.String("messaging.consumer.group.name", service),
@@ -93,30 +101,30 @@ func (s *story) process(service string, published *tracetest.SpanStub, delivery 
 	return stub
 }
 
-// link has a span link the one that published something.
+// link adds a link to the span that published an event.
 func (s *story) link(from, to *tracetest.SpanStub, relationship string) {
-	t := event.Type(strings.TrimPrefix(to.Name, "publish "))
+	t := (strings.TrimPrefix(to.Name, "publish "))
 	from.Links = append(from.Links, traceLink(to.SpanContext,
 		attribute.String("link.trace_id", to.SpanContext.TraceID().String()),
-		attribute.String("link.event_type", string(t)),
-		attribute.String("messaging.message.id", t.Subject(s.id)),
+		attribute.String("link.event_type", t),
+		attribute.String("messaging.message.id", t+"."+s.id),
 		attribute.String("link.relationship", relationship),
-		attribute.String("messaging.destination.name", t.Subject(s.id)),
-		event.OrderIDKey.String(s.id)))
+		attribute.String("messaging.destination.name", t+"."+s.id),
+		attribute.String(key, s.id)))
 }
 
 func traceLink(to oteltrace.SpanContext, attrs ...attribute.KeyValue) sdktrace.Link {
 	return sdktrace.Link{SpanContext: to, Attributes: attrs}
 }
 
-func (s *story) message(t event.Type, operation string) []attribute.KeyValue {
+func (s *story) message(t string, operation string) []attribute.KeyValue {
 	return []attribute.KeyValue{
 		attribute.String("messaging.system", "nats"),
 		attribute.String("messaging.operation.name", operation),
 		attribute.String("messaging.operation.type", operation),
-		attribute.String("messaging.destination.name", t.Subject(s.id)),
-		attribute.String("messaging.destination.template", string(t)+".{order_id}"),
-		attribute.String("messaging.message.id", t.Subject(s.id)),
+		attribute.String("messaging.destination.name", t+"."+s.id),
+		attribute.String("messaging.destination.template", t+".{order_id}"),
+		attribute.String("messaging.message.id", t+"."+s.id),
 		attribute.String("messaging.nats.stream.name", "ORDERS"),
 	}
 }
@@ -140,20 +148,20 @@ func refOf(stub *tracetest.SpanStub) trail.Ref {
 	return trail.Ref{TraceID: stub.SpanContext.TraceID().String(), SpanID: stub.SpanContext.SpanID().String()}
 }
 
-// happy tells the story of an order that is shipped, with the spans of it that tests
-// ask for by name. Its spans are those of the real one.
+// happy is an order that is shipped. It has the spans of a real one, and returns those
+// that tests need by name.
 func happy(number int) (*story, map[string]*tracetest.SpanStub) {
 	s := newStory(number)
 	by := map[string]*tracetest.SpanStub{}
 	by["post"] = s.span("orders", "POST /orders", oteltrace.SpanKindServer, 0, 4)
-	by["deadline"] = s.publish(by["post"], event.DeadlineAt, 1, 1.5)
-	by["created"] = s.publish(by["post"], event.OrderCreated, 2, 4)
+	by["deadline"] = s.publish(by["post"], "deadlines.at", 1, 1.5)
+	by["created"] = s.publish(by["post"], "orders.created", 2, 4)
 	by["pay"] = s.process("payments", by["created"], 1, 5, 21)
 	by["charge"] = s.child(by["pay"], "charge card", oteltrace.SpanKindClient, 6, 16)
-	by["confirmed"] = s.publish(by["pay"], event.PaymentConfirmed, 17, 20)
+	by["confirmed"] = s.publish(by["pay"], "payments.confirmed", 17, 20)
 	s.settle(by["pay"], "ack", 20, 21)
 	by["reserve"] = s.process("inventory", by["created"], 1, 5, 8)
-	by["reserved"] = s.publish(by["reserve"], event.InventoryReserved, 6, 8)
+	by["reserved"] = s.publish(by["reserve"], "inventory.reserved", 6, 8)
 	other := s.process("fulfillment", by["reserved"], 1, 9, 10)
 	s.settle(other, "ack", 9.5, 10)
 	by["fulfillment"] = s.process("fulfillment", by["confirmed"], 1, 22, 32)
@@ -161,18 +169,18 @@ func happy(number int) (*story, map[string]*tracetest.SpanStub) {
 	s.link(by["fulfill"], by["confirmed"], "payment_confirmation")
 	s.link(by["fulfill"], by["reserved"], "inventory_reservation")
 	by["book"] = s.child(by["fulfill"], "book parcel", oteltrace.SpanKindClient, 24, 26)
-	by["shipped"] = s.publish(by["fulfill"], event.FulfillmentShipped, 27, 30)
+	by["shipped"] = s.publish(by["fulfill"], "fulfillment.shipped", 27, 30)
 	s.settle(by["fulfillment"], "ack", 31, 32)
 	for i, published := range []*tracetest.SpanStub{by["created"], by["shipped"]} {
 		from := []float64{5, 31}[i]
 		p := s.process("notify", published, 1, from, from+6)
 		s.child(p, "send mail", oteltrace.SpanKindClient, from+1, from+2)
-		by[fmt.Sprint("mail", i)] = s.publish(p, []event.Type{event.NotifyReceived, event.NotifyShipped}[i], from+3, from+5)
+		by[fmt.Sprint("mail", i)] = s.publish(p, []string{"notify.received", "notify.shipped"}[i], from+3, from+5)
 		s.settle(p, "ack", from+5, from+6)
 	}
 	by["batch"] = s.batch(140, by["created"], by["confirmed"], by["reserved"], by["shipped"], by["mail0"], by["mail1"])
 	by["due"] = s.process("orders", by["deadline"], 1, 3000, 3001)
-	by["due"].Name = "process deadlines.due" // what is due was published as a schedule
+	by["due"].Name = "process deadlines.due" // its message was published as a schedule
 	return s, by
 }
 
@@ -182,7 +190,7 @@ func (s *story) settle(process *tracetest.SpanStub, how string, from, to float64
 	stub.Attributes = append(stub.Attributes, attribute.String("messaging.operation.type", "settle"))
 }
 
-// batch adds the span that counts events, of this order so far.
+// batch adds a span that counts several events, so far only of this order.
 func (s *story) batch(from float64, published ...*tracetest.SpanStub) *tracetest.SpanStub {
 	stub := s.span("analytics", "process ORDERS", oteltrace.SpanKindConsumer, from, from+1)
 	stub.Attributes = []attribute.KeyValue{attribute.Int("messaging.batch.message_count", len(published))}
@@ -192,21 +200,9 @@ func (s *story) batch(from float64, published ...*tracetest.SpanStub) *tracetest
 	return stub
 }
 
-// order is what the stream says of the story, long after.
-func (s *story) order(events ...*tracetest.SpanStub) trail.Order {
-	o := trail.Order{ID: s.id, State: "shipped", Now: s.start.Add(time.Hour), Deadline: s.start.Add(3 * time.Second)}
-	for i, p := range events {
-		o.Events = append(o.Events, trail.OrderEvent{
-			Type: event.Type(strings.TrimPrefix(p.Name, "publish ")), Sequence: uint64(i + 1), Time: p.EndTime,
-			TraceID: p.SpanContext.TraceID().String(), SpanID: p.SpanContext.SpanID().String(), Sampled: true,
-		})
-	}
-	return o
-}
-
-// stored puts the spans of stories into a store, in any order.
+// stored returns a store with the spans of the stories, added in random order.
 func stored(stories ...*story) *trail.Store {
-	store := trail.NewStore(trail.StoreOptions{})
+	store := trail.NewStore(key, trail.StoreOptions{})
 	for _, s := range stories {
 		for _, i := range s.ids.Perm(len(s.spans)) {
 			store.OnEnd(s.spans[i].Snapshot())
@@ -215,12 +211,16 @@ func stored(stories ...*story) *trail.Store {
 	return store
 }
 
-// stitched is the trail of a story, of spans that come from a store.
-func stitched(t testing.TB, s *story, o trail.Order) *trail.Trail {
+// stitched is the story of s, of spans that come from a store.
+func stitched(t testing.TB, s *story) *trail.Story {
 	t.Helper()
-	found, err := stored(s).Order(context.Background(), s.id)
+	found, err := stored(s).Find(context.Background(), s.id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return trail.Stitch(o, found)
+	return trail.Stitch(found, s.options())
+}
+
+func (s *story) options() trail.Options {
+	return trail.Options{Key: key, Value: s.id, Until: []string{"publish fulfillment.shipped", "publish fulfillment.cancelled"}}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
 )
 
 // Bounds of what is asked of Jaeger. Callers bound the time with their context.
@@ -27,15 +28,16 @@ const (
 // Jaeger has since 2.20. It finds no span by its id alone.
 type Jaeger struct {
 	base   *url.URL
+	key    string
 	client *http.Client
 	slots  chan struct{}
 }
 
 // NewJaeger makes a Source of the API at base, such as http://localhost:16686. It
 // does not connect yet.
-func NewJaeger(base *url.URL) *Jaeger {
+func NewJaeger(base *url.URL, key attribute.Key) *Jaeger {
 	return &Jaeger{
-		base: base,
+		base: base, key: string(key),
 		client: &http.Client{
 			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: jaegerAtOnce, IdleConnTimeout: time.Minute},
 			// An API does not redirect, but a page to log in does.
@@ -45,9 +47,9 @@ func NewJaeger(base *url.URL) *Jaeger {
 	}
 }
 
-// Order implements [Source].
-func (j *Jaeger) Order(ctx context.Context, id string) (Spans, error) {
-	attributes, err := json.Marshal(map[string]string{orderIDKey: id})
+// Find implements [Source].
+func (j *Jaeger) Find(ctx context.Context, id string) (Spans, error) {
+	attributes, err := json.Marshal(map[string]string{j.key: id})
 	if err != nil {
 		return Spans{}, err
 	}

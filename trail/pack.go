@@ -12,8 +12,6 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/trace"
 	oteltrace "go.opentelemetry.io/otel/trace"
-
-	"example.org/ordertrail/internal/event"
 )
 
 // A packer writes spans as bytes, which take a sixth of the memory, hold no pointers
@@ -22,6 +20,7 @@ import (
 // Words that come again and again (names, keys, and values that hold no digit) are
 // written once, and then as their number.
 type packer struct {
+	key     attribute.Key
 	known   map[string]uint64
 	ordered []string // by number; only ever appended to
 	buffer  []byte
@@ -33,7 +32,7 @@ const (
 	maxWordLen = 64
 )
 
-func newPacker() packer { return packer{known: map[string]uint64{}} }
+func newPacker(key attribute.Key) packer { return packer{key: key, known: map[string]uint64{}} }
 
 // words is what unpack needs.
 func (p *packer) words() []string { return p.ordered }
@@ -91,7 +90,7 @@ func packedID(b []byte) oteltrace.SpanID { return oteltrace.SpanID(b[:8]) }
 // they have too: it goes first, and is written once.
 func (p *packer) attributes(b []byte, as []attribute.KeyValue) []byte {
 	b = binary.AppendUvarint(b, uint64(len(as)))
-	order := valueOf(as, event.OrderIDKey)
+	order := valueOf(as, p.key)
 	b = p.text(b, order)
 	for _, a := range as {
 		b = p.text(b, string(a.Key))

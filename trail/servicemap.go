@@ -3,76 +3,87 @@ package trail
 import (
 	"cmp"
 	"slices"
-
-	"example.org/ordertrail/internal/event"
 )
 
-// Map computes who sends what to whom from the links of spans of any number of
-// orders.
-func Map(spans []Span) ServiceMap {
+// ServiceMap is the services and the events that flow between them, computed from
+// links. It shows services that only consume, which a map of parents and children
+// cannot show.
+type ServiceMap struct {
+	Services []Service    `json:"services"` // sorted
+	Flows    []EventsFlow `json:"flows"`    // sorted
+}
+
+// Service is a node of a ServiceMap.
+type Service struct {
+	Name   string `json:"name"`
+	Spans  int    `json:"spans"`
+	Failed int    `json:"failed_spans"`
+}
+
+// EventsFlow is an edge of a ServiceMap: events of one type, from the service that
+// publishes them to a service that links them.
+type EventsFlow struct {
+	From         string `json:"from"`
+	To           string `json:"to"`
+	EventType    string `json:"event_type"`
+	Relationship string `json:"relationship"`
+	Links        int    `json:"links"`
+}
+
+// Map computes the service map of spans of any number of stories. For publisher see
+// [Options].
+func Map(spans []Span, publisher func(eventType string) string) ServiceMap {
 	known := make(map[Ref]*Span, len(spans))
+	var members []*Span
 	for i := range spans {
-		known[spans[i].Ref] = &spans[i]
-	}
-	m := mapping{services: map[string]*Service{}, flows: map[EventsFlow]int{}}
-	for _, span := range known {
-		m.span(span)
-		for _, l := range span.Links {
-			m.link(span, l, known)
+		if s := &spans[i]; known[s.Ref] == nil {
+			known[s.Ref] = s
+			members = append(members, s)
 		}
 	}
-	return m.done()
+	return serviceMap(members, func(s *Span) []Link { return s.Links }, known, publisher)
 }
 
-type mapping struct {
-	services map[string]*Service
-	flows    map[EventsFlow]int // with Links 0
-}
-
-func (m *mapping) span(span *Span) {
-	s := m.service(span.Service)
-	s.Spans++
-	if span.Status == StatusError {
-		s.Failed++
+func serviceMap(members []*Span, links func(*Span) []Link, known map[Ref]*Span, publisher func(string) string) ServiceMap {
+	services := map[string]*Service{}
+	service := func(name string) *Service {
+		if services[name] == nil {
+			services[name] = &Service{Name: name}
+		}
+		return services[name]
 	}
-}
-
-func (m *mapping) service(name string) *Service {
-	if m.services[name] == nil {
-		m.services[name] = &Service{Name: name}
+	flows := map[EventsFlow]int{} // the keys have no Links
+	for _, span := range members {
+		s := service(span.Service)
+		s.Spans++
+		if span.Status == StatusError {
+			s.Failed++
+		}
+		for _, l := range links(span) {
+			f := EventsFlow{To: span.Service, EventType: l.Attributes.Text(linkEventKey), Relationship: l.Attributes.Text(relationshipKey)}
+			if from := known[l.Ref]; from != nil {
+				f.From = from.Service
+			} else if publisher != nil {
+				f.From = publisher(f.EventType)
+			}
+			if f.EventType != "" && f.From != "" {
+				service(f.From)
+				flows[f]++
+			}
+		}
 	}
-	return m.services[name]
-}
-
-// link counts a link for the flow that it is part of. Who published an event is also
-// known if its span is not.
-func (m *mapping) link(span *Span, l Link, known map[Ref]*Span) {
-	f := EventsFlow{To: span.Service, EventType: l.Attributes.Text(linkEventKey), Relationship: l.Attributes.Text(relationshipKey)}
-	if f.EventType == "" {
-		return
+	m := ServiceMap{Services: []Service{}, Flows: []EventsFlow{}}
+	for _, s := range services {
+		m.Services = append(m.Services, *s)
 	}
-	if from := known[l.Ref]; from != nil {
-		f.From = from.Service
-	} else {
-		f.From = event.Type(f.EventType).Publisher()
-		m.service(f.From)
-	}
-	m.flows[f]++
-}
-
-func (m *mapping) done() ServiceMap {
-	done := ServiceMap{Services: []Service{}, Flows: []EventsFlow{}}
-	for _, s := range m.services {
-		done.Services = append(done.Services, *s)
-	}
-	for f, links := range m.flows {
+	for f, links := range flows {
 		f.Links = links
-		done.Flows = append(done.Flows, f)
+		m.Flows = append(m.Flows, f)
 	}
-	slices.SortFunc(done.Services, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(done.Flows, func(a, b EventsFlow) int {
+	slices.SortFunc(m.Services, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(m.Flows, func(a, b EventsFlow) int {
 		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To),
 			cmp.Compare(a.EventType, b.EventType), cmp.Compare(a.Relationship, b.Relationship))
 	})
-	return done
+	return m
 }

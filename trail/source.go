@@ -3,66 +3,66 @@ package trail
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 )
 
-// ErrNotFound is returned by a [Source] that has no span of what was asked for.
-var ErrNotFound = errors.New("no span of it is known")
+// Errors of a [Source].
+var (
+	// ErrNotFound is returned if the source has no such span.
+	ErrNotFound = errors.New("no such span")
+	// ErrUnavailable is wrapped by the error of a source that did not answer as it
+	// should, or not in time.
+	ErrUnavailable = errors.New("the trace source is unavailable")
+	// ErrUnsupported is returned if the source cannot search for this.
+	ErrUnsupported = errors.New("the trace source does not support this search")
+)
 
-// ErrUnavailable is wrapped by a [Source]'s error when it did not answer, or not in
-// time.
-var ErrUnavailable = errors.New("the source of traces does not answer")
-
-// ErrUnsupported is returned by a [Source] that has no way to find what was asked
-// for.
-var ErrUnsupported = errors.New("the source of traces cannot look for this")
-
-// Source is where spans come from. It is safe for concurrent use.
+// Source returns spans. It has a key: an attribute such as order.id, whose values are
+// on spans, or on links of batches. A Source is safe for concurrent use.
 type Source interface {
-	// Order returns all spans of every trace in which a span has the order's id as
-	// attribute order.id, or on a link. Spans of other orders, in a batch's trace, may
-	// be among them: Stitch leaves them out. It returns ErrNotFound if there are none.
-	Order(ctx context.Context, id string) (Spans, error)
+	// Find returns all spans of every trace in which a span or a link has the value.
+	// A batch's trace brings spans of other values with it: Stitch leaves them out.
+	// Find returns ErrNotFound if there are none.
+	Find(ctx context.Context, value string) (Spans, error)
 	// Trace returns all spans of a trace, by its id of 32 hex digits, or ErrNotFound.
 	Trace(ctx context.Context, id string) (Spans, error)
-	// TraceOf returns the id of the trace that has a span, by that one's id of 16 hex
-	// digits. It returns ErrNotFound, or ErrUnsupported if it finds no span by its id
-	// alone.
+	// TraceOf returns the id of the trace that contains a span, by the span's id of 16
+	// hex digits. It returns ErrNotFound, or ErrUnsupported if the source cannot search
+	// by span id alone.
 	TraceOf(ctx context.Context, spanID string) (traceID string, err error)
-	// Recent returns the spans of the newest traces, up to a number of traces. It
-	// returns none, and no error, if there are none.
+	// Recent returns the spans of the newest traces, up to a number of traces. No spans
+	// are not an error.
 	Recent(ctx context.Context, traces int) (Spans, error)
 }
 
-// Spans is what a [Source] has found.
+// Spans are the result of a search.
 type Spans struct {
-	Spans []Span
-	// Truncated tells that there are more, which the source has left out.
-	Truncated bool
+	Spans     []Span
+	Truncated bool // the source has more, which it left out
 }
 
-// OrdersOf returns the ids of the orders that one of the spans belongs to, by itself
-// or, if it names none, by its trace. It returns nil if the span is not there.
-func (s Spans) OrdersOf(r Ref) []string {
+// Values returns the different values of an attribute, sorted.
+func (s Spans) Values(key string) []string {
+	seen := map[string]bool{}
 	for i := range s.Spans {
-		if s.Spans[i].Ref == r {
-			if ids := s.Spans[i].orders(); len(ids) > 0 {
-				return slices.Compact(slices.Sorted(slices.Values(ids)))
+		for _, v := range s.Spans[i].values(key) {
+			seen[v] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+// ValuesOf returns the values of one span, or those of its trace if it has none. It
+// returns nil if the span is not among s.
+func (s Spans) ValuesOf(r Ref, key string) []string {
+	for _, span := range s.Spans {
+		if span.Ref == r {
+			if values := (Spans{Spans: []Span{span}}).Values(key); len(values) > 0 {
+				return values
 			}
-			return s.Orders()
+			return s.Values(key)
 		}
 	}
 	return nil
-}
-
-// Orders returns the ids of the orders that spans belong to: those on the spans
-// themselves, and those on links of batches. They are sorted, by age therefore.
-func (s Spans) Orders() []string {
-	seen := map[string]bool{}
-	for _, span := range s.Spans {
-		for _, id := range span.orders() {
-			seen[id] = true
-		}
-	}
-	return sortedKeys(seen)
 }

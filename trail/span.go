@@ -1,15 +1,28 @@
 package trail
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/json"
 	"strconv"
 	"time"
 )
 
-// Span is a span as a source has it. Those of a [Trail] have no Links: they are
-// among its edges.
+// Ref names a span: trace id (32 hex digits) and span id (16).
+type Ref struct {
+	TraceID string `json:"trace_id"`
+	SpanID  string `json:"span_id"`
+}
+
+func compareRefs(a, b Ref) int {
+	return cmp.Or(cmp.Compare(a.TraceID, b.TraceID), cmp.Compare(a.SpanID, b.SpanID))
+}
+
+// Span is a span as its source returns it. The spans of a [Story] have no Links:
+// the story's edges contain them.
 type Span struct {
 	Ref
-	ParentID string `json:"parent_span_id,omitempty"` // "" for a root
+	ParentID string `json:"parent_span_id,omitempty"` // "" for a root span
 
 	Service string    `json:"service"`
 	Name    string    `json:"name"`
@@ -33,24 +46,24 @@ const (
 	StatusError = "error"
 )
 
-// Moment is an event of a span: a panic, a message that is still in progress.
+// Moment is an event of a span, such as an exception.
 type Moment struct {
 	Name       string     `json:"name"`
 	Time       time.Time  `json:"time"`
 	Attributes Attributes `json:"attributes,omitempty"`
 }
 
-// Link is a span's link to another.
+// Link is a span's link to another span.
 type Link struct {
 	Ref
 	Attributes Attributes
 }
 
-// Attributes are a span's, or a link's. A value is a string, a bool, an int64 or a
-// float64; a list is a string of JSON.
+// Attributes belong to a span, an event or a link. A value is a string, a bool, an
+// int64 or a float64; a list is a string of JSON.
 type Attributes map[string]any
 
-// Text returns an attribute as text, "" if it is not there.
+// Text returns an attribute as text, "" if it is missing.
 func (a Attributes) Text(key string) string {
 	switch v := a[key].(type) {
 	case string:
@@ -65,8 +78,38 @@ func (a Attributes) Text(key string) string {
 	return ""
 }
 
-// Int returns an attribute that is a number, 0 if it is not there.
-func (a Attributes) Int(key string) int {
-	n, _ := a[key].(int64)
-	return int(n)
+// UnmarshalJSON reads whole numbers as int64, so that attributes keep their types.
+func (a *Attributes) UnmarshalJSON(b []byte) error {
+	var read map[string]any
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	if err := d.Decode(&read); err != nil {
+		return err
+	}
+	for k, v := range read {
+		if n, ok := v.(json.Number); ok {
+			if whole, err := n.Int64(); err == nil {
+				read[k] = whole
+			} else if float, err := n.Float64(); err == nil {
+				read[k] = float
+			}
+		}
+	}
+	*a = read
+	return nil
+}
+
+// values returns the values of an attribute that a span has: its own, else those of
+// its links.
+func (s *Span) values(key string) []string {
+	if v := s.Attributes.Text(key); v != "" {
+		return []string{v}
+	}
+	var values []string
+	for _, l := range s.Links {
+		if v := l.Attributes.Text(key); v != "" {
+			values = append(values, v)
+		}
+	}
+	return values
 }

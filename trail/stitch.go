@@ -5,15 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
-
-	"example.org/ordertrail/internal/event"
 )
 
-// Attributes that trails are read from: the conventions' and pkg/tracing's.
+// Attributes that a story is read from.
 const (
-	orderIDKey      = string(event.OrderIDKey)
 	relationshipKey = "link.relationship"
 	linkTraceKey    = "link.trace_id"
 	linkEventKey    = "link.event_type"
@@ -21,175 +17,153 @@ const (
 	errorTypeKey    = "error.type"
 	destinationKey  = "messaging.destination.name"
 	groupKey        = "messaging.consumer.group.name"
-	deliveryKey     = "messaging.nats.message.delivery_count"
 	operationKey    = "messaging.operation.type"
+	deliveryKey     = "messaging.nats.message.delivery_count"
 	settlementKey   = "messaging.nats.message.settlement"
-	compensationKey = string(event.CompensationKey)
+	refusedKey      = "call.refused"
 )
 
-// MaxSpans is how many spans a trail has at most, the earliest ones: an order leaves
-// about fifty.
+// MaxSpans is how many spans a story has at most, the earliest ones.
 const MaxSpans = 2000
 
-// arriving is how long after an event its spans may still be on their way: they end,
-// are exported, and are stored.
-const arriving = 10 * time.Second
-
-// Order is what the stream says about an order. A trail checks itself against it.
-type Order struct {
-	ID       string
-	State    string // "" if the stream has no such order, or could not be asked
-	Reason   string
-	Refunded bool
-	Open     bool         // more events will come
-	Events   []OrderEvent // in stream order
-	Err      error        // why the stream could not be asked
-	Deadline time.Time    // when its deadline comes due; zero if that is not known
-	Now      time.Time    // when it was asked
+// Options select a story's spans.
+type Options struct {
+	// Key and Value are the attribute that the spans have in common, such as order.id.
+	Key, Value string
+	// Until holds span names: the critical path ends at the first such span that did
+	// not fail. Without one it ends at the span that ended last.
+	Until []string
+	// Publisher returns the service that publishes an event type. The service map needs
+	// it where the publisher's span is missing; if nil, those links are left out.
+	Publisher func(eventType string) string
 }
 
-// Stitch makes an order's trail of spans, among which there may be others'. A span
-// belongs to the order if its order.id says so, or if one of its links does, as on a
-// batch; also its ancestors, and what it calls, if they name no order.
-func Stitch(order Order, found Spans) *Trail {
+// Stitch makes a story of spans. A span belongs to it if its own attribute has the
+// value, or, without such an attribute, if a link has the value, as in a batch. The
+// ancestors and descendants of these spans that have no value at all belong to it too.
+func Stitch(found Spans, o Options) *Story {
 	s := stitcher{
-		order: order,
-		trail: &Trail{
-			OrderID: order.ID, State: order.State, Reason: order.Reason, Refunded: order.Refunded,
-			Events: slices.Concat([]OrderEvent{}, order.Events), Lanes: []Lane{}, Edges: []Edge{}, Gaps: []Gap{},
-		},
-		known: make(map[Ref]*Span, len(found.Spans)),
-		nodes: map[Ref]*Node{},
+		Options: o,
+		story:   &Story{Lanes: []Lane{}, Edges: []Edge{}, Gaps: []Gap{}, Complete: true},
+		known:   make(map[Ref]*Span, len(found.Spans)),
+		nodes:   map[Ref]*Node{},
 	}
 	for i := range found.Spans {
 		s.known[found.Spans[i].Ref] = &found.Spans[i]
 	}
-	s.choose(found)
+	s.choose(found.Truncated)
 	s.lanes()
-	s.edges()
 	s.retries()
-	s.trail.CriticalPath = s.criticalPath()
-	s.services()
-	s.check()
-	return s.trail
+	s.edges()
+	s.story.CriticalPath = s.criticalPath()
+	s.story.Services = serviceMap(s.members, s.links, s.known, o.Publisher)
+	return s.story
+}
+
+// AddGap adds a gap.
+func (s *Story) AddGap(g Gap) {
+	s.Gaps = append(s.Gaps, g)
+	s.Complete = false
+	s.Pending = s.Pending || g.Pending
 }
 
 type stitcher struct {
-	order    Order
-	trail    *Trail
+	Options
+	story    *Story
 	known    map[Ref]*Span // every span that was found
-	members  []*Span       // the order's, by start
-	nodes    map[Ref]*Node // the order's, in their lanes
+	members  []*Span       // the story's spans, by start
+	nodes    map[Ref]*Node // the story's spans, in their lanes
 	children map[Ref][]*Node
-	retried  map[Ref]Ref // a delivery's process span to that of the delivery before
+	retried  map[Ref]*Node // by the later delivery: the one before
 }
 
-// orders returns the ids of the orders that a span says it belongs to.
-func (s *Span) orders() []string {
-	if id := s.Attributes.Text(orderIDKey); id != "" {
-		return []string{id}
+// batch reports whether a span may belong to several stories.
+func (s *stitcher) batch(span *Span) bool {
+	return span.Attributes.Text(s.Key) == "" && len(span.values(s.Key)) > 0
+}
+
+// links returns the links of a span that belong to the story.
+func (s *stitcher) links(span *Span) []Link {
+	if !s.batch(span) {
+		return span.Links
 	}
-	var ids []string
-	for _, l := range s.Links {
-		if id := l.Attributes.Text(orderIDKey); id != "" {
-			ids = append(ids, id)
+	var own []Link
+	for _, l := range span.Links {
+		if l.Attributes.Text(s.Key) == s.Value {
+			own = append(own, l)
 		}
 	}
-	return ids
+	return own
 }
 
-// names tells whether a span says that it belongs to the order.
-func (s *Span) names(order string) bool {
-	if id := s.Attributes.Text(orderIDKey); id != "" {
-		return id == order
-	}
-	return slices.ContainsFunc(s.Links, func(l Link) bool { return l.Attributes.Text(orderIDKey) == order })
-}
-
-// batch tells whether a span is about several orders, possibly: it names none itself.
-func (s *Span) batch() bool {
-	return s.Attributes.Text(orderIDKey) == "" &&
-		slices.ContainsFunc(s.Links, func(l Link) bool { return l.Attributes.Text(orderIDKey) != "" })
-}
-
-// choose finds the spans that belong to the order.
-func (s *stitcher) choose(found Spans) {
-	mine := map[Ref]bool{}
-	below := map[Ref][]*Span{} // by parent, those that name no order
+// choose finds the spans that belong to the story.
+func (s *stitcher) choose(truncated bool) {
+	neutral := map[Ref][]*Span{} // by parent: the spans without a value
 	for _, span := range s.known {
-		if len(span.orders()) == 0 {
+		if len(span.values(s.Key)) == 0 {
 			parent := Ref{span.TraceID, span.ParentID}
-			below[parent] = append(below[parent], span)
+			neutral[parent] = append(neutral[parent], span)
 		}
 	}
-	var grow func(*Span)
-	grow = func(span *Span) {
-		if mine[span.Ref] {
+	own := map[Ref]bool{}
+	var add func(*Span)
+	add = func(span *Span) {
+		if own[span.Ref] {
 			return
 		}
-		mine[span.Ref] = true
-		if span.batch() {
-			return // what it calls is as much about the others
+		own[span.Ref] = true
+		s.members = append(s.members, span)
+		if s.batch(span) {
+			return // its children belong to the other stories just as much
 		}
-		for _, child := range below[span.Ref] {
-			grow(child)
+		for _, child := range neutral[span.Ref] {
+			add(child)
 		}
-		if parent := s.known[Ref{span.TraceID, span.ParentID}]; parent != nil && len(parent.orders()) == 0 {
-			grow(parent)
+		if parent := s.known[Ref{span.TraceID, span.ParentID}]; parent != nil && len(parent.values(s.Key)) == 0 {
+			add(parent)
 		}
 	}
 	for _, span := range s.known {
-		if span.names(s.order.ID) {
-			grow(span)
+		if slices.Contains(span.values(s.Key), s.Value) {
+			add(span)
 		}
-	}
-	for ref := range mine {
-		s.members = append(s.members, s.known[ref])
 	}
 	slices.SortFunc(s.members, func(a, b *Span) int {
 		return cmp.Or(a.Start.Compare(b.Start), compareRefs(a.Ref, b.Ref))
 	})
-	left := len(s.members) - MaxSpans
-	if left > 0 {
-		s.members = s.members[:MaxSpans]
+	if len(s.members) > MaxSpans {
+		s.members, truncated = s.members[:MaxSpans], true
 	}
-	if left > 0 || found.Truncated {
-		s.gap(Gap{Kind: GapTruncated, Detail: "The order has more spans than are shown: these are " + fmt.Sprint(len(s.members)) + "."})
+	if truncated {
+		s.story.AddGap(Gap{Kind: GapTruncated, Detail: fmt.Sprintf("There are more spans than the %d shown here.", len(s.members))})
 	}
 }
 
-func compareRefs(a, b Ref) int {
-	return cmp.Or(cmp.Compare(a.TraceID, b.TraceID), cmp.Compare(a.SpanID, b.SpanID))
-}
-
-// lanes sorts the order's spans into their traces and trees.
+// lanes sorts the spans into their traces and trees.
 func (s *stitcher) lanes() {
-	t := s.trail
 	if len(s.members) == 0 {
 		return
 	}
-	t.Start, t.End = s.members[0].Start, s.members[0].End
 	byTrace := map[string][]*Span{}
 	var traces []string // by their first span
-	belongs := make(map[Ref]bool, len(s.members))
+	own := map[Ref]bool{}
 	for _, m := range s.members {
-		if m.End.After(t.End) {
-			t.End = m.End
-		}
 		if byTrace[m.TraceID] == nil {
 			traces = append(traces, m.TraceID)
 		}
 		byTrace[m.TraceID] = append(byTrace[m.TraceID], m)
-		belongs[m.Ref] = true
+		own[m.Ref] = true
 	}
-	t.Duration = t.End.Sub(t.Start)
+	s.story.Start = s.members[0].Start
+	s.story.End = latest(s.members)
+	s.story.Duration = s.story.End.Sub(s.story.Start)
 	for _, id := range traces {
-		t.Lanes = append(t.Lanes, s.lane(id, byTrace[id], belongs))
+		s.story.Lanes = append(s.story.Lanes, s.lane(id, byTrace[id], own))
 	}
 	s.children = map[Ref][]*Node{}
-	for i := range t.Lanes {
-		for j := range t.Lanes[i].Spans {
-			n := &t.Lanes[i].Spans[j]
+	for i := range s.story.Lanes {
+		for j := range s.story.Lanes[i].Spans {
+			n := &s.story.Lanes[i].Spans[j]
 			s.nodes[n.Ref] = n
 			if n.Depth > 0 {
 				parent := Ref{n.TraceID, n.ParentID}
@@ -199,117 +173,112 @@ func (s *stitcher) lanes() {
 	}
 }
 
-func (s *stitcher) lane(id string, spans []*Span, belongs map[Ref]bool) Lane {
+func (s *stitcher) lane(id string, spans []*Span, own map[Ref]bool) Lane {
 	children := map[string][]*Span{}
 	var roots []*Span
 	for _, span := range spans {
-		if belongs[Ref{id, span.ParentID}] && span.ParentID != span.SpanID {
+		if own[Ref{id, span.ParentID}] {
 			children[span.ParentID] = append(children[span.ParentID], span)
 		} else {
 			roots = append(roots, span)
 		}
 	}
-	first := spans[0]
-	if len(roots) > 0 {
-		first = roots[0]
-	}
-	l := Lane{
-		TraceID: id, Service: first.Service, Name: first.Name, Start: spans[0].Start,
-		Offset: spans[0].Start.Sub(s.trail.Start), Spans: make([]Node, 0, len(spans)),
-	}
-	end := l.Start
+	start := spans[0].Start
+	l := Lane{TraceID: id, Start: start, Offset: start.Sub(s.story.Start), Duration: latest(spans).Sub(start)}
 	services := map[string]bool{}
-	add := func(span *Span, depth int) {
-		n := s.node(span, depth)
-		services[n.Service] = true
-		l.Failed = l.Failed || n.Status == StatusError
-		l.Compensation = l.Compensation || n.Compensation
-		if span.End.After(end) {
-			end = span.End
+	placed := map[string]bool{}
+	var place func(*Span, int)
+	place = func(span *Span, depth int) {
+		if placed[span.SpanID] {
+			return
 		}
-		l.Spans = append(l.Spans, n)
-	}
-	// Not recursive, and each span once, whatever a stranger sends.
-	type step struct {
-		span  *Span
-		depth int
-	}
-	todo := make([]step, 0, len(spans))
-	for _, r := range slices.Backward(roots) {
-		todo = append(todo, step{r, 0})
-	}
-	for len(todo) > 0 {
-		next := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		add(next.span, next.depth)
-		for _, c := range slices.Backward(children[next.span.SpanID]) {
-			todo = append(todo, step{c, next.depth + 1})
-		}
-		delete(children, next.span.SpanID)
-	}
-	for _, span := range spans { // spans that are each other's parents
-		if children[span.ParentID] != nil && slices.Contains(children[span.ParentID], span) {
-			add(span, 0)
+		placed[span.SpanID] = true
+		services[span.Service] = true
+		l.Failed = l.Failed || span.Status == StatusError
+		l.Spans = append(l.Spans, s.node(span, depth))
+		for _, child := range children[span.SpanID] {
+			place(child, depth+1)
 		}
 	}
-	if len(l.Spans) > 0 {
-		l.Delivery = l.Spans[0].Delivery
+	// The spans of a circle of parents come last: no root leads to them.
+	for _, span := range slices.Concat(roots, spans) {
+		place(span, 0)
 	}
-	l.Duration = end.Sub(l.Start)
+	l.Service, l.Name, l.Delivery = l.Spans[0].Service, l.Spans[0].Name, l.Spans[0].Delivery
 	l.Services = slices.Sorted(maps.Keys(services))
 	return l
 }
 
+func latest(spans []*Span) time.Time {
+	end := spans[0].Start // a span may end before it starts
+	for _, span := range spans {
+		if span.End.After(end) {
+			end = span.End
+		}
+	}
+	return end
+}
+
 func (s *stitcher) node(span *Span, depth int) Node {
+	delivery, _ := span.Attributes[deliveryKey].(int64)
 	n := Node{
 		Span: *span, Depth: depth,
-		Offset: span.Start.Sub(s.trail.Start), Duration: span.End.Sub(span.Start),
-		Delivery:   span.Attributes.Int(deliveryKey),
+		Offset: span.Start.Sub(s.story.Start), Duration: span.End.Sub(span.Start),
+		Delivery:   int(delivery),
 		Settlement: span.Attributes.Text(settlementKey),
 	}
 	n.Span.Links = nil
 	if span.Status == StatusError {
 		n.ErrorType = span.Attributes.Text(errorTypeKey)
 	}
-	if span.batch() {
-		n.Batch = &Batch{Links: len(span.Links) + span.DroppedLinks, OfOrder: len(s.links(span))}
+	if s.batch(span) {
+		n.Batch = &Batch{Links: len(span.Links) + span.DroppedLinks, Own: len(s.links(span))}
 	}
-	n.Compensation = span.Attributes[compensationKey] == true || compensates[event.Type(strings.TrimPrefix(span.Name, "publish "))]
 	return n
 }
 
-// compensates holds the events that say that something was undone.
-var compensates = map[event.Type]bool{event.PaymentRefunded: true, event.InventoryReleased: true}
-
-// links returns a span's links as far as they are about the order.
-func (s *stitcher) links(span *Span) []Link {
-	if !span.batch() {
-		return span.Links
-	}
-	var mine []Link
-	for _, l := range span.Links {
-		if l.Attributes.Text(orderIDKey) == s.order.ID {
-			mine = append(mine, l)
+// retries finds the delivery before each redelivery of a message to a consumer.
+func (s *stitcher) retries() {
+	type consumer struct{ service, group, subject string }
+	deliveries := map[consumer][]*Node{}
+	for _, m := range s.members {
+		n := s.nodes[m.Ref]
+		if n.Kind == "consumer" && n.Delivery > 0 && n.Batch == nil {
+			c := consumer{n.Service, n.Attributes.Text(groupKey), n.Attributes.Text(destinationKey)}
+			deliveries[c] = append(deliveries[c], n)
 		}
 	}
-	return mine
+	s.retried = map[Ref]*Node{}
+	for _, nodes := range deliveries {
+		slices.SortStableFunc(nodes, func(a, b *Node) int { return cmp.Compare(a.Delivery, b.Delivery) })
+		for i := 1; i < len(nodes); i++ {
+			if nodes[i-1].Delivery < nodes[i].Delivery {
+				s.retried[nodes[i].Ref] = nodes[i-1]
+			}
+		}
+	}
 }
 
-// edges makes an edge of every parent and every link.
+// edges makes the edges that lead to each span: from its parent, from the delivery
+// before, and from the spans that it links.
 func (s *stitcher) edges() {
+	add := func(e Edge) { s.story.Edges = append(s.story.Edges, e) }
 	for _, span := range s.members {
 		if span.ParentID != "" {
 			e := Edge{Kind: EdgeParent, From: Ref{span.TraceID, span.ParentID}, To: span.Ref}
 			if e.Missing = s.nodes[e.From] == nil; e.Missing {
-				s.gap(Gap{Kind: GapParent, Ref: e.From, Detail: fmt.Sprintf("The parent of %s %q is not known: it has not ended yet, was not sampled, or is forgotten.", span.Service, span.Name)})
+				s.story.AddGap(Gap{Kind: GapParent, Ref: e.From, Detail: fmt.Sprintf("The parent of %s %q is missing: it has not ended yet, was not sampled, or is no longer kept.", span.Service, span.Name)})
 			}
-			s.trail.Edges = append(s.trail.Edges, e)
+			add(e)
+		}
+		if before := s.retried[span.Ref]; before != nil {
+			add(Edge{Kind: EdgeRetry, From: before.Ref, To: span.Ref, Wait: max(0, span.Start.Sub(before.End))})
 		}
 		for _, l := range s.links(span) {
-			s.trail.Edges = append(s.trail.Edges, s.link(span, l))
+			add(s.link(span, l))
 		}
 		if span.DroppedLinks > 0 {
-			s.gap(Gap{Kind: GapLinksDropped, Ref: span.Ref, Detail: fmt.Sprintf("%s %q has lost %d of its links to a limit (OTEL_SPAN_LINK_COUNT_LIMIT): some may have been the order's.", span.Service, span.Name, span.DroppedLinks)})
+			s.story.AddGap(Gap{Kind: GapLinksDropped, Ref: span.Ref, Detail: fmt.Sprintf("%s %q lost %d of its links to a limit (OTEL_SPAN_LINK_COUNT_LIMIT): some of them may belong here.", span.Service, span.Name, span.DroppedLinks)})
 		}
 	}
 }
@@ -324,59 +293,11 @@ func (s *stitcher) link(span *Span, l Link) Edge {
 		return e
 	}
 	e.Missing = true
-	// What pkg/tracing makes says which trace it leads to; a stranger's link has no
-	// attributes, or says that it is not to be trusted.
+	// Links that package tracing makes have link.trace_id. An outside caller's link has
+	// no attributes, or is marked as untrusted.
 	e.External = l.Attributes.Text(linkTraceKey) == "" || l.Attributes[untrustedKey] == true
 	if !e.External {
-		s.gap(Gap{Kind: GapLinkTarget, Ref: l.Ref, EventType: e.EventType, Detail: fmt.Sprintf("%s %q links a span that "+lost, span.Service, span.Name)})
+		s.story.AddGap(Gap{Kind: GapLinkTarget, Ref: l.Ref, EventType: e.EventType, Detail: fmt.Sprintf("%s %q links a span that is missing: it was not sampled, was not exported, or is no longer kept.", span.Service, span.Name)})
 	}
 	return e
 }
-
-// retries connects the deliveries of a message to a consumer.
-func (s *stitcher) retries() {
-	type consumer struct{ service, group, subject string }
-	deliveries := map[consumer][]*Node{}
-	for _, m := range s.members {
-		n := s.nodes[m.Ref]
-		if n.Kind == "consumer" && n.Delivery > 0 && n.Batch == nil {
-			c := consumer{n.Service, n.Attributes.Text(groupKey), n.Attributes.Text(destinationKey)}
-			deliveries[c] = append(deliveries[c], n)
-		}
-	}
-	s.retried = map[Ref]Ref{}
-	for _, nodes := range deliveries {
-		slices.SortStableFunc(nodes, func(a, b *Node) int { return cmp.Compare(a.Delivery, b.Delivery) })
-		for i := 1; i < len(nodes); i++ {
-			if before, now := nodes[i-1], nodes[i]; before.Delivery < now.Delivery {
-				s.retried[now.Ref] = before.Ref
-				s.trail.Edges = append(s.trail.Edges, Edge{
-					Kind: EdgeRetry, From: before.Ref, To: now.Ref, Wait: max(0, now.Start.Sub(before.End)),
-				})
-			}
-		}
-	}
-	rank := make(map[Ref]int, len(s.members))
-	for i, m := range s.members {
-		rank[m.Ref] = i
-	}
-	kinds := []string{EdgeParent, EdgeRetry, EdgeLink}
-	slices.SortStableFunc(s.trail.Edges, func(a, b Edge) int {
-		return cmp.Or(cmp.Compare(rank[a.To], rank[b.To]),
-			cmp.Compare(slices.Index(kinds, a.Kind), slices.Index(kinds, b.Kind)))
-	})
-}
-
-// services draws the map of this order alone.
-func (s *stitcher) services() {
-	m := mapping{services: map[string]*Service{}, flows: map[EventsFlow]int{}}
-	for _, span := range s.members {
-		m.span(span)
-		for _, l := range s.links(span) {
-			m.link(span, l, s.known)
-		}
-	}
-	s.trail.Services = m.done()
-}
-
-func sortedKeys(set map[string]bool) []string { return slices.Sorted(maps.Keys(set)) }

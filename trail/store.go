@@ -9,10 +9,9 @@ import (
 	"sync"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/trace"
 	oteltrace "go.opentelemetry.io/otel/trace"
-
-	"example.org/ordertrail/internal/event"
 )
 
 // Defaults of a [Store].
@@ -39,6 +38,7 @@ type StoreOptions struct {
 // trace that turns out to be an order's. It keeps sampled spans only, as an exporter
 // would.
 type Store struct {
+	key                 attribute.Key
 	maxOrders, maxBytes int
 
 	mu     sync.Mutex
@@ -76,11 +76,12 @@ const (
 const maxStrays = 256
 
 // NewStore makes a Store.
-func NewStore(o StoreOptions) *Store {
+func NewStore(key attribute.Key, o StoreOptions) *Store {
 	return &Store{
+		key:       key,
 		maxOrders: cmp.Or(o.MaxOrders, DefaultMaxOrders),
 		maxBytes:  max(cmp.Or(o.MaxBytes, DefaultMaxBytes), 1<<20),
-		packer:    newPacker(),
+		packer:    newPacker(key),
 		traces:    map[oteltrace.TraceID]*tracked{},
 		orders:    map[uuid.UUID]*kept{},
 		spans:     map[oteltrace.SpanID]oteltrace.TraceID{},
@@ -121,11 +122,11 @@ func (s *Store) add(span trace.ReadOnlySpan) {
 	t.size += len(packed) + spanOverhead
 	s.size += len(packed) + spanOverhead
 	s.spans[span.SpanContext().SpanID()] = traceID
-	if own := valueOf(span.Attributes(), event.OrderIDKey); own != "" {
+	if own := valueOf(span.Attributes(), s.key); own != "" {
 		s.refer(own, traceID, t)
 	} else {
 		for _, l := range span.Links() {
-			s.refer(valueOf(l.Attributes, event.OrderIDKey), traceID, t)
+			s.refer(valueOf(l.Attributes, s.key), traceID, t)
 		}
 	}
 	if !known && t.refs == 0 {
@@ -197,8 +198,8 @@ func (s *Store) Size() (orders, bytes int) {
 	return len(s.orders), s.size
 }
 
-// Order implements [Source].
-func (s *Store) Order(_ context.Context, id string) (Spans, error) {
+// Find implements [Source].
+func (s *Store) Find(_ context.Context, id string) (Spans, error) {
 	key, err := uuid.Parse(id)
 	if err != nil {
 		return Spans{}, ErrNotFound

@@ -17,7 +17,6 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	oteltrace "go.opentelemetry.io/otel/trace"
 
-	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/trail"
 )
 
@@ -66,7 +65,7 @@ func TestStoreKeepsEverything(t *testing.T) {
 // The oldest orders leave first, by the time in their ids, in whatever order their
 // spans come; and with them all that is theirs alone.
 func TestStoreForgetsTheOldest(t *testing.T) {
-	store := trail.NewStore(trail.StoreOptions{MaxOrders: 10})
+	store := trail.NewStore(key, trail.StoreOptions{MaxOrders: 10})
 	var stories []*story
 	for i := range 30 {
 		s, _ := happy(i)
@@ -87,7 +86,7 @@ func TestStoreForgetsTheOldest(t *testing.T) {
 		t.Errorf("%d orders are kept", orders)
 	}
 	for i, s := range stories {
-		found, err := store.Order(t.Context(), s.id)
+		found, err := store.Find(t.Context(), s.id)
 		if i < 20 {
 			if !errors.Is(err, trail.ErrNotFound) {
 				t.Errorf("order %d is kept: %v", i, err)
@@ -109,7 +108,7 @@ func TestStoreForgetsBatches(t *testing.T) {
 	two, byTwo := happy(2)
 	batch := byOne["batch"]
 	batch.Links = append(batch.Links, byTwo["batch"].Links...)
-	store := trail.NewStore(trail.StoreOptions{MaxOrders: 2})
+	store := trail.NewStore(key, trail.StoreOptions{MaxOrders: 2})
 	add := func(s *story) {
 		for _, stub := range s.spans {
 			store.OnEnd(stub.Snapshot())
@@ -123,7 +122,7 @@ func TestStoreForgetsBatches(t *testing.T) {
 	add(two)
 	three, _ := happy(3)
 	add(three)
-	if _, err := store.Order(t.Context(), one.id); !errors.Is(err, trail.ErrNotFound) || !kept() {
+	if _, err := store.Find(t.Context(), one.id); !errors.Is(err, trail.ErrNotFound) || !kept() {
 		t.Errorf("the first order: %v; its batch is kept: %t", err, kept())
 	}
 	four, _ := happy(4)
@@ -136,7 +135,7 @@ func TestStoreForgetsBatches(t *testing.T) {
 // Spans that belong to no order stay for a while: the trace may turn out to be an
 // order's.
 func TestStoreStrays(t *testing.T) {
-	store := trail.NewStore(trail.StoreOptions{})
+	store := trail.NewStore(key, trail.StoreOptions{})
 	s, by := happy(1)
 	early := s.child(by["pay"], "dial", oteltrace.SpanKindClient, 6, 7)
 	early.Attributes = nil
@@ -160,13 +159,13 @@ func TestStoreStrays(t *testing.T) {
 	if _, err := store.Trace(t.Context(), refOf(first).TraceID); !errors.Is(err, trail.ErrNotFound) {
 		t.Errorf("the first of 1000 spans without an order: %v", err)
 	}
-	if found, err := store.Trace(t.Context(), refOf(last).TraceID); err != nil || len(found.Orders()) != 0 {
+	if found, err := store.Trace(t.Context(), refOf(last).TraceID); err != nil || len(found.Values(key)) != 0 {
 		t.Errorf("the last of 1000 spans without an order: %v", err)
 	}
 	if _, after := store.Size(); after-before > 200_000 {
 		t.Errorf("1000 spans without an order take %d bytes", after-before)
 	}
-	if found, err := store.Order(t.Context(), s.id); err != nil || len(found.Spans) != len(s.spans) {
+	if found, err := store.Find(t.Context(), s.id); err != nil || len(found.Spans) != len(s.spans) {
 		t.Errorf("the order has %d spans, want %d: %v", len(found.Spans), len(s.spans), err)
 	}
 }
@@ -182,9 +181,9 @@ func TestStoreUnsampled(t *testing.T) {
 }
 
 func TestStoreNotFound(t *testing.T) {
-	store := trail.NewStore(trail.StoreOptions{})
+	store := trail.NewStore(key, trail.StoreOptions{})
 	for _, id := range []string{"", "x", "01a20482-ab51-759f-8537-365521a88cb5", strings.Repeat("0", 32), strings.Repeat("f", 32)} {
-		if _, err := store.Order(t.Context(), id); !errors.Is(err, trail.ErrNotFound) {
+		if _, err := store.Find(t.Context(), id); !errors.Is(err, trail.ErrNotFound) {
 			t.Errorf("order %q: %v", id, err)
 		}
 		if _, err := store.Trace(t.Context(), id); !errors.Is(err, trail.ErrNotFound) {
@@ -211,7 +210,7 @@ func TestStoreRecent(t *testing.T) {
 	for _, s := range found.Spans {
 		traces[s.TraceID] = true
 	}
-	if ids := found.Orders(); len(traces) != 5 || len(ids) != 1 || ids[0] != two.id {
+	if ids := found.Values(key); len(traces) != 5 || len(ids) != 1 || ids[0] != two.id {
 		t.Errorf("%d traces of %v", len(traces), ids)
 	}
 }
@@ -220,7 +219,7 @@ func TestStoreRecent(t *testing.T) {
 // when bytes are the limit.
 func TestStoreMemory(t *testing.T) {
 	const limit = 16 << 20
-	store := trail.NewStore(trail.StoreOptions{MaxOrders: 1_000_000, MaxBytes: limit})
+	store := trail.NewStore(key, trail.StoreOptions{MaxOrders: 1_000_000, MaxBytes: limit})
 	before := heap()
 	most := uint64(0)
 	for i := range 6000 {
@@ -257,7 +256,7 @@ func TestStoreHoldsTenThousandOrders(t *testing.T) {
 	if orders, size := store.Size(); orders != 10_000 || size > trail.DefaultMaxBytes {
 		t.Errorf("%d orders in %d bytes, of %d", orders, size, trail.DefaultMaxBytes)
 	}
-	if found, err := store.Order(t.Context(), first.id); err != nil || len(found.Spans) != len(first.spans) {
+	if found, err := store.Find(t.Context(), first.id); err != nil || len(found.Spans) != len(first.spans) {
 		t.Errorf("the first order has %d spans, want %d: %v", len(found.Spans), len(first.spans), err)
 	}
 }
@@ -265,7 +264,7 @@ func TestStoreHoldsTenThousandOrders(t *testing.T) {
 // filled returns a store with that many orders, of which many share a batch, and the
 // first of them.
 func filled(orders int) (*trail.Store, *story) {
-	store := trail.NewStore(trail.StoreOptions{})
+	store := trail.NewStore(key, trail.StoreOptions{})
 	var first *story
 	var batch *tracetest.SpanStub
 	for i := range orders {
@@ -294,33 +293,33 @@ func filled(orders int) (*trail.Store, *story) {
 
 // A single span that is as large as the store is not kept.
 func TestStoreHugeSpan(t *testing.T) {
-	store := trail.NewStore(trail.StoreOptions{MaxBytes: 1 << 20})
+	store := trail.NewStore(key, trail.StoreOptions{MaxBytes: 1 << 20})
 	s, by := happy(1)
 	by["pay"].Attributes = append(by["pay"].Attributes, attribute.String("huge", strings.Repeat("x", 1<<20)))
 	for _, stub := range s.spans {
 		store.OnEnd(stub.Snapshot())
 	}
-	if found, err := store.Order(t.Context(), s.id); err != nil || len(found.Spans) != len(s.spans)-1 {
+	if found, err := store.Find(t.Context(), s.id); err != nil || len(found.Spans) != len(s.spans)-1 {
 		t.Errorf("%d spans of %d: %v", len(found.Spans), len(s.spans), err)
 	}
 }
 
 // Many services end spans while readers look.
 func TestStoreConcurrency(t *testing.T) {
-	store := trail.NewStore(trail.StoreOptions{MaxOrders: 50})
+	store := trail.NewStore(key, trail.StoreOptions{MaxOrders: 50})
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {
 			for i := range 50 {
-				s, by := happy(w*50 + i)
+				s, _ := happy(w*50 + i)
 				for _, stub := range s.spans {
 					store.OnEnd(stub.Snapshot())
 				}
-				found, err := store.Order(context.Background(), s.id)
+				found, err := store.Find(context.Background(), s.id)
 				if err != nil && !errors.Is(err, trail.ErrNotFound) {
 					t.Error(err)
 				}
-				trail.Stitch(s.order(events(by)...), found)
+				trail.Stitch(found, s.options())
 				if _, err := store.Recent(context.Background(), 20); err != nil {
 					t.Error(err)
 				}
@@ -337,17 +336,17 @@ func TestStoreConcurrency(t *testing.T) {
 // the bytes that are sent. More than 50 ms is too slow.
 func BenchmarkTrail(b *testing.B) {
 	store, first := filled(10_000)
-	for name, render := range map[string]func(*trail.Trail) error{
-		"json": func(t *trail.Trail) error { return json.NewEncoder(io.Discard).Encode(t) },
-		"text": func(t *trail.Trail) error { return trail.Write(io.Discard, t, trail.WriteOptions{}) },
+	for name, render := range map[string]func(*trail.Story) error{
+		"json": func(t *trail.Story) error { return json.NewEncoder(io.Discard).Encode(t) },
+		"text": func(t *trail.Story) error { return trail.Write(io.Discard, "order", t, trail.WriteOptions{}) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				found, err := store.Order(b.Context(), first.id)
+				found, err := store.Find(b.Context(), first.id)
 				if err != nil {
 					b.Fatal(err)
 				}
-				if err := render(trail.Stitch(first.order(), found)); err != nil {
+				if err := render(trail.Stitch(found, first.options())); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -367,7 +366,7 @@ func BenchmarkStoreOnEnd(b *testing.B) {
 		link := oteltrace.WithLinks(oteltrace.Link{SpanContext: by["created"].SpanContext, Attributes: by["pay"].Links[0].Attributes})
 		ids := make([]attribute.KeyValue, 20_000)
 		for i := range ids {
-			ids[i] = event.OrderIDKey.String(newStory(i).id)
+			ids[i] = attribute.String(key, newStory(i).id)
 		}
 		i := 0
 		for b.Loop() {
@@ -378,5 +377,5 @@ func BenchmarkStoreOnEnd(b *testing.B) {
 		}
 	}
 	b.Run("none", func(b *testing.B) { run(b) })
-	b.Run("store", func(b *testing.B) { run(b, sdktrace.WithSpanProcessor(trail.NewStore(trail.StoreOptions{}))) })
+	b.Run("store", func(b *testing.B) { run(b, sdktrace.WithSpanProcessor(trail.NewStore(key, trail.StoreOptions{}))) })
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/outbox"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/storefront"
@@ -97,7 +98,7 @@ func Start(ctx context.Context, cfg Config) (s *System, err error) {
 	if err = stream.Provision(ctx, s.Client.JetStream(), stream.Topology{Durables: Durables()}); err != nil {
 		return nil, err
 	}
-	spans, mails := trail.NewStore(trail.StoreOptions{}), new(outbox.Outbox)
+	spans, mails := trail.NewStore(event.OrderIDKey, trail.StoreOptions{}), new(outbox.Outbox)
 	byName := map[string]*service.Replica{}
 	for _, def := range Services(spans, mails) {
 		r, err := service.Start(ctx, def, service.Config{

@@ -16,6 +16,7 @@ import (
 
 	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/internal/telemetry"
@@ -140,10 +141,10 @@ func play(ctx context.Context, tell *narrator, shop Shop, client *stream.Client,
 // tellTrail prints an order's trail when all of it has come in. Only its deadline may
 // be still to come.
 func tellTrail(ctx context.Context, tell *narrator, shop Shop, id string, o trail.WriteOptions) (err error) {
-	var t *trail.Trail
+	var t *ordertrail.Trail
 	await(ctx, func() bool {
-		t, err = trail.Client{URL: shop.URL, HTTP: shop.Client}.Trail(ctx, id)
-		return err != nil || !slices.ContainsFunc(t.Gaps, func(g trail.Gap) bool { return g.Pending && g.Kind != trail.GapDeadline })
+		t, err = ordertrail.Client{URL: shop.URL, HTTP: shop.Client}.Trail(ctx, id)
+		return err != nil || !slices.ContainsFunc(t.Gaps, func(g trail.Gap) bool { return g.Pending && g.Kind != ordertrail.GapDeadline })
 	})
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -152,7 +153,7 @@ func tellTrail(ctx context.Context, tell *narrator, shop Shop, id string, o trai
 		return err
 	}
 	var text strings.Builder
-	if err := trail.Write(&text, t, o); err != nil {
+	if err := ordertrail.Write(&text, t, o); err != nil {
 		return err
 	}
 	tell.printf("\n%s", text.String())

@@ -14,6 +14,7 @@ import (
 
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
 	"example.org/ordertrail/trail"
@@ -35,7 +36,7 @@ func BenchmarkTrailPage(b *testing.B) {
 		}
 		paths[sc.Name] = "/orders/" + order.ID + "/trail"
 		systemtest.Until(b, sc.Name+"'s trail is complete", func() bool {
-			var got trail.Trail
+			var got ordertrail.Trail
 			if err := json.Unmarshal(s.MustGet(b, paths[sc.Name]).Content, &got); err != nil {
 				b.Fatal(err)
 			}

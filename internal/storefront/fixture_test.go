@@ -18,7 +18,7 @@ import (
 // open runs orders with its pages, and no other service.
 func open(tb testing.TB) *shoptest.Shop {
 	tb.Helper()
-	traces := trail.NewStore(trail.StoreOptions{})
+	traces := trail.NewStore(event.OrderIDKey, trail.StoreOptions{})
 	return shoptest.Open(tb, systemtest.Server(tb).Connect, storefront.Service(traces, nil).Wire, traces)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/web"
 	"example.org/ordertrail/trail"
@@ -32,7 +33,7 @@ func (s *storefront) services(w http.ResponseWriter, r *http.Request) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.sourceTimeout)
 		defer cancel()
 		found, err := s.traces.Recent(ctx, mapTraces)
-		return trail.Map(found.Spans), err
+		return trail.Map(found.Spans, ordertrail.Publisher), err
 	})
 	if err != nil {
 		return s.explain(r.Context(), err, "")

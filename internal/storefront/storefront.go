@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"time"
 
+	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/feed"
 	"example.org/ordertrail/internal/outbox"
 	"example.org/ordertrail/internal/respond"
@@ -53,7 +54,7 @@ type storefront struct {
 
 func newStorefront(rt *service.Runtime, traces trail.Source, mails *outbox.Outbox) *storefront {
 	if traces == nil && rt.Settings.JaegerURL != nil {
-		traces = trail.NewJaeger(rt.Settings.JaegerURL)
+		traces = trail.NewJaeger(rt.Settings.JaegerURL, event.OrderIDKey)
 	}
 	return &storefront{
 		shop: orders.New(rt), traces: traces, mails: mails, site: web.SiteOf(rt.Settings), log: rt.Log,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/web"
 	"example.org/ordertrail/services/orders"
@@ -42,21 +43,21 @@ func (s *storefront) trail(w http.ResponseWriter, r *http.Request) error {
 	case respond.MediaText:
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
-		_ = trail.Write(w, t, trail.WriteOptions{}) // an error means that the client has gone
+		_ = ordertrail.Write(w, t, trail.WriteOptions{}) // an error means that the client has gone
 	default:
 		respond.JSON(w, http.StatusOK, t)
 	}
 	return nil
 }
 
-func (s *storefront) trailPage(w http.ResponseWriter, r *http.Request, t *trail.Trail) error {
+func (s *storefront) trailPage(w http.ResponseWriter, r *http.Request, t *ordertrail.Trail) error {
 	data := struct {
-		Trail          *trail.Trail
+		Trail          *ordertrail.Trail
 		Waterfall      *web.Waterfall
 		Map            *web.ServiceMap
 		Segments, Sums []web.Share
 		Spans, Links   int
-	}{Trail: t, Waterfall: web.NewWaterfall(t), Map: web.NewServiceMap(t.Services)}
+	}{Trail: t, Waterfall: web.NewWaterfall(&t.Story), Map: web.NewServiceMap(t.Services)}
 	data.Segments, data.Sums = web.Shares(t.CriticalPath)
 	for _, l := range t.Lanes {
 		data.Spans += len(l.Spans)
@@ -75,25 +76,25 @@ func (s *storefront) trailPage(w http.ResponseWriter, r *http.Request, t *trail.
 
 // trailOf stitches an order's trail and checks it against the stream. It returns
 // trail.ErrNotFound if neither the stream nor the traces have the order.
-func (s *storefront) trailOf(ctx context.Context, id string) (*trail.Trail, error) {
+func (s *storefront) trailOf(ctx context.Context, id string) (*ordertrail.Trail, error) {
 	if s.traces == nil {
 		return nil, errNoTraces
 	}
 	order := s.streamOrder(ctx, id)
 	ctx, cancel := context.WithTimeout(ctx, s.sourceTimeout)
 	defer cancel()
-	found, err := s.traces.Order(ctx, id)
+	found, err := s.traces.Find(ctx, id)
 	if err != nil && (!errors.Is(err, trail.ErrNotFound) || order.State == "" && order.Err == nil) {
 		return nil, err
 	}
-	return trail.Stitch(order, found), nil
+	return ordertrail.Stitch(order, found), nil
 }
 
 // streamOrder returns what the stream holds of an order.
-func (s *storefront) streamOrder(ctx context.Context, id string) trail.Order {
+func (s *storefront) streamOrder(ctx context.Context, id string) ordertrail.Order {
 	ctx, cancel := context.WithTimeout(ctx, streamTimeout)
 	defer cancel()
-	now := trail.Order{ID: id, Now: time.Now()}
+	now := ordertrail.Order{ID: id, Now: time.Now()}
 	order, _, err := s.shop.Read(ctx, id, 0)
 	if errors.Is(err, orders.ErrNotFound) {
 		return now
@@ -107,7 +108,7 @@ func (s *storefront) streamOrder(ctx context.Context, id string) trail.Order {
 		if e.Type == event.OrderCreated {
 			now.Deadline = e.Time.Add(s.shop.Deadline())
 		}
-		now.Events = append(now.Events, trail.OrderEvent(e))
+		now.Events = append(now.Events, ordertrail.Event(e))
 	}
 	return now
 }
@@ -225,9 +226,9 @@ func (s *storefront) find(ctx context.Context, traceID, spanID string) (located,
 		return located{}, err
 	}
 	found := located{TraceID: traceID, SpanID: spanID, Orders: []locatedOrder{}}
-	ids := spans.Orders()
+	ids := spans.Values(string(event.OrderIDKey))
 	if spanID != "" {
-		if ids = spans.OrdersOf(trail.Ref{TraceID: traceID, SpanID: spanID}); ids == nil {
+		if ids = spans.ValuesOf(trail.Ref{TraceID: traceID, SpanID: spanID}, string(event.OrderIDKey)); ids == nil {
 			return located{}, trail.ErrNotFound
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
@@ -24,7 +25,7 @@ func TestTrail(t *testing.T) {
 	s := open(t)
 	order := s.MustPost(t, shoptest.Body(nil)).MustOrder(t)
 	path := "/orders/" + order.ID + "/trail"
-	var got trail.Trail
+	var got ordertrail.Trail
 	systemtest.Until(t, "the request's span is there", func() bool {
 		a := s.MustGet(t, path)
 		a.WantStatus(t, http.StatusOK)
@@ -40,7 +41,7 @@ func TestTrail(t *testing.T) {
 	for _, g := range got.Gaps {
 		kinds[g.Kind] = g.Pending
 	}
-	for _, kind := range []string{trail.GapOpen, trail.GapConsumer, trail.GapDeadline} {
+	for _, kind := range []string{ordertrail.GapOpen, ordertrail.GapConsumer, ordertrail.GapDeadline} {
 		if !kinds[kind] {
 			t.Errorf("nothing says that %s is pending: %+v", kind, got.Gaps)
 		}
@@ -192,7 +193,7 @@ func TestTrailWithoutJaeger(t *testing.T) {
 				t.Cleanup(server.Close)
 				at.Host = server.Listener.Addr().String()
 			}
-			s := openTraced(t, trail.NewJaeger(at))
+			s := openTraced(t, trail.NewJaeger(at, event.OrderIDKey))
 			order := s.MustPost(t, shoptest.Body(nil)).MustOrder(t)
 			path := "/orders/" + order.ID + "/trail"
 			asked := make(chan shoptest.Answer, 1)
@@ -238,11 +239,11 @@ func TestTrailOfEmptyJaeger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := openTraced(t, trail.NewJaeger(at))
+	s := openTraced(t, trail.NewJaeger(at, event.OrderIDKey))
 	order := s.MustPost(t, shoptest.Body(nil)).MustOrder(t)
 	a := s.MustGet(t, "/orders/"+order.ID+"/trail")
 	a.WantStatus(t, http.StatusOK)
-	var got trail.Trail
+	var got ordertrail.Trail
 	if err := json.Unmarshal(a.Content, &got); err != nil {
 		t.Fatal(err)
 	}

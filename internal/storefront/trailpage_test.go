@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
 	"example.org/ordertrail/trail"
@@ -20,16 +21,16 @@ func TestTrailPage(t *testing.T) {
 		cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "jaeger.example"}
 	})
 	id := wantRedirect(t, MustSubmit(t, s, "/scenarios/undeliverable", nil, submitted()))
-	var got trail.Trail
+	var got ordertrail.Trail
 	systemtest.Until(t, "the trail has everything but the deadline", func() bool {
 		a := s.MustDo(t, http.MethodGet, "/orders/"+id+"/trail", "", http.Header{"Accept": {"application/json"}})
 		a.WantStatus(t, http.StatusOK)
-		got = trail.Trail{}
+		got = ordertrail.Trail{}
 		if err := json.Unmarshal(a.Content, &got); err != nil {
 			t.Fatal(err)
 		}
 		for _, g := range got.Gaps {
-			if strings.Contains(g.Detail, "analytics") || g.Kind == trail.GapConsumer || g.Kind == trail.GapOpen || g.Kind == trail.GapPublisher {
+			if strings.Contains(g.Detail, "analytics") || g.Kind == ordertrail.GapConsumer || g.Kind == ordertrail.GapOpen || g.Kind == ordertrail.GapPublisher {
 				return false
 			}
 		}

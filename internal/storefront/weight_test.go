@@ -8,10 +8,10 @@ import (
 	"testing"
 
 	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/internal/scenario"
 	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
-	"example.org/ordertrail/trail"
 )
 
 // heaviest is how much a page may weigh with all its parts, in bytes, not zipped.
@@ -30,7 +30,7 @@ func TestPageWeights(t *testing.T) {
 	}
 	for name, id := range ids {
 		systemtest.Until(t, name+"'s trail is complete", func() bool {
-			var got trail.Trail
+			var got ordertrail.Trail
 			a := s.MustGet(t, "/orders/"+id+"/trail")
 			a.WantStatus(t, http.StatusOK)
 			if err := json.Unmarshal(a.Content, &got); err != nil {

@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"example.org/ordertrail/trail"
 )
 
 // A trail can be 20 ms of work around 3 s of waiting for a deadline: drawn to one
@@ -116,7 +118,7 @@ func (s timescale) marks() (ticks, cuts []Mark) {
 	for i := 0; i < len(s.parts); i++ {
 		p := s.parts[i]
 		if p.cut {
-			cuts = append(cuts, Mark{percent(p.x), percent(p.width), Duration(p.to - p.from)})
+			cuts = append(cuts, Mark{percent(p.x), percent(p.width), trail.Duration(p.to - p.from)})
 			add(p.to)
 			continue
 		}

@@ -77,7 +77,7 @@ type Arrow struct {
 }
 
 // NewWaterfall lays a trail out.
-func NewWaterfall(t *trail.Trail) *Waterfall {
+func NewWaterfall(t *trail.Story) *Waterfall {
 	w := &Waterfall{}
 	groups := grouped(t)
 
@@ -124,7 +124,7 @@ type place struct {
 // grouped sorts lanes by service: the services by how many steps events need to get
 // there, so that it is the same for every order, and those last that only count
 // what others did.
-func grouped(t *trail.Trail) (groups []Group) {
+func grouped(t *trail.Story) (groups []Group) {
 	at := map[string]int{}
 	batches := map[string]bool{}
 	for _, l := range t.Lanes {
@@ -201,7 +201,7 @@ func badges(n trail.Node) (all []Badge) {
 		all = append(all, Badge{"undo", "undo"})
 	}
 	if n.Batch != nil {
-		all = append(all, Badge{"batch", fmt.Sprintf("batch: %d of %d", n.Batch.OfOrder, n.Batch.Links)})
+		all = append(all, Badge{"batch", fmt.Sprintf("batch: %d of %d", n.Batch.Own, n.Batch.Links)})
 	}
 	return all
 }

@@ -88,7 +88,7 @@ func TestTimescaleAtRandom(t *testing.T) {
 }
 
 // sample is an order that fans out to a and b, which meet in c; d counts.
-func sample() *trail.Trail {
+func sample() *trail.Story {
 	ref := func(n int) trail.Ref {
 		return trail.Ref{TraceID: fmt.Sprintf("%032x", n/10), SpanID: fmt.Sprintf("%016x", n)}
 	}
@@ -102,8 +102,8 @@ func sample() *trail.Trail {
 		return trail.Edge{Kind: trail.EdgeLink, From: ref(from), To: ref(to), Relationship: "triggered_by"}
 	}
 	counts := node(50, "d", "process ORDERS", 100*ms, ms)
-	counts.Batch = &trail.Batch{Links: 7, OfOrder: 2}
-	return &trail.Trail{
+	counts.Batch = &trail.Batch{Links: 7, Own: 2}
+	return &trail.Story{
 		Lanes: []trail.Lane{
 			lane(counts),
 			lane(node(10, "shop", "POST /orders", 0, 10*ms), node(11, "shop", "publish orders.created", 2*ms, 6*ms)),
@@ -185,10 +185,10 @@ func TestWaterfall(t *testing.T) {
 
 func TestWaterfallBounds(t *testing.T) {
 	t.Parallel()
-	if w := NewWaterfall(&trail.Trail{}); len(w.Bars) != 0 {
+	if w := NewWaterfall(&trail.Story{}); len(w.Bars) != 0 {
 		t.Errorf("an empty trail has %d bars", len(w.Bars))
 	}
-	many := &trail.Trail{Lanes: []trail.Lane{{Service: "a"}}}
+	many := &trail.Story{Lanes: []trail.Lane{{Service: "a"}}}
 	for i := range 10_000 {
 		many.Lanes[0].Spans = append(many.Lanes[0].Spans, trail.Node{Span: trail.Span{Ref: trail.Ref{SpanID: strconv.Itoa(i)}, Service: "a"}, Offset: time.Duration(i) * ms, Duration: ms})
 	}

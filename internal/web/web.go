@@ -28,6 +28,7 @@ import (
 
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/trail"
 )
 
 //go:embed assets
@@ -125,7 +126,7 @@ var functions = template.FuncMap{
 	"money":    Money,
 	"count":    Count,
 	"cents":    func(n int64, currency string) string { return Money(event.Money{Amount: n, Currency: currency}) },
-	"duration": Duration,
+	"duration": trail.Duration,
 	"clock":    func(t time.Time) string { return t.UTC().Format("15:04:05.000") },
 	"moment":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 	"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
@@ -249,27 +250,6 @@ func Money(m event.Money) string {
 		sign, n = "−", -n
 	}
 	return fmt.Sprintf("%s%s.%02d %s", sign, Count(n/100), n%100, m.Currency)
-}
-
-// Duration is a duration for people: three significant digits.
-func Duration(d time.Duration) string {
-	switch abs := max(d, -d); {
-	case abs == 0:
-		return "0 ms"
-	case abs < 10*time.Microsecond:
-		return fmt.Sprintf("%.2g µs", float64(d)/float64(time.Microsecond))
-	case abs < time.Millisecond-500:
-		return fmt.Sprintf("%.0f µs", float64(d)/float64(time.Microsecond))
-	case abs < 10*time.Millisecond:
-		return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond))
-	case abs < 100*time.Millisecond:
-		return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
-	case abs < time.Second-500*time.Microsecond:
-		return fmt.Sprintf("%.0f ms", float64(d)/float64(time.Millisecond))
-	case abs < 100*time.Second:
-		return fmt.Sprintf("%.2f s", d.Seconds())
-	}
-	return d.Round(time.Second).String()
 }
 
 // Short is the end of an id, which differs between ids made at the same time.

@@ -9,6 +9,7 @@ import (
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/histogram"
 	"example.org/ordertrail/internal/web"
+	"example.org/ordertrail/trail"
 )
 
 const (
@@ -106,9 +107,9 @@ func (v *view) drawMinutes() {
 func (v *view) drawParcels(h histogram.Histogram) {
 	var orders []web.Stack
 	for i, c := range v.Columns {
-		s := web.Stack{Title: fmt.Sprintf("%s to %s: %d orders", web.Duration(c.From), web.Duration(c.To), c.Count), Values: []int64{c.Count}}
+		s := web.Stack{Title: fmt.Sprintf("%s to %s: %d orders", trail.Duration(c.From), trail.Duration(c.To), c.Count), Values: []int64{c.Count}}
 		if i%(len(v.Columns)/6+1) == 0 {
-			s.Mark = web.Duration(c.To)
+			s.Mark = trail.Duration(c.To)
 		}
 		orders = append(orders, s)
 	}

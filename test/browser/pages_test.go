@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/systemtest"
 	"example.org/ordertrail/trail"
@@ -80,7 +81,7 @@ func (b *tab) checkTrail(id string, sc demo.Scenario) {
 		t.Fatal(err)
 	}
 	defer func() { _ = r.Body.Close() }()
-	var want trail.Trail
+	var want ordertrail.Trail
 	if err := json.NewDecoder(r.Body).Decode(&want); err != nil {
 		t.Fatal(err)
 	}

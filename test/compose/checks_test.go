@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/services/notify"
 	"example.org/ordertrail/test/systemtest"
-	"example.org/ordertrail/trail"
 )
 
 // play plays scenarios, one after the other, and returns their orders' ids.
@@ -114,7 +114,7 @@ func (s *stack) traced(t *testing.T, order string) {
 // trailed waits until the shop shows the order's whole trail, out of Jaeger.
 func (s *stack) trailed(t *testing.T, order string, sc demo.Scenario) {
 	t.Helper()
-	client := trail.Client{URL: s.shop, HTTP: http.DefaultClient}
+	client := ordertrail.Client{URL: s.shop, HTTP: http.DefaultClient}
 	until(t, sc.Name+"'s trail is whole", func() error {
 		tr, err := client.Trail(context.Background(), order)
 		if err != nil {

@@ -27,7 +27,7 @@ func TestTrailCommand(t *testing.T) {
 	}
 	for _, want := range []string{
 		"order " + order + "  cancelled (undeliverable), refunded", "orders: POST /orders", "⇠ triggered_by orders: publish orders.created",
-		"⇠ payment_confirmation payments: publish payments.confirmed", "book parcel  refused", "refund card  undo", "links are this order's",
+		"⇠ payment_confirmation payments: publish payments.confirmed", "book parcel  refused", "refund card  undo", "links belong here",
 		"critical path (*): ",
 	} {
 		if !strings.Contains(text, want) {

@@ -13,6 +13,7 @@ import (
 
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/test/systemtest"
 	"example.org/ordertrail/trail"
 )
@@ -33,7 +34,7 @@ func TestTrail(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var got trail.Trail
+			var got ordertrail.Trail
 			systemtest.Until(t, "the trail is complete", func() bool {
 				got = getTrail(t, sys.URL+"/orders/"+order.ID+"/trail")
 				return got.Complete && !got.Pending
@@ -60,7 +61,7 @@ func TestTrail(t *testing.T) {
 }
 
 // graph writes a trail's spans and edges, sorted.
-func graph(t trail.Trail) (lines []string) {
+func graph(t ordertrail.Trail) (lines []string) {
 	for _, l := range t.Lanes {
 		for _, s := range l.Spans {
 			failed := ""
@@ -114,7 +115,7 @@ func recorded(spans tracetest.SpanStubs, order string) (lines []string) {
 	return lines
 }
 
-func getTrail(t testing.TB, url string) (got trail.Trail) {
+func getTrail(t testing.TB, url string) (got ordertrail.Trail) {
 	t.Helper()
 	getJSON(t, url, &got)
 	return got

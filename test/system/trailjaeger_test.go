@@ -17,6 +17,7 @@ import (
 	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/internal/scenario"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/systemtest"
@@ -57,18 +58,18 @@ func TestTrailFromJaeger(t *testing.T) {
 	}
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", *otlpURL)
 	sys := systemtest.Start(t, systemtest.Deadline(soon))
-	played := map[string]trail.Order{}
+	played := map[string]ordertrail.Order{}
 	for _, sc := range append(demo.Scenarios(), everything) {
 		order, err := demo.Play(t.Context(), sys.Shop, sc)
 		if err != nil {
 			t.Fatalf("%s: %v", sc.Name, err)
 		}
-		var got trail.Trail
+		var got ordertrail.Trail
 		systemtest.Until(t, "the trail of "+sc.Name+" is complete", func() bool {
 			got = getTrail(t, sys.URL+"/orders/"+order.ID+"/trail")
 			return got.Complete
 		})
-		played[sc.Name] = trail.Order{ID: order.ID, State: got.State, Reason: got.Reason, Refunded: got.Refunded, Events: got.Events, Now: got.End.Add(time.Hour)}
+		played[sc.Name] = ordertrail.Order{ID: order.ID, State: got.State, Reason: got.Reason, Refunded: got.Refunded, Events: got.Events, Now: got.End.Add(time.Hour)}
 	}
 	ctx, cancel := app.StopTimeout(context.Background())
 	defer cancel()
@@ -77,7 +78,7 @@ func TestTrailFromJaeger(t *testing.T) {
 	}
 	for name, order := range played {
 		want := stitch(t, sys.Trails, order)
-		systemtest.Until(t, "Jaeger has the spans of "+name, func() bool { return stitch(t, trail.NewJaeger(at), order) == want })
+		systemtest.Until(t, "Jaeger has the spans of "+name, func() bool { return stitch(t, trail.NewJaeger(at, event.OrderIDKey), order) == want })
 	}
 	if *update {
 		record(t, at, sys.Trails, played[everything.Name])
@@ -85,13 +86,13 @@ func TestTrailFromJaeger(t *testing.T) {
 }
 
 // stitch is an order's trail as JSON.
-func stitch(t *testing.T, source trail.Source, order trail.Order) string {
+func stitch(t *testing.T, source trail.Source, order ordertrail.Order) string {
 	t.Helper()
-	found, err := source.Order(t.Context(), order.ID)
+	found, err := source.Find(t.Context(), order.ID)
 	if err != nil && !errors.Is(err, trail.ErrNotFound) {
 		t.Fatal(err)
 	}
-	text, err := json.Marshal(trail.Stitch(order, found))
+	text, err := json.Marshal(ordertrail.Stitch(order, found))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +100,7 @@ func stitch(t *testing.T, source trail.Source, order trail.Order) string {
 }
 
 // record keeps Jaeger's answers about an order, and the trail that the store gives.
-func record(t *testing.T, at *url.URL, store *trail.Store, order trail.Order) {
+func record(t *testing.T, at *url.URL, store *trail.Store, order ordertrail.Order) {
 	t.Helper()
 	if err := os.MkdirAll(recordings, 0o755); err != nil {
 		t.Fatal(err)
@@ -123,13 +124,13 @@ func record(t *testing.T, at *url.URL, store *trail.Store, order trail.Order) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	jaeger := trail.NewJaeger(through)
-	found, err := store.Order(t.Context(), order.ID)
+	jaeger := trail.NewJaeger(through, event.OrderIDKey)
+	found, err := store.Find(t.Context(), order.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	asked = "order"
-	if _, err := jaeger.Order(t.Context(), order.ID); err != nil {
+	if _, err := jaeger.Find(t.Context(), order.ID); err != nil {
 		t.Fatal(err)
 	}
 	asked = "trace"
@@ -147,7 +148,7 @@ func record(t *testing.T, at *url.URL, store *trail.Store, order trail.Order) {
 	}
 	_ = answer.Body.Close()
 	asked = "nothing"
-	if _, err := jaeger.Order(t.Context(), event.NewOrderID()); !errors.Is(err, trail.ErrNotFound) {
+	if _, err := jaeger.Find(t.Context(), event.NewOrderID()); !errors.Is(err, trail.ErrNotFound) {
 		t.Fatal(err)
 	}
 	asked = "notrace"

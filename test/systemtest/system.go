@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"example.org/ordertrail/internal/app"
+	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/outbox"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
@@ -56,7 +57,7 @@ type Replicas struct {
 // Run starts a system. End it with Stop.
 func Run(ctx context.Context, cfg Config) (s *Replicas, err error) {
 	cfg.Log = cmp.Or[slog.Handler](cfg.Log, slog.DiscardHandler)
-	s = &Replicas{cfg: cfg, Trails: trail.NewStore(trail.StoreOptions{}), stopHTTP: func() error { return nil }}
+	s = &Replicas{cfg: cfg, Trails: trail.NewStore(event.OrderIDKey, trail.StoreOptions{}), stopHTTP: func() error { return nil }}
 	s.services = app.Services(s.Trails, new(outbox.Outbox))
 	defer func() {
 		if err != nil {

@@ -1,7 +1,6 @@
-package trail
+package ordertrail
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,14 +10,14 @@ import (
 	"net/url"
 )
 
-// Client asks a shop for trails.
+// Client reads trails from the shop's API.
 type Client struct {
-	URL  string // of the shop's API
+	URL  string // of the shop
 	HTTP *http.Client
 }
 
-// maxTrail bounds an answer, in bytes.
-const maxTrail = 64 << 20
+// maxAnswer bounds an answer, in bytes.
+const maxAnswer = 64 << 20
 
 // Trail returns an order's trail.
 func (c Client) Trail(ctx context.Context, order string) (*Trail, error) {
@@ -27,7 +26,7 @@ func (c Client) Trail(ctx context.Context, order string) (*Trail, error) {
 }
 
 // Orders returns the ids of the orders that a trace (32 hex digits) or a span (16)
-// belongs to, oldest first: at least one.
+// belongs to, oldest first. It returns at least one, or an error.
 func (c Client) Orders(ctx context.Context, id string) ([]string, error) {
 	query := "/trail?trace="
 	if len(id) == 16 {
@@ -62,7 +61,7 @@ func (c Client) get(ctx context.Context, path string, into any) error {
 		return err
 	}
 	defer func() { _ = answer.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxTrail))
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 	if err != nil {
 		return fmt.Errorf("GET %s%s: %w", c.URL, path, err)
 	}
@@ -76,28 +75,7 @@ func (c Client) get(ctx context.Context, path string, into any) error {
 		return fmt.Errorf("GET %s%s: %s: %s", c.URL, path, answer.Status, problem.Detail)
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return fmt.Errorf("GET %s%s: the answer is not understood: %w", c.URL, path, err)
+		return fmt.Errorf("GET %s%s: invalid JSON: %w", c.URL, path, err)
 	}
-	return nil
-}
-
-// UnmarshalJSON reads attributes back as they were: whole numbers are int64.
-func (a *Attributes) UnmarshalJSON(b []byte) error {
-	var read map[string]any
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	if err := d.Decode(&read); err != nil {
-		return err
-	}
-	for k, v := range read {
-		if n, ok := v.(json.Number); ok {
-			if whole, err := n.Int64(); err == nil {
-				read[k] = whole
-			} else if float, err := n.Float64(); err == nil {
-				read[k] = float
-			}
-		}
-	}
-	*a = read
 	return nil
 }
