@@ -1,13 +1,13 @@
 package analytics
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
 
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/histogram"
+	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/web"
 	"example.org/ordertrail/trail"
 )
@@ -22,16 +22,10 @@ const (
 func (a *analytics) serve(w http.ResponseWriter, r *http.Request) {
 	newest := a.newest(r.Context())
 	w.Header().Set("Vary", "Accept")
-	var err error
-	if web.WantsHTML(r) {
-		err = web.SiteOf(a.Settings).Write(w, r, http.StatusOK, page(newest, time.Now()))
-	} else {
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		err = json.NewEncoder(w).Encode(newest.report())
-	}
-	if err != nil {
-		a.Log.Debug("answer GET /analytics", "error", err)
+	if !respond.PrefersHTML(r) {
+		respond.JSON(w, http.StatusOK, newest.report())
+	} else if err := web.SiteOf(a.Settings).Write(w, r, http.StatusOK, page(newest, time.Now())); err != nil {
+		a.Log.Debug("write the page", "error", err)
 	}
 }
 
@@ -114,10 +108,8 @@ func (v *view) drawParcels(h histogram.Histogram) {
 		orders = append(orders, s)
 	}
 	p50, p99 := v.Quantiles.P50, v.Quantiles.P99
-	v.ParcelChart = web.NewChart(fmt.Sprintf("Time from order to parcel: at most %g ms for half of the orders, at most %g ms for 99 of 100.", p50, p99),
+	c := web.NewChart(fmt.Sprintf("Time from order to parcel: at most %g ms for half of the orders, at most %g ms for 99 of 100.", p50, p99),
 		[]string{"part-parcels"}, web.Count, orders)
-	v.ParcelChart.Points = []web.Mark{
-		{X: v.ParcelChart.At(h.Position(p50) - 0.5), Label: "p50"},
-		{X: v.ParcelChart.At(h.Position(p99) - 0.5), Label: "p99"},
-	}
+	c.Points = []web.Mark{{X: c.At(h.Position(p50) - 0.5), Label: "p50"}, {X: c.At(h.Position(p99) - 0.5), Label: "p99"}}
+	v.ParcelChart = c
 }
