@@ -12,7 +12,7 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// gate holds up one effect until it is opened.
+// gate delays one effect until it is opened.
 type gate struct {
 	effect  string
 	reached chan struct{}
@@ -24,11 +24,12 @@ func newGate(effect string) *gate {
 	return &gate{effect: effect, reached: make(chan struct{}), open: make(chan struct{})}
 }
 
-func (g *gate) pass(effect, _ string) {
+func (g *gate) pass(_ context.Context, effect, _ string) error {
 	if effect == g.effect {
 		g.once.Do(func() { close(g.reached) })
 		<-g.open
 	}
+	return nil
 }
 
 // Whichever comes first, payment, stock or cancellation, the order is concluded once, and

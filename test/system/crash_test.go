@@ -54,7 +54,7 @@ func TestKilled(t *testing.T) {
 					sys.Replica(c.service, 0).Kill()
 				}
 			}
-			world.Did = func(effect, _ string) { kill(effect) }
+			world.Did = func(_ context.Context, effect, _ string) error { kill(effect); return nil }
 			sys := systemtest.Start(t, world.Use, quickRedelivery, onStore(c.service, func(e event.Type, _ string) { kill(string(e)) }))
 			victim <- sys
 

@@ -17,12 +17,11 @@ import (
 // World is the world outside: the card gateway, the carrier and the mail server. All
 // replicas share it, and it records the effects under each key.
 type World struct {
-	// Did, if set, is called after each effect with its name ("charge", "refund",
-	// "book", "unbook", "mail") and the order. It may kill a service between its effect
-	// and the event that records it.
-	Did func(effect, order string)
-	// Before, if set, is called before each effect. It may delay one.
-	Before func(effect, order string)
+	// Before and Did, if set, are called before and after each effect with its name
+	// ("charge", "refund", "book", "unbook", "mail") and the order, or the mail's
+	// Message-ID. They may delay the effect or its answer, kill the service, or return an
+	// error: from Before the effect does not happen, from Did its answer is lost.
+	Before, Did func(ctx context.Context, effect, order string) error
 
 	money   bool // it goes through this world
 	gateway payments.SimulatedGateway
@@ -68,75 +67,69 @@ func Idle(*service.Runtime) (service.Part, error) {
 	}}, nil
 }
 
-func (w *World) before(effect, order string) {
+// effect does something between the hooks.
+func (w *World) effect(ctx context.Context, name, order string, do func() error) error {
 	if w.Before != nil {
-		w.Before(effect, order)
+		if err := w.Before(ctx, name, order); err != nil {
+			return err
+		}
 	}
+	if err := do(); err != nil {
+		return err
+	}
+	if w.Did != nil {
+		return w.Did(ctx, name, order)
+	}
+	return nil
 }
 
-func (w *World) did(effect, order string) {
-	if w.Did != nil {
-		w.Did(effect, order)
-	}
+// note changes the books.
+func (w *World) note(change func()) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
+	return nil
 }
 
 // Charge takes the money once per key.
-func (w *World) Charge(ctx context.Context, c payments.Charge) (string, error) {
-	w.before("charge", c.Key)
-	id, err := w.gateway.Charge(ctx, c)
-	if err != nil {
-		return id, err
-	}
-	w.mu.Lock()
-	w.charges[c.Key]++
-	if w.charges[c.Key] == 1 {
-		w.captured[c.Key] = c.Amount.Amount
-	}
-	w.mu.Unlock()
-	w.did("charge", c.Key)
-	return id, nil
+func (w *World) Charge(ctx context.Context, c payments.Charge) (id string, err error) {
+	err = w.effect(ctx, "charge", c.Key, func() error {
+		if id, err = w.gateway.Charge(ctx, c); err != nil {
+			return err
+		}
+		return w.note(func() {
+			if w.charges[c.Key]++; w.charges[c.Key] == 1 {
+				w.captured[c.Key] = c.Amount.Amount
+			}
+		})
+	})
+	return id, err
 }
 
 // Refund gives back the captured amount.
-func (w *World) Refund(_ context.Context, key string) error {
-	w.mu.Lock()
-	w.captured[key] = 0
-	w.mu.Unlock()
-	w.did("refund", key)
-	return nil
+func (w *World) Refund(ctx context.Context, key string) error {
+	return w.effect(ctx, "refund", key, func() error { return w.note(func() { w.captured[key] = 0 }) })
 }
 
 // Book books one parcel per key.
-func (w *World) Book(ctx context.Context, key, address string) (string, error) {
-	w.before("book", key)
-	id, err := w.carrier.Book(ctx, key, address)
-	if err != nil {
-		return id, err
-	}
-	w.mu.Lock()
-	w.bookings[key]++
-	w.parcels[key] = true
-	w.mu.Unlock()
-	w.did("book", key)
-	return id, nil
+func (w *World) Book(ctx context.Context, key, address string) (id string, err error) {
+	err = w.effect(ctx, "book", key, func() error {
+		if id, err = w.carrier.Book(ctx, key, address); err != nil {
+			return err
+		}
+		return w.note(func() { w.bookings[key]++; w.parcels[key] = true })
+	})
+	return id, err
 }
 
 // Cancel takes the parcel back.
-func (w *World) Cancel(_ context.Context, key string) error {
-	w.mu.Lock()
-	w.parcels[key] = false
-	w.mu.Unlock()
-	w.did("unbook", key)
-	return nil
+func (w *World) Cancel(ctx context.Context, key string) error {
+	return w.effect(ctx, "unbook", key, func() error { return w.note(func() { w.parcels[key] = false }) })
 }
 
 // Send counts the mail.
-func (w *World) Send(_ context.Context, m outbox.Mail) error {
-	w.mu.Lock()
-	w.mails[m.ID]++
-	w.mu.Unlock()
-	w.did("mail", m.ID)
-	return nil
+func (w *World) Send(ctx context.Context, m outbox.Mail) error {
+	return w.effect(ctx, "mail", m.ID, func() error { return w.note(func() { w.mails[m.ID]++ }) })
 }
 
 // Channel names the way that mail takes.
