@@ -15,17 +15,18 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 )
 
-// Bounds of what is asked of Jaeger. Callers bound the time with their context.
+// Bounds of requests to Jaeger. Callers limit the time with their context.
 const (
-	jaegerDepth   = 200      // traces of one search; an order has about ten
+	jaegerDepth   = 200      // traces of one search; an order has about ten traces
 	jaegerAnswer  = 64 << 20 // bytes
-	jaegerAtOnce  = 16       // searches at a time, so that a slow Jaeger holds no more
+	jaegerAtOnce  = 16       // requests at a time: a slow Jaeger holds no more
 	jaegerSkew    = 5 * time.Minute
-	jaegerHorizon = time.Hour // what is recent
+	jaegerHorizon = time.Hour // age of the oldest recent trace
 )
 
-// Jaeger is a [Source] that asks the query API of Jaeger, version 3 of the API, which
-// Jaeger has since 2.20. It finds no span by its id alone.
+// Jaeger is a [Source] that reads from version 3 of the query API, which Jaeger has
+// since 2.20. It cannot search
+// by span id alone.
 type Jaeger struct {
 	base   *url.URL
 	key    string
@@ -33,14 +34,14 @@ type Jaeger struct {
 	slots  chan struct{}
 }
 
-// NewJaeger makes a Source of the API at base, such as http://localhost:16686. It
-// does not connect yet.
+// NewJaeger returns a Source that reads from the API at base, such as
+// http://localhost:16686, and searches by key. It does not connect yet.
 func NewJaeger(base *url.URL, key attribute.Key) *Jaeger {
 	return &Jaeger{
 		base: base, key: string(key),
 		client: &http.Client{
 			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: jaegerAtOnce, IdleConnTimeout: time.Minute},
-			// An API does not redirect, but a page to log in does.
+			// The API never redirects, but a login page does.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		slots: make(chan struct{}, jaegerAtOnce),
@@ -80,9 +81,9 @@ func (j *Jaeger) Recent(ctx context.Context, traces int) (Spans, error) {
 func (j *Jaeger) search(ctx context.Context, from time.Time, depth int, query url.Values) (Spans, error) {
 	to := time.Now().Add(jaegerSkew)
 	if !from.Before(to) {
-		from = to.Add(-jaegerHorizon) // an id of a clock that is ahead
+		from = to.Add(-jaegerHorizon) // the id comes from a clock that is ahead
 	}
-	// Each under both of its names: which one Jaeger knows depends on its release.
+	// Jaeger releases differ in the names of these parameters.
 	for names, value := range map[[2]string]string{
 		{"query.startTimeMin", "query.start_time_min"}: from.UTC().Format(time.RFC3339Nano),
 		{"query.startTimeMax", "query.start_time_max"}: to.UTC().Format(time.RFC3339Nano),
@@ -91,7 +92,7 @@ func (j *Jaeger) search(ctx context.Context, from time.Time, depth int, query ur
 		query.Set(names[0], value)
 		query.Set(names[1], value)
 	}
-	// As they were sent: Jaeger would move spans whose clocks disagree.
+	// Raw traces, because Jaeger otherwise corrects clock skew.
 	query.Set("query.rawTraces", "true")
 	query.Set("query.raw_traces", "true")
 	found, err := j.get(ctx, "", query)
@@ -103,13 +104,13 @@ func (j *Jaeger) search(ctx context.Context, from time.Time, depth int, query ur
 	return found, err
 }
 
-// get asks, and reads the spans of the answer.
+// get sends a request and reads the spans of the answer.
 func (j *Jaeger) get(ctx context.Context, path string, query url.Values) (found Spans, err error) {
 	select {
 	case j.slots <- struct{}{}:
 		defer func() { <-j.slots }()
 	case <-ctx.Done():
-		return found, fmt.Errorf("%w: too many wait for it already: %w", ErrUnavailable, ctx.Err())
+		return found, fmt.Errorf("%w: too many requests wait for an answer: %w", ErrUnavailable, ctx.Err())
 	}
 	at := j.base.JoinPath("/api/v3/traces" + path)
 	at.RawQuery = query.Encode()
@@ -125,12 +126,12 @@ func (j *Jaeger) get(ctx context.Context, path string, query url.Values) (found 
 	switch answer.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound:
-		// Of the API's own making, or there is no API.
+		// Without a JSON error, this is not the API.
 		var refusal struct {
 			Error *struct{} `json:"error"`
 		}
 		if json.NewDecoder(io.LimitReader(answer.Body, 1<<16)).Decode(&refusal) != nil || refusal.Error == nil {
-			return found, fmt.Errorf("%w: there is no query API at %s", ErrUnavailable, j.base.Redacted())
+			return found, fmt.Errorf("%w: no query API at %s", ErrUnavailable, j.base.Redacted())
 		}
 		return found, ErrNotFound
 	default:
@@ -140,9 +141,9 @@ func (j *Jaeger) get(ctx context.Context, path string, query url.Values) (found 
 	var decoded otlpAnswer
 	if err := json.NewDecoder(body).Decode(&decoded); err != nil {
 		if body.N <= 0 {
-			return found, fmt.Errorf("%w: its answer is larger than %d MiB", ErrUnavailable, jaegerAnswer>>20)
+			return found, fmt.Errorf("%w: the answer is larger than %d MiB", ErrUnavailable, jaegerAnswer>>20)
 		}
-		return found, fmt.Errorf("%w: its answer is not understood: %w", ErrUnavailable, err)
+		return found, fmt.Errorf("%w: the answer is not OTLP JSON: %w", ErrUnavailable, err)
 	}
 	found.Spans = decoded.spans()
 	if len(found.Spans) == 0 {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// otlpAnswer is what Jaeger answers: OTLP in its JSON encoding, with ids in hex, in
-// which zero values are left out and 64-bit numbers are strings.
+// otlpAnswer is an answer of Jaeger: OTLP JSON, with ids in hex, without zero values,
+// and with 64-bit numbers as strings.
 type otlpAnswer struct {
 	Result struct {
 		ResourceSpans []struct {
@@ -86,7 +86,7 @@ func (s otlpSpan) span(service string) Span {
 	return span
 }
 
-// otlpInt is a 64-bit number, written as a string or as a number.
+// otlpInt is a 64-bit number, encoded as a string or as a number.
 type otlpInt int64
 
 func (n *otlpInt) UnmarshalJSON(b []byte) error {
@@ -97,7 +97,7 @@ func (n *otlpInt) UnmarshalJSON(b []byte) error {
 
 func (n otlpInt) time() time.Time { return time.Unix(0, int64(n)).UTC() }
 
-// otlpEnum is an enumerated value: its number, or its name.
+// otlpEnum is an enumerated value, encoded as its number or its name.
 type otlpEnum string
 
 func (e *otlpEnum) UnmarshalJSON(b []byte) error {
@@ -105,8 +105,8 @@ func (e *otlpEnum) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// name returns the name of the value, of names by their numbers; the first one that
-// is not "" for a value that is not known.
+// name returns the value's name from names, which are in the order of their numbers. An
+// unknown value gets the first name that is not "".
 func (e otlpEnum) name(names ...string) string {
 	for i, n := range names {
 		if n != "" && (string(e) == strconv.Itoa(i) || strings.HasSuffix(string(e), "_"+n)) {
@@ -144,7 +144,7 @@ func (as otlpAttributes) read() Attributes {
 		switch v.(type) {
 		case string, bool, int64, float64:
 		default:
-			text, _ := json.Marshal(v) // nothing in it that JSON has not
+			text, _ := json.Marshal(v) // cannot fail: v came from JSON
 			v = string(text)
 		}
 		read[a.Key] = v

@@ -14,11 +14,11 @@ import (
 	oteltrace "go.opentelemetry.io/otel/trace"
 )
 
-// A packer writes spans as bytes, which take a sixth of the memory, hold no pointers
-// for the garbage collector to follow, and can be counted.
+// packer encodes spans as bytes. They take a fifth of the memory of a [Span], contain no
+// pointers that the garbage collector must follow, and their size is known.
 //
-// Words that come again and again (names, keys, and values that hold no digit) are
-// written once, and then as their number.
+// Words that repeat (names, keys, and values without digits) are encoded as the number
+// of their first use.
 type packer struct {
 	key     attribute.Key
 	known   map[string]uint64
@@ -34,7 +34,7 @@ const (
 
 func newPacker(key attribute.Key) packer { return packer{key: key, known: map[string]uint64{}} }
 
-// words is what unpack needs.
+// words returns the words by number, for unpack.
 func (p *packer) words() []string { return p.ordered }
 
 // statuses by their numbers, which are codes.Unset, codes.Error and codes.Ok.
@@ -50,7 +50,7 @@ const (
 	packedFloat
 )
 
-// pack writes everything of a span but its trace id.
+// pack encodes a span without its trace id.
 func (p *packer) pack(s trace.ReadOnlySpan) []byte {
 	id, parent := s.SpanContext().SpanID(), s.Parent().SpanID()
 	service, _ := s.Resource().Set().Value("service.name")
@@ -83,11 +83,11 @@ func (p *packer) pack(s trace.ReadOnlySpan) []byte {
 	return bytes.Clone(b)
 }
 
-// packedID is the id of a packed span.
+// packedID returns the id of a packed span.
 func packedID(b []byte) oteltrace.SpanID { return oteltrace.SpanID(b[:8]) }
 
-// attributes writes a span's, or a link's. Many values end in the id of the order that
-// they have too: it goes first, and is written once.
+// attributes encodes the attributes of a span, an event or a link. Many values end in
+// the value of the key, which is therefore written once, before all others.
 func (p *packer) attributes(b []byte, as []attribute.KeyValue) []byte {
 	b = binary.AppendUvarint(b, uint64(len(as)))
 	order := valueOf(as, p.key)
@@ -131,8 +131,7 @@ func valueOf(as []attribute.KeyValue, key attribute.Key) string {
 	return ""
 }
 
-// text writes a word's number, doubled and one more, or a text's length, doubled, and
-// the text.
+// text encodes a word as 2*number+1, any other text as 2*length and the text.
 func (p *packer) text(b []byte, s string) []byte {
 	n, known := p.known[s]
 	if !known && len(p.ordered) < maxWords && len(s) <= maxWordLen && !strings.ContainsAny(s, "0123456789") {
@@ -147,7 +146,7 @@ func (p *packer) text(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))<<1), s...)
 }
 
-// unpack reads what pack wrote.
+// unpack decodes a span that pack encoded.
 func unpack(b []byte, traceID oteltrace.TraceID, words []string) Span {
 	u := unpacker{b, words}
 	s := Span{Ref: Ref{TraceID: traceID.String(), SpanID: u.hex(8)}, ParentID: u.hex(8)}
@@ -169,7 +168,7 @@ func unpack(b []byte, traceID oteltrace.TraceID, words []string) Span {
 	return s
 }
 
-// unpacker reads from the front of b, which pack wrote: it can't be too short.
+// unpacker reads from the start of b. pack encoded it, so it is never too short.
 type unpacker struct {
 	b     []byte
 	words []string

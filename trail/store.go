@@ -20,23 +20,20 @@ const (
 	DefaultMaxBytes  = 128 << 20
 )
 
-// StoreOptions are a [Store]'s bounds. The zero value means the defaults.
+// StoreOptions are the bounds of a [Store]. The zero value means the defaults.
 type StoreOptions struct {
-	MaxOrders int // how many orders are kept
-	MaxBytes  int // how much memory they may take, roughly; at least 1 MiB
+	MaxOrders int // values of the key
+	MaxBytes  int // estimated memory; at least 1 MiB
 }
 
-// Store keeps the spans of the newest orders in memory: it is a span processor, for
-// the tracer providers of any number of services in the process, and a [Source].
+// Store keeps the newest spans in memory. It is a span processor, for the tracer
+// providers of any number of services in the process, and a [Source].
 //
-// When there are too many orders, or they take too much memory, the oldest leave
-// first, by the time in their ids. Spans come in any order, and late ones find their
-// order; one that comes after its order has left is not kept. A batch's span stays
-// until the last of its orders has left.
-//
-// Of spans that belong to no order (yet) it keeps a few, for they may be part of a
-// trace that turns out to be an order's. It keeps sampled spans only, as an exporter
-// would.
+// The values of its key are UUIDv7s, such as ids of orders. If there are too many
+// orders, or they take too much memory, the store drops the oldest by the time in
+// their ids, with every trace that belongs to no other order. It keeps sampled spans
+// only, as an exporter does, and the newest traces that belong to no order: a later
+// span may name one.
 type Store struct {
 	key                 attribute.Key
 	maxOrders, maxBytes int
@@ -47,8 +44,8 @@ type Store struct {
 	traces map[oteltrace.TraceID]*tracked
 	orders map[uuid.UUID]*kept
 	oldest ages                                   // of orders
-	spans  map[oteltrace.SpanID]oteltrace.TraceID // where each is
-	strays []oteltrace.TraceID                    // traces that had no order when they began, oldest first
+	spans  map[oteltrace.SpanID]oteltrace.TraceID // the trace of each span
+	strays []oteltrace.TraceID                    // traces that had no order when they started, oldest first
 }
 
 // tracked is one trace.
@@ -64,7 +61,7 @@ type kept struct {
 	traces []oteltrace.TraceID
 }
 
-// What the bookkeeping of each takes in memory, beside the packed spans.
+// Estimated memory of the index, in bytes, beside the packed spans.
 const (
 	spanOverhead  = 120
 	traceOverhead = 190
@@ -75,7 +72,7 @@ const (
 // maxStrays is how many traces without an order are kept.
 const maxStrays = 256
 
-// NewStore makes a Store.
+// NewStore returns an empty Store. Its key is the attribute that names an order.
 func NewStore(key attribute.Key, o StoreOptions) *Store {
 	return &Store{
 		key:       key,
@@ -88,7 +85,7 @@ func NewStore(key attribute.Key, o StoreOptions) *Store {
 	}
 }
 
-// OnStart does nothing: a span is kept when it is over.
+// OnStart does nothing: the store keeps a span when it ends.
 func (s *Store) OnStart(context.Context, trace.ReadWriteSpan) {}
 
 // OnEnd keeps a span.
@@ -98,10 +95,10 @@ func (s *Store) OnEnd(span trace.ReadOnlySpan) {
 	}
 }
 
-// Shutdown does nothing: what is kept can still be read.
+// Shutdown does nothing: the spans can still be read.
 func (s *Store) Shutdown(context.Context) error { return nil }
 
-// ForceFlush does nothing: a span is kept at once.
+// ForceFlush does nothing: the store keeps a span at once.
 func (s *Store) ForceFlush(context.Context) error { return nil }
 
 func (s *Store) add(span trace.ReadOnlySpan) {
@@ -137,7 +134,7 @@ func (s *Store) add(span trace.ReadOnlySpan) {
 	}
 }
 
-// refer notes that a trace belongs to an order, if that has an order's id.
+// refer adds a trace to an order. It ignores values that are no UUIDs.
 func (s *Store) refer(order string, traceID oteltrace.TraceID, t *tracked) {
 	id, err := uuid.Parse(order)
 	if err != nil {
@@ -157,7 +154,7 @@ func (s *Store) refer(order string, traceID oteltrace.TraceID, t *tracked) {
 	}
 }
 
-// forget lets the oldest order go, with the traces that are no other order's.
+// forget drops the oldest order, and its traces that belong to no other order.
 func (s *Store) forget() {
 	o := heap.Pop(&s.oldest).(*kept)
 	delete(s.orders, o.id)
@@ -171,7 +168,8 @@ func (s *Store) forget() {
 	}
 }
 
-// stray keeps a trace that has no order for a while.
+// stray adds a trace without an order, and drops the oldest such trace if there are
+// too many.
 func (s *Store) stray(id oteltrace.TraceID) {
 	s.strays = append(s.strays, id)
 	if len(s.strays) <= maxStrays {
@@ -191,7 +189,7 @@ func (s *Store) drop(id oteltrace.TraceID, t *tracked) {
 	delete(s.traces, id)
 }
 
-// Size returns how many orders are kept, and how many bytes they take, roughly.
+// Size returns the number of orders and their estimated memory in bytes.
 func (s *Store) Size() (orders, bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -261,11 +259,12 @@ func (s *Store) Recent(_ context.Context, traces int) (Spans, error) {
 	return found, err
 }
 
-// collect unpacks the spans of traces, which choose chooses under the lock.
+// collect returns the spans of the traces that choose returns. It holds the lock while
+// it calls choose, and unpacks without it.
 func (s *Store) collect(choose func() []oteltrace.TraceID) (Spans, error) {
 	type part struct {
 		id    oteltrace.TraceID
-		spans [][]byte // what is packed never changes
+		spans [][]byte // never modified
 	}
 	var parts []part
 	s.mu.Lock()
@@ -288,7 +287,7 @@ func (s *Store) collect(choose func() []oteltrace.TraceID) (Spans, error) {
 	return found, nil
 }
 
-// ages is a heap of orders, the oldest on top: their ids begin with their time.
+// ages is a heap of orders, the oldest first: a UUIDv7 starts with its time.
 type ages []*kept
 
 func (a ages) Len() int           { return len(a) }
