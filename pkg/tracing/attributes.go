@@ -66,7 +66,9 @@ type message struct {
 // they do not define panic; tracing does without those.
 func (t *Tracer) read(msg jetstream.Msg) (m message) {
 	defer func() { _ = recover() }()
-	m = message{subject: msg.Subject(), header: msg.Headers(), size: -1}
+	m.size = -1
+	m.subject = msg.Subject()
+	m.header = msg.Headers()
 	m.md, _ = msg.Metadata()
 	if t.bodySize {
 		m.size = bodySize(m.header, msg.Data())

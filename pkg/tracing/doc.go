@@ -1,41 +1,34 @@
-// Package tracing instruments NATS JetStream with OpenTelemetry, the way a
-// log of messages wants it: a consumer's span is the root of its own trace and
-// links the span that produced the message. A message that is read by four
-// consumers, three times each, weeks later or in batches of a thousand, then
-// gives many small traces that point at each other, instead of one that never
-// ends.
+// Package tracing instruments NATS with OpenTelemetry. The span that handles a
+// message is the root of its own trace and links the span that published it. So a
+// message that four consumers read, three times each, weeks later or in batches
+// of a thousand, makes many small traces that point at each other, instead of one
+// that never ends. A request and its response are one trace, because the
+// requester waits.
 //
-// # Spans
+//	Publish, StartSend, PublishMsg  publish <destination>       PRODUCER; CLIENT if the message has a context
+//	Receive, ReceiveBatch           receive <destination>       CLIENT, links the producers
+//	Process, Handler, MsgHandler    process <destination>       CONSUMER, links the producer
+//	ProcessBatch                    process <destination>       CONSUMER, links the producers
+//	Ack, Nak, Term, …               ack|nak|term <destination>  CLIENT, child of the process span
+//	Request                         request <destination>       CLIENT
+//	RequestHandler, MicroHandler    process <destination>       SERVER, child of the request span
 //
-//	Publish, StartSend  publish <destination>        PRODUCER; CLIENT for a Forward
-//	Receive, …Batch     receive <destination>        CLIENT, links every producer
-//	Process             process <destination>        CONSUMER, links the producer
-//	ProcessBatch        process <destination>        CONSUMER, links every producer
-//	Ack, Nak, Term, …   ack|nak|term <destination>   CLIENT, child of the process span
+// Names, kinds and attributes follow the semantic conventions for messaging,
+// version 1.43. Four metrics are recorded whether or not a span is sampled:
 //
-// Names, kinds and attributes follow the OpenTelemetry semantic conventions
-// for messaging, version 1.43. A destination in a span name is always of low
-// cardinality, see [WithDestinationTemplate].
+//	messaging.client.operation.duration   publish, request, receive, ack, nak, term; in seconds
+//	messaging.process.duration            process; in seconds
+//	messaging.client.sent.messages        messages published, or tried to publish
+//	messaging.client.consumed.messages    messages, once per delivery
 //
-// # Metrics
+// A span whose work failed has status Error and error.type, a class of errors;
+// README.md lists them. Neither holds the text of an error, which may quote a
+// secret. An error with a method ErrorType() string has the class it returns.
 //
-// Recorded whether or not a span is sampled, with the attributes of low
-// cardinality and error.type, in seconds and in messages:
+// KeyValue and ObjectStore are not traced: their methods take no headers, so a
+// context cannot travel with a value, and a span would show only a duration. Wrap
+// them in spans of your own where you need that.
 //
-//	messaging.client.operation.duration   publish, receive, ack, nak, term
-//	messaging.process.duration            process, of one message or a batch
-//	messaging.client.sent.messages        published, or tried to
-//	messaging.client.consumed.messages    once per delivery
-//
-// # Failures
-//
-// A span whose work failed has status Error and an error.type of low
-// cardinality; both hold a class of errors, never an error's text, which may
-// quote a secret or a person. An error that wants a class of its own implements
-// ErrorType() string. Status stays Unset on success.
-//
-// # What it is not
-//
-// The package leaves no goroutine behind, holds no connection and exports nothing:
-// package setup makes providers, and any other way of making them will do.
+// Samplers for linked traces are in package sampling, assertions for tests in
+// package linktest.
 package tracing
