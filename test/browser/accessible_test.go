@@ -8,17 +8,16 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// audit finds what keeps people out of a page: ids that are there twice or not at all,
-// headings that leave a level out, an order of its own for the keyboard, pictures
-// without a text, and text that can hardly be read (WCAG 2.2: 1.1.1, 1.3.1, 1.4.3,
-// 2.4.3, 4.1.2).
+// audit finds accessibility problems of a page: duplicate or missing ids, headings that
+// skip a level, a custom tab order, pictures without a text, and text with too little
+// contrast (WCAG 2.2: 1.1.1, 1.3.1, 1.4.3, 2.4.3, 4.1.2).
 const audit = `(() => {
 	const found = [], all = [...document.querySelectorAll("body *")];
 	const ids = new Map();
 	for (const e of all) if (e.id) ids.set(e.id, (ids.get(e.id) || 0) + 1);
-	for (const [id, n] of ids) if (n > 1) found.push("id " + id + " is there " + n + " times");
+	for (const [id, n] of ids) if (n > 1) found.push("id " + id + " is used " + n + " times");
 	for (const e of all) for (const name of ["aria-labelledby", "aria-describedby", "for"]) {
-		for (const id of (e.getAttribute(name) || "").split(" ")) if (id && !ids.has(id)) found.push(name + " leads nowhere: " + id);
+		for (const id of (e.getAttribute(name) || "").split(" ")) if (id && !ids.has(id)) found.push(name + " refers to no element: " + id);
 	}
 	let level = 0;
 	for (const h of document.querySelectorAll("h1, h2, h3, h4, h5, h6")) {
@@ -55,11 +54,11 @@ const audit = `(() => {
 		if (contrast < (large ? 3 : 4.5)) found.push("contrast " + contrast.toFixed(2) + ": " + texts.currentNode.data.trim() + " in " + e.outerHTML.slice(0, 200));
 		read++;
 	}
-	if (read < 10) found.push("only " + read + " texts were looked at");
+	if (read < 10) found.push("only " + read + " texts were checked");
 	return [...new Set(found)];
 })()`
 
-// Every page can be used by who sees little, sees no colours, or has no mouse.
+// Every page can be used with low vision, without colours, and without a mouse.
 func TestAccessible(t *testing.T) {
 	t.Parallel()
 	b := open(t)
@@ -88,7 +87,7 @@ func TestAccessible(t *testing.T) {
 		}
 	}
 
-	// What is wrong is found.
+	// The audit finds three problems that are added.
 	eval[bool](b, `(() => {
 		const p = document.createElement("p");
 		p.style.color = getComputedStyle(document.body).backgroundColor;
@@ -98,11 +97,10 @@ func TestAccessible(t *testing.T) {
 		return true;
 	})()`)
 	if got := eval[[]string](b, audit); len(got) != 3 {
-		t.Errorf("of three things that are wrong it finds %q", got)
+		t.Errorf("of three problems the audit finds %q", got)
 	}
 
-	// Tab leads through everything that can be used, in the order in which it is read,
-	// and one sees where one is.
+	// Tab moves through all links and controls in reading order, and the focus is visible.
 	for _, path := range []string{"/", orders[0], "/services"} {
 		b.visit(path)
 		want := eval[int](b, `(() => {

@@ -1,6 +1,6 @@
-// Package browser tests the pages in a real browser: headless Chromium, which gets
-// nothing from outside of this machine. Where there is none the tests are skipped,
-// unless ORDERTRAIL_BROWSER=required says that they must not be.
+// Package browser tests the pages in a real browser: headless Chromium, which can reach
+// only this machine. Without a browser the tests are skipped, or fail with
+// ORDERTRAIL_BROWSER=required.
 package browser
 
 import (
@@ -27,10 +27,10 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// patience is how long a page may take for what it should do soon.
+// patience is how long a page may take for a change that should come soon.
 const patience = time.Minute
 
-// tab is a page in a browser, and what went wrong on it.
+// tab is a page in a browser, with its problems.
 type tab struct {
 	context.Context
 	t    *testing.T
@@ -38,7 +38,7 @@ type tab struct {
 
 	mu       sync.Mutex
 	problems []string
-	expected []string // what a problem may say
+	expected []string // texts of problems that are no failure
 }
 
 // program finds a browser.
@@ -50,9 +50,9 @@ func program(t *testing.T) string {
 		}
 	}
 	if os.Getenv("ORDERTRAIL_BROWSER") == "required" {
-		t.Fatal("there is no browser: install chromium")
+		t.Fatal("no browser found: install chromium")
 	}
-	t.Skip("there is no browser: install chromium")
+	t.Skip("no browser found: install chromium")
 	return ""
 }
 
@@ -65,7 +65,7 @@ func open(t *testing.T, change ...func(*systemtest.Config)) *tab {
 	ctx, cancel := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("no-first-run", true), chromedp.Flag("disable-background-networking", true),
-		// Nobody but this machine answers: not by name, nor by number.
+		// Only this machine answers, whether by name or by address.
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
 		chromedp.WindowSize(1280, 900),
 	)...)
@@ -93,8 +93,8 @@ func open(t *testing.T, change ...func(*systemtest.Config)) *tab {
 	return b
 }
 
-// listen notes what a page must not do: log errors, throw exceptions, violate its
-// policy, ask for something from elsewhere.
+// listen records the problems of a page: logged errors, exceptions, violations of its
+// policy, and requests to other hosts.
 func (b *tab) listen(e any) {
 	note := func(format string, args ...any) {
 		b.mu.Lock()
@@ -124,7 +124,7 @@ func (b *tab) listen(e any) {
 	}
 }
 
-// expect has things happen that are problems else.
+// expect allows problems with these texts.
 func (b *tab) expect(what ...string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -184,13 +184,12 @@ func (b *tab) visit(path string) {
 	b.run(chromedp.Navigate(b.shop + path))
 }
 
-// follow clicks on what a selector names, and waits for the page that it leads to.
+// follow clicks the element of a selector, and waits for the page that it leads to.
 func (b *tab) follow(selector string) {
 	b.t.Helper()
 	for tries := 1; ; tries++ {
 		_, err := chromedp.RunResponse(b, chromedp.ScrollIntoView(chromedp.CSS(selector)), chromedp.Click(chromedp.CSS(selector)))
-		// A page that follows what happens may put another link in this one's place,
-		// just as it is clicked on.
+		// A live page may replace the link while it is being clicked.
 		if err != nil && strings.Contains(err.Error(), "Could not find node") && tries < 10 {
 			continue
 		}
@@ -201,7 +200,7 @@ func (b *tab) follow(selector string) {
 	}
 }
 
-// path is where the browser is.
+// path is the path of the current page.
 func (b *tab) path() string {
 	b.t.Helper()
 	u, err := url.Parse(eval[string](b, "location.href"))
@@ -211,7 +210,7 @@ func (b *tab) path() string {
 	return u.Path
 }
 
-// colours sets what the reader's system prefers: light or dark.
+// colours sets the colour scheme that the system prefers: light or dark.
 func (b *tab) colours(scheme string) {
 	b.t.Helper()
 	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{

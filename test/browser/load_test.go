@@ -16,8 +16,8 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// busy stands before the shop, and answers some requests as a shop does that has too
-// much to do, that is closed, or that breaks down.
+// busy is a proxy before the shop. It answers some requests as a shop that is overloaded
+// or unavailable, and breaks some connections.
 type busy struct {
 	shop http.Handler
 
@@ -44,7 +44,7 @@ func (s *busy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case n == 30:
 			s.broken = key
 		}
-		// The browser tries again by itself, which the page does not see.
+		// The browser repeats the request itself; the page does not notice.
 		if key == s.broken && time.Since(s.asked[key][0]) < time.Second/2 {
 			status = -1
 		}
@@ -68,8 +68,8 @@ func (s *busy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, `{"type":"about:blank","status":%d,"detail":"closed for good"}`, status)
 }
 
-// The load button's customers come back when the shop says, with the same order; what
-// is refused for good, they tell.
+// The load button's customers come back after Retry-After, with the same order. The page
+// shows the orders that are refused for good.
 func TestLoadIsRefused(t *testing.T) {
 	t.Parallel()
 	shop := &busy{asked: map[string][]time.Time{}}
@@ -84,12 +84,12 @@ func TestLoadIsRefused(t *testing.T) {
 	b.expect("status of 429", "status of 503", "ERR_EMPTY_RESPONSE", "ERR_HTTP2_PROTOCOL_ERROR")
 	b.visit("/")
 	b.run(chromedp.SetValue(chromedp.CSS("#load-count"), "100"), chromedp.Click(chromedp.CSS("#load-start")))
-	b.until("it says that it was asked to come back later", `document.getElementById("load-said").textContent.includes("0 of 100 done, asked to come back later 4 times")`)
+	b.until("the page shows that it was asked to come back later", `document.getElementById("load-said").textContent.includes("0 of 100 done, asked to come back later 4 times")`)
 	b.until("all are done", `document.getElementById("load-said").textContent.startsWith("100 of 100 done, 99 shipped")`)
 	said := eval[string](b, `document.getElementById("load-said").textContent`)
 	for _, want := range []string{"1 failed: closed for good", "asked to come back later 12 times", "no answer once."} {
 		if !strings.Contains(said, want) {
-			t.Errorf("it says %q, want %q in it", said, want)
+			t.Errorf("the page shows %q, want %q in it", said, want)
 		}
 	}
 	b.until("each order is placed once", `document.querySelector("#counts dd").textContent === "99"`)

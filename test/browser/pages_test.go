@@ -67,12 +67,12 @@ func TestScenarios(t *testing.T) {
 		if got, want := b.path(), "/orders/"+ids[sc.Name]+"/trail"; got != want {
 			t.Fatalf("the trail is at %s, want %s", got, want)
 		}
-		b.until("nothing more is to come", `!document.querySelector(".gaps.pending")`)
+		b.until("the trail is complete", `!document.querySelector(".gaps.pending")`)
 		b.checkTrail(ids[sc.Name], sc)
 	}
 }
 
-// checkTrail compares the page of an order's trail with the trail itself.
+// checkTrail compares the page of an order's trail with its JSON.
 func (b *tab) checkTrail(id string, sc demo.Scenario) {
 	b.t.Helper()
 	t := b.t
@@ -115,15 +115,14 @@ func (b *tab) checkTrail(id string, sc demo.Scenario) {
 	if sc.Want.Refunded && !eval[bool](b, `Boolean(document.querySelector(".bar.undo[data-bar]"))`) {
 		t.Error("nothing is marked as undone")
 	}
-	// All that is drawn can be seen: no bar is outside of the picture, or without
-	// extent.
+	// No bar is outside of the picture, or empty.
 	if out := eval[[]string](b, `[...document.querySelectorAll("[data-bar]")].filter(e => {
 		const b = e.getBoundingClientRect(), p = document.querySelector(".wf-plot").getBoundingClientRect();
 		return b.left < p.left - 2 || b.right > p.right + 2 || b.bottom > p.bottom + 2 || b.height < 5 || b.width < 0;
 	}).map(e => e.dataset.bar)`); len(out) > 0 {
 		t.Errorf("bars outside of the picture: %v", out)
 	}
-	// A row and its bar are on one height.
+	// A row and its bar have the same height on the page.
 	if off := eval[[]string](b, `[...document.querySelectorAll("[data-span]")].filter(e => {
 		const r = e.getBoundingClientRect(), b = document.querySelector("[data-bar='" + e.dataset.span + "']").getBoundingClientRect();
 		return Math.abs((r.top + r.bottom) / 2 - (b.top + b.bottom) / 2) > 3;
@@ -132,8 +131,8 @@ func (b *tab) checkTrail(id string, sc demo.Scenario) {
 	}
 }
 
-// With the keyboard alone: rows are walked through with the arrows, each shows its
-// attributes and links, Enter keeps them, Escape leaves.
+// The trail works with the keyboard alone: the arrow keys move through the rows, each row
+// shows its attributes and links, Enter moves to them, and Escape returns.
 func TestKeyboard(t *testing.T) {
 	t.Parallel()
 	b := open(t, func(cfg *systemtest.Config) {
@@ -180,19 +179,18 @@ func TestKeyboard(t *testing.T) {
 	if !eval[bool](b, `document.getElementById("panel").hidden && document.activeElement.textContent.includes("fulfill order")`) {
 		t.Error("Escape does not lead back to the row")
 	}
-	// A mouse finds the same.
+	// A click does the same.
 	b.run(chromedp.ScrollIntoView(chromedp.CSS("[data-span]")), chromedp.Click(chromedp.CSS("[data-span]")))
 	b.until("the panel shows what was clicked on", `document.getElementById("panel").innerText.includes("orders: ")`)
 }
 
-// The load button's customers place their orders, it says how far they are, and it
-// can be stopped.
+// The load button places orders, shows the progress, and can be stopped.
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	b := open(t)
 	b.visit("/")
 	b.run(chromedp.SetValue(chromedp.CSS("#load-count"), "100"), chromedp.Click(chromedp.CSS("#load-start")))
-	b.until("all are done", `document.getElementById("load-said").textContent.startsWith("100 of 100 done, 100 shipped")`)
+	b.until("all orders are done", `document.getElementById("load-said").textContent.startsWith("100 of 100 done, 100 shipped")`)
 	if !eval[bool](b, `document.getElementById("load-progress").value === 100 && document.getElementById("load-progress").max === 100`) {
 		t.Error("the progress bar is not full")
 	}
@@ -201,15 +199,15 @@ func TestLoad(t *testing.T) {
 		t.Errorf("%d orders are listed, want the 20 newest", got)
 	}
 	b.run(chromedp.SetValue(chromedp.CSS("#load-count"), "2000"), chromedp.Click(chromedp.CSS("#load-start")))
-	b.until("some are done", `parseInt(document.getElementById("load-said").textContent) > 0`)
+	b.until("some orders are done", `parseInt(document.getElementById("load-said").textContent) > 0`)
 	b.run(chromedp.Click(chromedp.CSS("#load-stop")))
-	b.until("it is stopped", `document.getElementById("load-said").textContent.includes("then stopped")`)
+	b.until("the load is stopped", `document.getElementById("load-said").textContent.includes("then stopped")`)
 	if eval[bool](b, `document.getElementById("load-start").disabled`) {
-		t.Error("it can't be started again")
+		t.Error("the load cannot be started again")
 	}
 }
 
-// On a phone no page is wider than the screen, in the light and in the dark.
+// On a phone no page is wider than the screen, in light and dark colours.
 func TestPhone(t *testing.T) {
 	t.Parallel()
 	b := open(t)
@@ -246,7 +244,7 @@ func TestPhone(t *testing.T) {
 	}
 }
 
-// Without a script a page shows all that there is, and forms work.
+// Without JavaScript a page shows everything, and its forms work.
 func TestWithoutScript(t *testing.T) {
 	t.Parallel()
 	b := open(t)

@@ -19,7 +19,8 @@ import (
 
 var screenshots = flag.Bool("screenshots", false, "make the pictures in docs anew")
 
-// The documents' pictures are of the pages as they are; none is large.
+// With -screenshots, the test makes the pictures of the documents. Without, it checks
+// their size.
 func TestScreenshots(t *testing.T) {
 	if !*screenshots {
 		for _, name := range []string{"shop", "trail"} {
@@ -41,7 +42,7 @@ func TestScreenshots(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		first = order.ID // in the end, that of a warm shop
+		first = order.ID // the last one, of a warm shop
 	}
 	b.colours("light")
 	b.run(chromedp.EmulateViewport(1200, 800))
@@ -50,12 +51,12 @@ func TestScreenshots(t *testing.T) {
 	b.save("shop", 1200, 800)
 
 	b.visit("/orders/" + first + "/trail")
-	b.until("nothing more is to come", `!document.querySelector(".gaps.pending")`)
+	b.until("the trail is complete", `!document.querySelector(".gaps.pending")`)
 	height := eval[int64](b, `Math.ceil(document.getElementById("waterfall").getBoundingClientRect().bottom + scrollY) + 16`)
 	b.save("trail", 1200, height)
 }
 
-// save writes what the browser shows to docs.
+// save writes the page as the browser shows it to docs.
 func (b *tab) save(name string, width, height int64) {
 	b.t.Helper()
 	b.run(chromedp.EmulateViewport(width, height))
@@ -73,8 +74,8 @@ func (b *tab) save(name string, width, height int64) {
 	b.t.Logf("docs/%s.png: %d bytes", name, small.Len())
 }
 
-// fewColours keeps an image's 256 most frequent colours, which are nearly all that a
-// page has: it is a third as large then.
+// fewColours keeps an image's 256 most frequent colours, which are nearly all of a page's.
+// That makes the file a third as large.
 func fewColours(img image.Image) image.Image {
 	count := map[color.RGBA]int{}
 	bounds := img.Bounds()

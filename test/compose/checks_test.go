@@ -31,7 +31,7 @@ func (s *stack) play(t *testing.T, scenarios ...demo.Scenario) (ids []string) {
 	return ids
 }
 
-// get returns what is at a URL, as JSON.
+// get reads JSON from a URL.
 func get(t *testing.T, url string, into any) error {
 	t.Helper()
 	answer, err := http.Get(url)
@@ -46,7 +46,7 @@ func get(t *testing.T, url string, into any) error {
 	return json.NewDecoder(answer.Body).Decode(into)
 }
 
-// mailed waits until the mails of an order are in the mailbox: those, and no other.
+// mailed waits until the mailbox has exactly the mails of an order.
 func (s *stack) mailed(t *testing.T, order string, sc demo.Scenario) {
 	t.Helper()
 	var want []string
@@ -77,7 +77,7 @@ func (s *stack) mailed(t *testing.T, order string, sc demo.Scenario) {
 	})
 }
 
-// traced waits until Jaeger has spans of every service, and some of the order's.
+// traced waits until Jaeger has spans of the order from every service.
 func (s *stack) traced(t *testing.T, order string) {
 	t.Helper()
 	var known struct{ Services []string }
@@ -111,7 +111,7 @@ func (s *stack) traced(t *testing.T, order string) {
 	}
 }
 
-// trailed waits until the shop shows the order's whole trail, out of Jaeger.
+// trailed waits until the shop shows the order's complete trail, read from Jaeger.
 func (s *stack) trailed(t *testing.T, order string, sc demo.Scenario) {
 	t.Helper()
 	client := ordertrail.Client{URL: s.shop, HTTP: http.DefaultClient}
@@ -130,7 +130,7 @@ func (s *stack) trailed(t *testing.T, order string, sc demo.Scenario) {
 	})
 }
 
-// counted waits until analytics has counted so many orders, none twice.
+// counted waits until analytics has counted this number of orders, none twice.
 func (s *stack) counted(t *testing.T, orders int) {
 	t.Helper()
 	until(t, "analytics has counted", func() error {

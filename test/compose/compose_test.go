@@ -1,6 +1,5 @@
-// Package compose tests docker-compose.yml as what it is: containers, with
-// their networks, volumes and health checks, on a Docker engine. scripts/verify-compose
-// builds the image, and runs it.
+// Package compose tests docker-compose.yml with a Docker engine: containers, networks,
+// volumes and health checks. scripts/verify-compose builds the image and runs these tests.
 package compose
 
 import (
@@ -24,9 +23,9 @@ var command = flag.String("compose", "", "how docker compose is called here; wit
 
 var services = []string{"orders", "payments", "inventory", "fulfillment", "notify", "analytics"}
 
-// The whole stack: every scenario, with its mails, traces and trail; then each
-// container is killed once, and NATS, and Jaeger is away for a while; then more
-// replicas, and customers who keep coming.
+// The complete stack plays every scenario, with its mails, traces and trail. Then each
+// service and NATS are killed once, and Jaeger is away for a while. Then it runs with more
+// replicas, and with a steady load.
 func TestCompose(t *testing.T) {
 	s := open(t, "docker-compose.yml")
 	s.up(t)
@@ -65,7 +64,7 @@ func TestCompose(t *testing.T) {
 	}
 
 	s.compose(t, "kill", "-s", "KILL", "nats")
-	until(t, "the shop says that it cannot", func() error {
+	until(t, "the shop refuses orders", func() error {
 		_, err := demo.Shop{URL: s.shop, Client: http.DefaultClient}.Place(context.Background(), scenarios[0])
 		if err == nil {
 			t.Error("an order is taken without NATS")
@@ -117,17 +116,17 @@ func TestCompose(t *testing.T) {
 	})
 }
 
-// Three servers: while orders are placed each of them stops once. Every order that
-// was taken is concluded, and the shop takes orders all the while. None of the demo's
-// passwords is in use.
+// On three servers, each of which stops once while orders are placed, the shop keeps
+// taking orders, and every order is concluded. All passwords of the demo are replaced.
 func TestCluster(t *testing.T) {
 	replacePasswords(t)
-	// What a stopped server had in hand is delivered again after ten seconds, and a
-	// leader may be missing for nine: no order shall end by its deadline meanwhile.
+	// The unacknowledged messages of a stopped server are delivered again after ten seconds,
+	// and a leader may be missing for nine. No order must end by its deadline meanwhile.
 	t.Setenv("ORDER_DEADLINE", "60s")
 	s := open(t, "docker-compose.yml", "docker-compose.cluster.yml")
 	s.up(t)
-	// Nor does one end so here, or depend on how fast three servers agree.
+	// Without the scenarios that end by the deadline, or that depend on how fast three
+	// servers agree.
 	scenarios := slices.DeleteFunc(demo.Scenarios(), func(sc demo.Scenario) bool { return sc.Cancel || sc.Want.Reason == event.ReasonDeadline })
 	s.play(t, scenarios...)
 	placed := len(scenarios)

@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// stack is what compose has started.
+// stack is a running stack.
 type stack struct {
 	args                           []string // the command, with its files
 	shop, analytics, jaeger, mails string   // URLs
 }
 
-// port is that of a variable of docker-compose.yml.
+// port is the URL of the port that a variable of docker-compose.yml sets.
 func port(variable, by string) string {
 	if p := os.Getenv(variable); p != "" {
 		by = p
@@ -27,8 +27,8 @@ func port(variable, by string) string {
 	return "http://127.0.0.1:" + by
 }
 
-// open describes a stack of these files. Whatever is left of it is removed, now and
-// when the test ends, with its volumes.
+// open returns the stack of these files. It removes the remains of an earlier one, with
+// its volumes, now and when the test ends.
 func open(t *testing.T, files ...string) *stack {
 	t.Helper()
 	if *command == "" {
@@ -57,7 +57,7 @@ func open(t *testing.T, files ...string) *stack {
 	return s
 }
 
-// replacePasswords replaces all passwords of the demo as docs/security.md tells to.
+// replacePasswords replaces all passwords of the demo as docs/security.md describes.
 func replacePasswords(t *testing.T) {
 	t.Helper()
 	demo, err := os.ReadFile("../../nats/passwords.conf")
@@ -118,8 +118,7 @@ func docker(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// up starts the stack, and waits until everything in it is healthy, and the streams
-// are made.
+// up starts the stack, and waits until all containers are healthy and the streams exist.
 func (s *stack) up(t *testing.T, args ...string) {
 	t.Helper()
 	start := time.Now()
@@ -128,7 +127,7 @@ func (s *stack) up(t *testing.T, args ...string) {
 	t.Logf("up %s: all healthy after %.0f s", strings.Join(args, " "), time.Since(start).Seconds())
 }
 
-// state is what docker inspect says of a container.
+// state is the format in which docker inspect describes a container.
 const state = `{{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}} {{.State.ExitCode}} {{if .State.Health}}{{.State.Health.Status}}{{end}}`
 
 func (s *stack) healthy(t *testing.T) {

@@ -2,7 +2,6 @@ package process
 
 import (
 	"context"
-	"encoding/json"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -20,7 +19,6 @@ import (
 	"example.org/ordertrail/services/notify"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/services/payments"
-	"example.org/ordertrail/test/chaosplan"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -42,68 +40,6 @@ func play(t *testing.T, scenarios []demo.Scenario, shops ...string) {
 		})
 	}
 	all.Wait()
-}
-
-// Several replicas of every service share the work.
-func TestReplicas(t *testing.T) {
-	t.Parallel()
-	testReplicas(t, 1, 1, map[string]int{payments.Name: 3, fulfillment.Name: 3})
-}
-
-func TestStressReplicas(t *testing.T) {
-	chaosplan.StressOnly(t)
-	testReplicas(t, 5, 10, map[string]int{
-		orders.Name: 4, payments.Name: 6, inventory.Name: 4, fulfillment.Name: 6, notify.Name: 4, analytics.Name: 3,
-	})
-}
-
-// testReplicas plays all scenarios, and then so many rounds more, in each so many
-// times at once, on two replicas of each service, or more.
-func testReplicas(t *testing.T, rounds, times int, replicas map[string]int) {
-	t.Helper()
-	server := startNATS(t)
-	server.provision(t)
-	urls := map[string][]string{}
-	var all []*process
-	for _, name := range services {
-		for range max(replicas[name], 2) {
-			all = append(all, server.service(t, name, soon))
-		}
-	}
-	for _, p := range all {
-		p.ready(t)
-		urls[p.name] = append(urls[p.name], p.url(t))
-	}
-	play(t, demo.Scenarios(), urls[orders.Name]...)
-
-	server.provision(t) // a second time, beside the running services: harmless
-	for range rounds {
-		play(t, slices.Repeat(demo.Scenarios(), times), urls[orders.Name]...)
-	}
-	placed := (1 + rounds*times) * len(demo.Scenarios())
-	for _, url := range urls[analytics.Name] {
-		var got analytics.Aggregate
-		systemtest.Until(t, "each analytics counts every order", func() bool {
-			got = analytics.Aggregate{}
-			getJSON(t, url+"/analytics", &got)
-			return got.Orders.Shipped+got.Orders.Cancelled >= int64(placed)
-		})
-		if got.Orders.Created != int64(placed) || got.Orders.Open != 0 {
-			t.Errorf("analytics counts %+v of %d orders", got.Orders, placed)
-		}
-	}
-}
-
-func getJSON(t testing.TB, url string, v any) {
-	t.Helper()
-	answer, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = answer.Body.Close() }()
-	if err := json.NewDecoder(answer.Body).Decode(v); err != nil {
-		t.Fatalf("GET %s: %s: %v", url, answer.Status, err)
-	}
 }
 
 // Services may start before NATS, and before the streams exist: until then they are alive
@@ -140,6 +76,7 @@ func TestStartsBeforeNATS(t *testing.T) {
 	}
 	server.provision(t)
 	play(t, demo.Scenarios(), shop)
+	server.provision(t) // a second time, beside the running services: harmless
 
 	server.stopNATS(t)
 	for _, p := range all {
