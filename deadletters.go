@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -19,68 +20,77 @@ import (
 	"example.org/ordertrail/internal/stream"
 )
 
-const deadLettersUsage = "deadletters: want list, show ID, redrive ID… or redrive --all"
-
-// deadLetters is the operator's view of what the services could not handle.
-func deadLetters(ctx context.Context, args []string) error {
-	verb := "list"
-	if len(args) > 0 {
-		verb, args = args[0], args[1:]
-	}
-	all := len(args) == 1 && strings.TrimLeft(args[0], "-") == "all"
-	switch {
-	case verb == "list" && len(args) == 0,
-		verb == "show" && len(args) == 1,
-		verb == "redrive" && len(args) > 0:
-	default:
-		return errors.New(deadLettersUsage)
-	}
-	return administer(ctx, "deadletters", operator, func(ctx context.Context, rt *service.Runtime) error {
+// deadLettersCommand lists and shows the dead letters, and sends them again.
+func deadLettersCommand(f *flag.FlagSet) func(context.Context, []string) error {
+	all := f.Bool("all", false, "redrive all dead letters")
+	return func(ctx context.Context, args []string) error {
+		verb, ids := "list", args
+		if len(args) > 0 {
+			verb, ids = args[0], args[1:]
+		}
+		var work func(context.Context, *stream.Client) error
 		switch {
-		case verb == "list":
-			letters, err := rt.Stream.DeadLetters(ctx)
-			if err != nil {
-				return err
-			}
-			return printDeadLetters(os.Stdout, letters)
-		case verb == "show":
-			letter, err := rt.Stream.DeadLetter(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			return printDeadLetter(os.Stdout, letter)
-		case all:
-			letters, err := rt.Stream.DeadLetters(ctx)
-			if err != nil {
-				return err
-			}
-			args = nil
-			for _, l := range letters {
-				args = append(args, l.ID)
-			}
+		case verb == "list" && len(ids) == 0 && !*all:
+			work = listDeadLetters
+		case verb == "show" && len(ids) == 1 && !*all:
+			work = func(ctx context.Context, c *stream.Client) error { return showDeadLetter(ctx, c, ids[0]) }
+		case verb == "redrive" && (len(ids) > 0) != *all:
+			work = func(ctx context.Context, c *stream.Client) error { return redrive(ctx, c, ids) }
+		default:
+			return errors.New("deadletters: want list, show ID, redrive ID… or redrive --all")
 		}
-		var failed []error
-		for _, id := range args {
-			err := rt.Stream.Redrive(ctx, id)
-			if all && errors.Is(err, stream.ErrNoDeadLetter) {
-				continue // somebody else was faster
-			}
-			if err != nil {
-				failed = append(failed, err)
-				continue
-			}
-			consumer, _, _ := strings.Cut(id, ".")
-			fmt.Printf("ordertrail: %s was sent to %s again\n", id, consumer)
-		}
-		if len(args) == 0 {
-			fmt.Println("ordertrail: no dead letters")
-		}
-		return errors.Join(failed...)
-	})
+		return administer(ctx, "deadletters", operator, func(ctx context.Context, rt *service.Runtime) error { return work(ctx, rt.Stream) })
+	}
 }
 
-// printable is one line of text that does not command the terminal, whatever a
-// stranger has put into it.
+// redrive sends dead letters to their consumers again: those with the ids, or all of
+// them if there are no ids.
+func redrive(ctx context.Context, c *stream.Client, ids []string) error {
+	all := len(ids) == 0
+	if all {
+		letters, err := c.DeadLetters(ctx)
+		if err != nil {
+			return err
+		}
+		for _, l := range letters {
+			ids = append(ids, l.ID)
+		}
+	}
+	var failed []error
+	for _, id := range ids {
+		err := c.Redrive(ctx, id)
+		switch consumer, _, _ := strings.Cut(id, "."); {
+		case err == nil:
+			fmt.Printf("ordertrail: %s was sent to %s again\n", id, consumer)
+		case all && errors.Is(err, stream.ErrNoDeadLetter): // another operator has sent it
+		default:
+			failed = append(failed, err)
+		}
+	}
+	if len(ids) == 0 {
+		fmt.Println("ordertrail: no dead letters")
+	}
+	return errors.Join(failed...)
+}
+
+func listDeadLetters(ctx context.Context, c *stream.Client) error {
+	letters, err := c.DeadLetters(ctx)
+	if err != nil {
+		return err
+	}
+	return printDeadLetters(os.Stdout, letters)
+}
+
+func showDeadLetter(ctx context.Context, c *stream.Client, id string) error {
+	letter, err := c.DeadLetter(ctx, id)
+	if err != nil {
+		return err
+	}
+	return printDeadLetter(os.Stdout, letter)
+}
+
+// printable returns s without the characters that control a terminal, because any
+// publisher may have written it.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -122,7 +132,7 @@ func printDeadLetter(out io.Writer, l stream.DeadLetter) error {
 	fmt.Fprintln(out, "\nheaders")
 	for _, name := range slices.Sorted(maps.Keys(l.Header)) {
 		if strings.HasPrefix(name, "Nats-") || strings.HasPrefix(name, "deadletter-") {
-			continue // not the event's own; above is what they say
+			continue // not the event's own; the table above has their values
 		}
 		for _, value := range l.Header[name] {
 			fmt.Fprintf(out, "  %s: %s\n", printable(name), printable(value))
@@ -135,7 +145,7 @@ func printDeadLetter(out io.Writer, l stream.DeadLetter) error {
 	}
 	lines := strings.Split(pretty.String(), "\n")
 	for i := range lines {
-		lines[i] = printable(lines[i]) // a string of JSON may hold what has no looks too
+		lines[i] = printable(lines[i]) // strings of JSON may hold control characters too
 	}
 	_, err := fmt.Fprintf(out, "\npayload\n  %s\n\nsend it again: go run . deadletters redrive %s\n", strings.Join(lines, "\n"), l.ID)
 	return err

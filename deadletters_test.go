@@ -11,7 +11,8 @@ import (
 	"example.org/ordertrail/internal/stream"
 )
 
-// Whoever may publish decides what is in a dead letter. It is read at a terminal.
+// Any publisher may write control characters into a dead letter, which an operator reads
+// at a terminal.
 func TestDeadLettersDoNotCommandTheTerminal(t *testing.T) {
 	const clear = "\x1b[2J\u009b2J\x7f" // U+009B is ESC [ in one
 	letter := stream.DeadLetter{

@@ -1,8 +1,9 @@
-// Package demo is `go run .`: everything in one process, one order per scenario,
-// told as it happens.
+// Package demo runs all services in one process, places one order per scenario and
+// prints its events as they are stored.
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,39 +25,35 @@ import (
 	"example.org/ordertrail/trail"
 )
 
-// Options are the demo's.
+// Options are the options of the demo.
 type Options struct {
 	Store    string // directory to keep the streams in; "" for a temporary one
 	Once     bool   // stop after the scenarios
-	HTTPAddr string // of the shop's API
-	NATSAddr string // where NATS clients can connect: "" for DefaultNATSAddr if that is free, NoNATS for nowhere
+	NATSAddr string // for NATS clients; "": DefaultNATSAddr if it is free; NoNATS: no clients
 	Settings service.Settings
 	Out      io.Writer
 	Color    bool // Out understands ANSI escape sequences
 	Log      slog.Handler
 }
 
-// OrderDeadline is short, so that nobody waits long for the scenario that shows it.
+// OrderDeadline is short, because the scenario "poison" waits for it.
 const OrderDeadline = 3 * time.Second
 
-// scenarioTimeout is how long one scenario may take.
+// scenarioTimeout bounds one scenario.
 const scenarioTimeout = 20 * time.Second
 
-// ErrScenario is returned when a scenario did not end as it should.
+// ErrScenario is the error of Run after a scenario that did not end as it should.
 var ErrScenario = errors.New("not every scenario ended as it should")
 
-// Run plays the scenarios, then serves until ctx ends, unless told to stop.
+// Run plays the scenarios, then serves until ctx ends, unless Options.Once is set.
 func Run(ctx context.Context, o Options) (err error) {
-	if o.HTTPAddr == "" {
-		o.HTTPAddr = orders.DefaultHTTPAddr
-	}
 	server, natsURL, err := startNATS(o)
 	if err != nil {
 		return err
 	}
 	defer server.Close()
 	sys, err := app.Start(ctx, app.Config{
-		Connect: server.Connect, Settings: o.Settings, HTTPAddr: o.HTTPAddr, Log: o.Log,
+		Connect: server.Connect, Settings: o.Settings, Log: o.Log, HTTPAddr: cmp.Or(o.Settings.HTTPAddr, orders.DefaultHTTPAddr),
 		// Standard output is for the story.
 		Tracing: []telemetry.Option{telemetry.WithConsoleWriter(os.Stderr)},
 	})
@@ -74,37 +71,37 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	tell := &narrator{out: o.Out}
-	telling, silence := context.WithCancel(ctx)
-	told := make(chan error, 1)
-	go func() { told <- tell.follow(telling, client, info.CachedInfo().State.LastSeq+1) }()
-	defer func() { silence(); err = errors.Join(err, <-told) }()
+	out := &narrator{out: o.Out}
+	following, stop := context.WithCancel(ctx)
+	followed := make(chan error, 1)
+	go func() { followed <- out.follow(following, client, info.CachedInfo().State.LastSeq+1) }()
+	defer func() { stop(); err = errors.Join(err, <-followed) }()
 
-	tell.printf("ordertrail: six services on an embedded NATS server. The shop's API is at %s\n", sys.URL)
-	err = play(ctx, tell, Shop{sys.URL, http.DefaultClient}, client, trail.WriteOptions{Brief: true, Color: o.Color})
+	out.printf("ordertrail: six services on an embedded NATS server. The shop's API is at %s\n", sys.URL)
+	err = play(ctx, out, Shop{sys.URL, http.DefaultClient}, client, trail.WriteOptions{Brief: true, Color: o.Color})
 	if ctx.Err() != nil {
-		return nil // stopped by hand
+		return nil // Ctrl-C
 	}
 	if o.Once || err != nil && !errors.Is(err, ErrScenario) {
 		return err
 	}
-	tell.printf("\nServing until Ctrl-C. Open %[1]s in a browser. Try:\n  curl %[1]s/orders\n  curl %[1]s/catalog\n  curl %[1]s/analytics\n", sys.URL)
+	out.printf("\nServing until Ctrl-C. Open %[1]s in a browser. Try:\n  curl %[1]s/orders\n  curl %[1]s/catalog\n  curl %[1]s/analytics\n", sys.URL)
 	switch natsURL {
 	case "":
-		tell.printf("No NATS client can connect: %s\n", why(o))
+		out.printf("No NATS client can connect: %s\n", why(o))
 	default:
-		tell.printf("NATS clients can connect at %s. Try:\n  %sgo run . deadletters\n  %[2]sgo run . replay analytics\n", natsURL, setting(natsURL))
+		out.printf("NATS clients can connect at %s. Try:\n  %sgo run . deadletters\n  %[2]sgo run . replay analytics\n", natsURL, setting(natsURL))
 	}
 	<-ctx.Done()
 	return err
 }
 
-// play places one order per scenario, one after the other, and sums them up.
-func play(ctx context.Context, tell *narrator, shop Shop, client *stream.Client, trails trail.WriteOptions) error {
+// play places one order per scenario, one after the other, and prints a summary.
+func play(ctx context.Context, out *narrator, shop Shop, client *stream.Client, trails trail.WriteOptions) error {
 	var summary strings.Builder
 	failed := false
 	for _, sc := range Scenarios() {
-		tell.printf("\n%s: %s\n", sc.Name, sc.Story)
+		out.printf("\n%s: %s\n", sc.Name, sc.Story)
 		order, err := Play(ctx, shop, sc)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -114,7 +111,7 @@ func play(ctx context.Context, tell *narrator, shop Shop, client *stream.Client,
 			verdict, failed = "NOT AS EXPECTED: "+err.Error(), true
 		}
 		if n := len(order.Events); n > 0 {
-			await(ctx, func() bool { return tell.reached(order.Events[n-1].Sequence) })
+			await(ctx, func() bool { return out.reached(order.Events[n-1].Sequence) })
 		}
 		letters, err := client.DeadLetters(ctx)
 		if err != nil {
@@ -122,25 +119,24 @@ func play(ctx context.Context, tell *narrator, shop Shop, client *stream.Client,
 		}
 		for _, l := range letters {
 			if t, id, err := event.ParseSubject(l.Subject); err == nil && id == order.ID {
-				tell.printf("  dead letter %s: %s, given up after %d deliveries: %s\n", l.ID, t, l.Deliveries, l.Error)
+				out.printf("  dead letter %s: %s, given up after %d deliveries: %s\n", l.ID, t, l.Deliveries, l.Error)
 			}
 		}
-		if err := tellTrail(ctx, tell, shop, order.ID, trails); err != nil {
+		if err := printTrail(ctx, out, shop, order.ID, trails); err != nil {
 			return err
 		}
 		fmt.Fprintf(&summary, "  %-14s %-36s %-35s %2d events, %2d traces  %s\n",
 			sc.Name, order.ID, outcome(order), len(order.Events), traces(order), verdict)
 	}
-	tell.printf("\nThe orders:\n%s", summary.String())
+	out.printf("\nThe orders:\n%s", summary.String())
 	if failed {
 		return ErrScenario
 	}
 	return nil
 }
 
-// tellTrail prints an order's trail when all of it has come in. Only its deadline may
-// be still to come.
-func tellTrail(ctx context.Context, tell *narrator, shop Shop, id string, o trail.WriteOptions) (err error) {
+// printTrail prints an order's trail once it is complete, except for its deadline.
+func printTrail(ctx context.Context, out *narrator, shop Shop, id string, o trail.WriteOptions) (err error) {
 	var t *ordertrail.Trail
 	await(ctx, func() bool {
 		t, err = ordertrail.Client{URL: shop.URL, HTTP: shop.Client}.Trail(ctx, id)
@@ -156,18 +152,18 @@ func tellTrail(ctx context.Context, tell *narrator, shop Shop, id string, o trai
 	if err := ordertrail.Write(&text, t, o); err != nil {
 		return err
 	}
-	tell.printf("\n%s", text.String())
+	out.printf("\n%s", text.String())
 	return nil
 }
 
-// Play places a scenario's order and waits for its end. The error says how it
-// differs from what the scenario wants.
+// Play places a scenario's order and waits for its end. It returns an error that names
+// the difference if the order does not end as the scenario wants.
 func Play(ctx context.Context, shop Shop, sc Scenario) (orders.Order, error) {
 	ctx, cancel := context.WithTimeout(ctx, scenarioTimeout)
 	defer cancel()
 	order, err := shop.Place(ctx, sc)
 	if err == nil && sc.Cancel {
-		// Not before the stock is reserved, so that the story is always the same.
+		// After the reservation, so that the events are always the same.
 		order, err = shop.Await(ctx, order.ID, has(event.InventoryReserved))
 		if err == nil {
 			_, err = shop.Cancel(ctx, order.ID)
@@ -183,14 +179,14 @@ func Play(ctx context.Context, shop Shop, sc Scenario) (orders.Order, error) {
 	return now, nil
 }
 
-// has tells whether an order has an event of type t.
+// has reports whether an order has an event of type t.
 func has(t event.Type) func(orders.Order) bool {
 	return func(o orders.Order) bool {
 		return slices.ContainsFunc(o.Events, func(e orders.Event) bool { return e.Type == t })
 	}
 }
 
-// Check says what is not as wanted.
+// Check returns an error that names the difference between o and w; nil if there is none.
 func (w Want) Check(o orders.Order) error {
 	if o.State != w.State || o.Reason != w.Reason || o.Refunded != w.Refunded {
 		return fmt.Errorf("the order is %s, not %s", outcome(o), outcome(orders.Order{State: w.State, Reason: w.Reason, Refunded: w.Refunded}))
@@ -228,13 +224,12 @@ func traces(o orders.Order) int {
 	return len(seen)
 }
 
-// await polls until done, or a moment has passed: it is for the order of the lines
-// alone.
+// await polls until done, for a second at most. It only keeps the lines in order.
 func await(ctx context.Context, done func() bool) {
 	for range 100 {
 		if done() || ctx.Err() != nil {
 			return
 		}
-		time.Sleep(pollEvery)
+		<-time.After(pollEvery)
 	}
 }

@@ -29,9 +29,9 @@ func (n *narrator) printf(format string, args ...any) {
 	fmt.Fprintf(n.out, format, args...)
 }
 
-// follow prints from sequence on, until ctx ends.
+// follow prints the events from a sequence on, until ctx ends.
 func (n *narrator) follow(ctx context.Context, c *stream.Client, from uint64) error {
-	started := map[string]time.Time{} // by order, for the orders under way
+	started := map[string]time.Time{} // of the open orders
 	return c.Follow(ctx, []string{"*.*.*"}, from, func(m jetstream.Msg) error {
 		e, err := stream.EventOf(m)
 		if err != nil || e.Type.Domain() == "stock" {
@@ -55,17 +55,17 @@ func (n *narrator) follow(ctx context.Context, c *stream.Client, from uint64) er
 	})
 }
 
-// maxOrders bounds what the narrator remembers of orders under way.
+// maxOrders bounds the memory for open orders.
 const maxOrders = 10_000
 
-// reached reports whether everything up to sequence was printed.
+// reached reports whether all events up to sequence were printed.
 func (n *narrator) reached(sequence uint64) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.printed >= sequence
 }
 
-// traceID is the trace that an event was published in.
+// traceID returns the id of the trace that published an event.
 func traceID(e event.Event) string {
 	ctx := propagation.TraceContext{}.Extract(context.Background(), tracing.HeaderCarrier(e.Header))
 	return trace.SpanContextFromContext(ctx).TraceID().String()

@@ -11,14 +11,14 @@ import (
 	"example.org/ordertrail/internal/embedded"
 )
 
-// DefaultNATSAddr is where NATS clients connect by default.
+// DefaultNATSAddr is the default address for NATS clients.
 const DefaultNATSAddr = "127.0.0.1:4222"
 
-// NoNATS lets none in.
+// NoNATS is an Options.NATSAddr that accepts no clients of other processes.
 const NoNATS = "none"
 
-// startNATS runs the server, and says where clients of other processes can
-// connect: "" for nowhere.
+// startNATS starts the server and returns the URL for clients of other processes; "" if
+// they cannot connect.
 func startNATS(o Options) (*embedded.Server, string, error) {
 	addr := o.NATSAddr
 	switch {
@@ -34,7 +34,7 @@ func startNATS(o Options) (*embedded.Server, string, error) {
 	}
 	server, err := embedded.Start(o.Store, embedded.Listen(resolved))
 	if o.NATSAddr == "" && errors.Is(err, syscall.EADDRINUSE) {
-		server, err = embedded.Start(o.Store) // somebody else's server is there: that is fine
+		server, err = embedded.Start(o.Store) // another NATS server uses the port
 		return server, "", err
 	}
 	if err != nil {
@@ -43,15 +43,15 @@ func startNATS(o Options) (*embedded.Server, string, error) {
 	return server, server.URL(), nil
 }
 
-// why says why no NATS client can connect.
+// why returns the reason why no NATS client can connect.
 func why(o Options) string {
 	if o.NATSAddr == NoNATS {
 		return "--nats " + NoNATS
 	}
-	return DefaultNATSAddr + " is in use (--nats says where else)"
+	return DefaultNATSAddr + " is in use; choose another address with --nats"
 }
 
-// setting is what goes before a command so that it finds the server.
+// setting returns the environment that lets a command find the server.
 func setting(natsURL string) string {
 	if natsURL == nats.DefaultURL {
 		return ""

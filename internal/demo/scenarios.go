@@ -8,13 +8,13 @@ import (
 	"example.org/ordertrail/services/orders"
 )
 
-// Scenario is one order whose course is known beforehand, and how it must end.
+// Scenario is an order with a known end.
 type Scenario struct {
 	scenario.Scenario
 	Want Want
 }
 
-// Want is how a scenario must end.
+// Want is the end of a scenario.
 type Want struct {
 	State    string
 	Reason   string
@@ -22,7 +22,7 @@ type Want struct {
 	Events   []event.Type // all of them, in any order
 }
 
-// Scenarios returns one of each kind.
+// Scenarios returns all scenarios.
 func Scenarios() []Scenario {
 	var all []Scenario
 	for _, s := range scenario.All() {

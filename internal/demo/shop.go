@@ -13,27 +13,27 @@ import (
 	"example.org/ordertrail/services/orders"
 )
 
-// Order is an order as the shop shows it.
+// Order is an order in an answer of the shop.
 type Order = orders.Order
 
-// Shop is the API as a customer sees it.
+// Shop is a client of the shop's API.
 type Shop struct {
 	URL    string
 	Client *http.Client
 }
 
-// Place orders what the scenario says.
+// Place places the scenario's order.
 func (s Shop) Place(ctx context.Context, sc Scenario) (orders.Order, error) {
 	return s.PlaceWithKey(ctx, sc, "")
 }
 
-// PlaceWithKey does so under an Idempotency-Key: asking again leads to the same
-// order.
+// PlaceWithKey places the scenario's order under an Idempotency-Key: a repetition
+// returns the same order. "" is no key.
 func (s Shop) PlaceWithKey(ctx context.Context, sc Scenario, key string) (orders.Order, error) {
 	return s.call(ctx, http.MethodPost, "/orders", key, sc.Request())
 }
 
-// Cancel asks for the order's end.
+// Cancel asks to cancel the order.
 func (s Shop) Cancel(ctx context.Context, id string) (orders.Order, error) {
 	return s.call(ctx, http.MethodDelete, "/orders/"+id, "", nil)
 }
@@ -45,8 +45,8 @@ func (s Shop) Get(ctx context.Context, id string) (orders.Order, error) {
 
 const pollEvery = 10 * time.Millisecond
 
-// Await polls until the order is as until wants it, or ctx ends; then it returns
-// the order as it was last.
+// Await polls until the order satisfies until. If ctx ends first, it returns the last
+// order that it got, with an error.
 func (s Shop) Await(ctx context.Context, id string, until func(orders.Order) bool) (order orders.Order, err error) {
 	for {
 		now, err := s.Get(ctx, id)
@@ -67,7 +67,7 @@ func (s Shop) Await(ctx context.Context, id string, until func(orders.Order) boo
 // StatusError is an answer that is not a success.
 type StatusError struct {
 	Code       int           // the HTTP status
-	RetryAfter time.Duration // what the answer asks for; 0 if nothing
+	RetryAfter time.Duration // from the header Retry-After; 0 without it
 	text       string
 }
 
@@ -102,7 +102,7 @@ func (s Shop) call(ctx context.Context, method, path, key string, body any) (o o
 		return o, err
 	}
 	if answer.StatusCode >= 300 {
-		seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After")) // none is 0
+		seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After")) // 0 without the header
 		return o, &StatusError{answer.StatusCode, time.Duration(seconds) * time.Second,
 			fmt.Sprintf("%s %s: %s: %s", method, path, answer.Status, bytes.TrimSpace(got))}
 	}

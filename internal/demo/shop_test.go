@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Who has waited in vain is told how the order was last, also by a shop that does
-// not answer in the end.
+// Await that is cut short returns the last order that it got, also if the shop does not
+// answer any more.
 func TestAwaitInVain(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())

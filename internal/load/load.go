@@ -1,5 +1,5 @@
-// Package load places many orders through the shop's API and says how long they
-// took, from the request to the parcel.
+// Package load places many orders through the shop's API and measures the time from the
+// request to the parcel.
 package load
 
 import (
@@ -19,23 +19,23 @@ import (
 	"example.org/ordertrail/services/orders"
 )
 
-// Options are a load's.
+// Options are the options of a load.
 type Options struct {
 	URL         string
 	Orders      int
 	Concurrency int           // customers at once: each places an order and waits for its end
-	Burst       bool          // all orders are placed first, and then waited for
-	Every       time.Duration // of Steady: from one order to the next
+	Burst       bool          // all orders are placed first; then the customers wait for their ends
+	Every       time.Duration // for Steady: the time between two orders
 	Out         io.Writer
 }
 
-// orderTimeout is how long a customer tries to place an order, and as long again
-// they wait until it is concluded.
+// orderTimeout bounds the attempts to place an order, and then again the wait for its
+// end.
 const orderTimeout = time.Minute
 
-// Run places the orders and waits for the end of each. It fails if an order was
-// not taken, or did not end as it should. A shop that asks to come back later is
-// asked again.
+// Run places the orders and waits for the end of each. It returns an error if the shop
+// did not accept an order, or an order did not end as it should. Requests that the shop
+// answers with Retry-After are repeated after that time.
 func Run(ctx context.Context, o Options) error {
 	if o.Orders < 1 || o.Concurrency < 1 {
 		return errors.New("load: -orders and -concurrency must be 1 or more")
@@ -66,14 +66,13 @@ func Run(ctx context.Context, o Options) error {
 	return l.report(o.Out, time.Since(start))
 }
 
-// load is one run. Of each order it keeps no more than this, however many there
-// are.
+// load is one run. It keeps little of each order, because there may be many.
 type load struct {
-	scenario  demo.Scenario
-	shop      demo.Shop
-	orders    []order
-	comeBacks atomic.Int64  // how often the shop asked a customer to come back later
-	away      time.Duration // until a shop that does not answer is asked again; 0: never
+	scenario demo.Scenario
+	shop     demo.Shop
+	orders   []order
+	retries  atomic.Int64  // repeated requests
+	away     time.Duration // until a request without an answer is repeated; 0: never
 }
 
 type order struct {
@@ -83,8 +82,7 @@ type order struct {
 	err   error
 }
 
-// each has so many customers do something about the orders, one after the other,
-// except about those that failed.
+// each lets customers, in parallel, call do for each order that has not failed.
 func (l *load) each(ctx context.Context, customers int, do func(context.Context, *order) error) {
 	var next atomic.Int64
 	var busy sync.WaitGroup
@@ -100,8 +98,8 @@ func (l *load) each(ctx context.Context, customers int, do func(context.Context,
 	busy.Wait()
 }
 
-// place places the order under one Idempotency-Key: however often the shop is
-// asked, there is one order in the end.
+// place places the order under one Idempotency-Key, so that repeated requests make one
+// order.
 func (l *load) place(ctx context.Context, one *order) error {
 	one.start = time.Now()
 	key := rand.Text()
@@ -130,8 +128,8 @@ func (l *load) await(ctx context.Context, one *order) error {
 	return nil
 }
 
-// patiently asks the shop again for as long as it says when to come back, until
-// orderTimeout is over.
+// patiently repeats a request while the shop answers with Retry-After, until
+// orderTimeout ends.
 func (l *load) patiently(ctx context.Context, ask func(context.Context) (orders.Order, error)) (orders.Order, error) {
 	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
@@ -145,7 +143,7 @@ func (l *load) patiently(ctx context.Context, ask func(context.Context) (orders.
 		if err == nil || wait == 0 {
 			return answer, err
 		}
-		l.comeBacks.Add(1)
+		l.retries.Add(1)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -164,9 +162,9 @@ func (l *load) report(out io.Writer, all time.Duration) error {
 		took = append(took, one.took)
 	}
 	slices.Sort(took)
-	fmt.Fprintf(out, "%d orders in %.1f s: %.0f orders/s; request to parcel p50 %.1f ms, p99 %.1f ms; %d failed; told to come back later %d times\n",
+	fmt.Fprintf(out, "%d orders in %.1f s: %.0f orders/s; request to parcel p50 %.1f ms, p99 %.1f ms; %d failed; %d requests repeated\n",
 		len(l.orders), all.Seconds(), float64(len(l.orders))/all.Seconds(),
-		ms(took[len(took)/2]), ms(took[len(took)*99/100]), len(failed), l.comeBacks.Load())
+		ms(took[len(took)/2]), ms(took[len(took)*99/100]), len(failed), l.retries.Load())
 	if len(failed) > 0 {
 		return fmt.Errorf("load: %d of %d orders failed, the first: %w", len(failed), len(l.orders), failed[0])
 	}

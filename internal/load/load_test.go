@@ -13,8 +13,8 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// Customers who are told to come back do so, after what they were told, and place
-// nothing twice, whether or not the first request was seen.
+// Customers repeat a request after its Retry-After and place no order twice, whether or
+// not the first request reached the shop.
 func TestComesBack(t *testing.T) {
 	t.Parallel()
 	for name, burst := range map[string]bool{"EachWaits": false, "Burst": true} {
@@ -30,7 +30,7 @@ func TestComesBack(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, want := out.String(), " 0 failed; told to come back later 6 times\n"; !strings.HasPrefix(got, "6 orders in ") || !strings.HasSuffix(got, want) {
+			if got, want := out.String(), " 0 failed; 6 requests repeated\n"; !strings.HasPrefix(got, "6 orders in ") || !strings.HasSuffix(got, want) {
 				t.Errorf("output = %q, want it to end in %q", got, want)
 			}
 			systemtest.Settle(t, sys.JetStream(), n).Audit(t, nil)
@@ -46,8 +46,8 @@ func TestComesBack(t *testing.T) {
 	}
 }
 
-// busyDoor tells who orders to come back, the first time that they do. Half of the
-// orders are placed nevertheless.
+// busyDoor answers the first request of each key with Retry-After. Half of these
+// requests reach the shop nevertheless.
 type busyDoor struct {
 	shop http.Handler
 	mu   sync.Mutex
@@ -77,7 +77,7 @@ func (b *busyDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// unseen takes an answer that gets lost.
+// unseen drops an answer.
 type unseen struct{ header http.Header }
 
 func (u *unseen) Header() http.Header         { return u.header }

@@ -13,10 +13,10 @@ import (
 	"example.org/ordertrail/services/orders"
 )
 
-// Steady places an order every so often, of each scenario in turn, until ctx ends,
-// and says so in a line each. A shop that is away, or asks to come back later, is
-// asked again; an order that it does not take within a minute is given up, with a
-// line. It waits for no order's end.
+// Steady places one order per Options.Every, of each scenario in turn, until ctx ends,
+// and prints a line for each. It repeats requests that the shop does not answer, or
+// answers with Retry-After, and gives an order up after a minute. It does not wait for
+// the end of an order.
 func Steady(ctx context.Context, o Options) error {
 	if o.Every <= 0 {
 		return errors.New("load: -every must be more than 0, such as 1s")
@@ -39,7 +39,7 @@ func Steady(ctx context.Context, o Options) error {
 			lines.Lock()
 			defer lines.Unlock()
 			if err != nil {
-				fmt.Fprintf(o.Out, "%s: not taken: %v\n", sc.Name, err)
+				fmt.Fprintf(o.Out, "%s: not accepted: %v\n", sc.Name, err)
 				return
 			}
 			fmt.Fprintf(o.Out, "%s: order %s\n", sc.Name, order.ID)
@@ -52,8 +52,7 @@ func Steady(ctx context.Context, o Options) error {
 	}
 }
 
-// placeScenario places an order, once however often it has to ask; the customer who
-// changes their mind does so at once.
+// placeScenario places one order, and cancels it at once if the scenario does.
 func (l *load) placeScenario(ctx context.Context, sc demo.Scenario) (orders.Order, error) {
 	key := rand.Text()
 	order, err := l.patiently(ctx, func(ctx context.Context) (orders.Order, error) {

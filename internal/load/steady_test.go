@@ -14,8 +14,8 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// An order of each scenario is placed in turn, also when the shop is away at first,
-// until one says stop.
+// Steady places an order of each scenario in turn until its context ends, also if the
+// shop does not answer the first request.
 func TestSteady(t *testing.T) {
 	t.Parallel()
 	sys := systemtest.Start(t, systemtest.Deadline(5*time.Second))
@@ -51,6 +51,6 @@ func TestSteady(t *testing.T) {
 		t.Error(err)
 	}
 	if err := load.Steady(context.Background(), load.Options{URL: url, Out: &out}); err == nil {
-		t.Error("no time between the orders is no error")
+		t.Error("Steady accepts no time between the orders")
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"example.org/ordertrail/internal/event"
 )
 
-// Undo is Call for a call that takes something back, which its span says.
+// Undo is Call for a compensation, which an attribute of its span shows.
 func (rt *Runtime) Undo(ctx context.Context, name string, call func(context.Context) error) error {
 	return rt.Call(ctx, name, func(ctx context.Context) error {
 		trace.SpanFromContext(ctx).SetAttributes(event.CompensationKey.Bool(true))
@@ -19,10 +19,10 @@ func (rt *Runtime) Undo(ctx context.Context, name string, call func(context.Cont
 	})
 }
 
-// Call makes a call to the world outside (a gateway, a carrier, a mail server) in
-// a CLIENT span of its own. Errors that are refusals are the other side's
-// considered answer, which the span shows as such; others fail the span. The
-// error's text stays out of it: it may hold personal data.
+// Call makes a call to an outside system (a gateway, a carrier, a mail server) in a
+// CLIENT span of its own. An error that is one of refusals is a valid answer of that
+// system, and becomes the attribute call.refused; other errors fail the span. The
+// span does not hold an error's text, which may contain personal data.
 func (rt *Runtime) Call(ctx context.Context, name string, call func(context.Context) error, refusals ...error) error {
 	ctx, span := rt.Tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient))
 	defer span.End()

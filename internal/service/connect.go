@@ -14,29 +14,28 @@ import (
 
 const reconnectWait = 500 * time.Millisecond
 
-// connect opens the connection and tells the log of everything that happens to
-// it later. A server that is away is waited for; one that refuses us is not.
+// connect opens the connection, and logs its later events. It waits for a server that
+// is away, but not for one that refuses the credentials.
 func connect(ctx context.Context, cfg Config, log *slog.Logger) (*nats.Conn, error) {
 	opts := []nats.Option{
 		nats.Name("ordertrail " + cfg.Name),
-		nats.CustomInboxPrefix("_INBOX." + cmp.Or(cfg.User, cfg.Name)), // permissions can name it
+		nats.CustomInboxPrefix("_INBOX." + cmp.Or(cfg.User, cfg.Name)), // nats/nats.conf names it
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
-		nats.IgnoreAuthErrorAbort(), // a password that is being changed heals
+		nats.IgnoreAuthErrorAbort(), // a password may be about to change
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				log.Warn("disconnected from NATS", "error", err)
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("reconnected to NATS", "server", nc.ConnectedUrlRedacted()) }),
-		// A refused publish or subscription shows here, and to its caller only as a
-		// timeout.
+		// The caller of a refused publish or subscription sees only a timeout.
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrPermissionViolation) {
 				log.Error("NATS refuses what this user may not do: see nats/nats.conf", "user", cfg.Settings.NATSUser, "error", err)
 				return
 			}
-			log.Error("NATS", "error", err)
+			log.Error("error of the NATS connection", "error", err)
 		}),
 	}
 	if cfg.Connect != nil {
@@ -72,7 +71,7 @@ func connect(ctx context.Context, cfg Config, log *slog.Logger) (*nats.Conn, err
 	}
 }
 
-// redacted shows a URL without its password.
+// redacted returns a URL without its password.
 func redacted(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {

@@ -11,23 +11,25 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"go.opentelemetry.io/otel"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"example.org/ordertrail/internal/telemetry"
 )
 
-// Main runs one service as a process: settings from the environment, until
-// SIGTERM or SIGINT, then an orderly end.
+// Main runs one service as a process, with settings from the environment, until SIGTERM
+// or SIGINT. It exits with 1 and one line on standard error if the service fails.
 func Main(def Definition) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	settings, err := ReadSettings()
 	if err == nil {
-		otel.SetErrorHandler(&telemetryErrors{log: slog.New(slog.NewTextHandler(os.Stderr, nil)).With("service", def.Name), now: time.Now})
+		otel.SetErrorHandler(newTelemetryErrors(slog.New(slog.NewTextHandler(os.Stderr, nil)).With("service", def.Name), time.Now))
 		addr := settings.HealthAddr
 		if def.HTTPAddr != "" {
 			addr = cmp.Or(settings.HTTPAddr, def.HTTPAddr)
@@ -40,33 +42,29 @@ func Main(def Definition) {
 	}
 }
 
-// telemetryErrors tells that spans or metrics do not get where they should: at once,
-// and then once a minute at most, for a collector that is away fails every batch.
+// telemetryErrors logs that spans or metrics are not exported, at most once a minute,
+// because a collector that is away fails each batch.
 type telemetryErrors struct {
-	log *slog.Logger
-	now func() time.Time
-
-	mu     sync.Mutex
-	next   time.Time
-	silent int
+	log        *slog.Logger
+	now        func() time.Time
+	limit      *rate.Limiter
+	suppressed atomic.Int64
 }
 
-const telemetryErrorsEvery = time.Minute
+func newTelemetryErrors(log *slog.Logger, now func() time.Time) *telemetryErrors {
+	return &telemetryErrors{log: log, now: now, limit: rate.NewLimiter(rate.Every(time.Minute), 1)}
+}
 
 // Handle implements otel.ErrorHandler.
 func (t *telemetryErrors) Handle(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := t.now()
-	if now.Before(t.next) {
-		t.silent++
+	if !t.limit.AllowN(t.now(), 1) {
+		t.suppressed.Add(1)
 		return
 	}
-	t.log.Warn("telemetry is lost: OTEL_EXPORTER_OTLP_ENDPOINT does not take it, and nothing else waits for it", "error", err, "not_told", t.silent)
-	t.next, t.silent = now.Add(telemetryErrorsEvery), 0
+	t.log.Warn("telemetry export failed; services are not affected. Check OTEL_EXPORTER_OTLP_ENDPOINT", "error", err, "suppressed", t.suppressed.Swap(0))
 }
 
-// run runs the service, which answers HTTP at addr, if that is not empty.
+// run runs the service until ctx ends. It serves HTTP at addr; "" for none.
 func run(ctx context.Context, def Definition, addr string, settings Settings) error {
 	group, ctx := errgroup.WithContext(ctx)
 	// The port comes first: one that is taken fails at once, and a service that waits
@@ -84,7 +82,7 @@ func run(ctx context.Context, def Definition, addr string, settings Settings) er
 	var r *Replica
 	var ended time.Time
 	group.Go(func() (err error) {
-		if r, err = Start(ctx, def, Config{Settings: settings}); err != nil {
+		if r, err = Start(ctx, def, Config{Settings: settings, Tracing: []telemetry.Option{telemetry.WithNameFromEnv()}}); err != nil {
 			return err
 		}
 		mux := http.NewServeMux()
@@ -121,8 +119,8 @@ const endTimeout = 8 * time.Second
 // not answer delays no service's end for longer.
 const exportTimeout = 4 * time.Second
 
-// front answers for a service that waits for NATS, and lets the service's own
-// handler answer once there is one.
+// front answers requests while the service waits for NATS, and passes them to the
+// service's handler afterwards.
 type front struct{ handler atomic.Pointer[http.ServeMux] }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -140,7 +138,8 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, `{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"not ready: waiting for NATS"}`)
 }
 
-// Health adds the health checks: alive, and able to work.
+// Health adds the health checks: /healthz answers while the process runs, /readyz while
+// the service can do its work.
 func (rt *Runtime) Health(mux *http.ServeMux) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,5 @@
 // Package service is the runtime that the six services share: settings, the
-// connection to NATS, tracing, logs, health, and an orderly end. What a service
-// does is its own package's.
+// connection to NATS, tracing, logs, health checks and an orderly end.
 package service
 
 import (
@@ -22,11 +21,10 @@ import (
 	"example.org/ordertrail/pkg/tracing"
 )
 
-// Runtime is what a service works with: one replica's connection, streams,
-// tracing and log.
+// Runtime holds the connection, the streams, the tracing and the log of one replica.
 type Runtime struct {
-	Name     string // the service's: its durable, its service.name
-	Instance string // this replica's, unique
+	Name     string // of the service
+	Instance string // a unique name of this replica
 	Settings Settings
 	Log      *slog.Logger
 	Stream   *stream.Client
@@ -40,9 +38,9 @@ type Runtime struct {
 
 // Part is a service, wired and ready to run.
 type Part struct {
-	// Run works until its context ends, then finishes what it has in hand.
+	// Run works until its context ends, then finishes the messages that it handles.
 	Run func(ctx context.Context) error
-	// HTTP is the service's API, nil if it has none.
+	// HTTP is the service's API; nil if it has none.
 	HTTP http.Handler
 }
 
@@ -58,10 +56,10 @@ type Definition struct {
 	Wire     Wire
 }
 
-// Config is what a Runtime is made from.
+// Config is the configuration of a Runtime.
 type Config struct {
 	Name     string
-	User     string // names the inbox, _INBOX.<user>, where its answers come; default: Name
+	User     string // names the inbox for replies, _INBOX.<user>; default: Name
 	Settings Settings
 	Connect  func(...nats.Option) (*nats.Conn, error) // default: to Settings.NATSURL
 	Log      slog.Handler                             // default: text on standard error
@@ -69,8 +67,8 @@ type Config struct {
 	Stream   []stream.Option
 }
 
-// NewRuntime connects. It waits for a server that is away, for as long as ctx
-// lasts, but fails at once when the server refuses the credentials.
+// NewRuntime connects to NATS. It waits for a server that is away until ctx ends, but
+// fails at once if the server refuses the credentials.
 func NewRuntime(ctx context.Context, cfg Config) (*Runtime, error) {
 	rt := &Runtime{Name: cfg.Name, Instance: cfg.Name + "-" + uuid.NewString()[:8], Settings: cfg.Settings}
 	if cfg.Log == nil {
@@ -109,34 +107,34 @@ func NewRuntime(ctx context.Context, cfg Config) (*Runtime, error) {
 	return rt, nil
 }
 
-// Close sends what is buffered (the last acks), closes the connection and exports
-// the spans and metrics that are left. Call it after Part.Run has returned.
+// Close sends the last acknowledgements, closes the connection and exports the spans
+// and metrics that are left. Call it after Part.Run has returned.
 func (rt *Runtime) Close(ctx context.Context) error {
 	flush, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
-	err := rt.conn.FlushWithContext(flush) // while NATS is away it waits
+	err := rt.conn.FlushWithContext(flush) // waits while NATS is away
 	if errors.Is(err, nats.ErrConnectionClosed) {
 		err = nil
 	}
 	rt.conn.Close()
 	if lost := errors.Join(rt.Tracing.Shutdown(ctx), rt.providers.Shutdown(ctx)); lost != nil {
-		// Whoever collects them is away, which is no failure of what was done here.
-		rt.Log.Warn("the last spans are lost: they could not be exported in time", "error", lost)
+		// A collector that is away is not an error of the service.
+		rt.Log.Warn("last spans are lost: exporting them failed", "error", lost)
 	}
 	return err
 }
 
-// flushTimeout bounds the sending of what is buffered: if NATS is away, the time is
-// the last spans'.
+// flushTimeout bounds the flush of the connection, so that time is left for the last
+// spans while NATS is away.
 const flushTimeout = 500 * time.Millisecond
 
 // drainTimeout bounds the orderly end of a service.
 const drainTimeout = 7 * time.Second
 
-// readyTimeout bounds one look whether the service can work.
+// readyTimeout bounds one check of readiness.
 const readyTimeout = 2 * time.Second
 
-// Ready is what /readyz reports: nil if the service can work now.
+// Ready returns nil if the service can do its work now, for /readyz.
 func (rt *Runtime) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()

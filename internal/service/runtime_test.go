@@ -14,7 +14,7 @@ import (
 	"example.org/ordertrail/internal/telemetry"
 )
 
-// exporter notes whether it was told to end, while there was time left.
+// exporter records whether its Shutdown had time left.
 type exporter struct {
 	sdktrace.SpanProcessor
 	ended bool
@@ -25,7 +25,7 @@ func (e *exporter) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// With NATS away there is nothing to wait for, and the last spans get their time.
+// Close does not wait for NATS while it is away: time is left for the last spans.
 func TestCloseWhileAway(t *testing.T) {
 	t.Parallel()
 	server, err := embedded.Start(t.TempDir())
@@ -53,7 +53,7 @@ func TestCloseWhileAway(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	if err := rt.Close(ctx); err == nil {
-		t.Error("the last acks are said to be sent")
+		t.Error("Close reports that the last acknowledgements were sent")
 	}
 	if !spans.ended {
 		t.Error("no time was left for the last spans")

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Serve serves h until ctx ends, then lets the requests under way finish. Answers
-// that go on until their reader leaves must end when [Ending] tells them.
+// Serve serves h until ctx ends, then waits for the requests under way. Responses
+// without an end, such as live feeds, must end when the channel of [Ending] is closed.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	server := &http.Server{
 		Handler:           h,
@@ -36,9 +36,9 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 
 type endingKey struct{}
 
-// Ending is closed when the server that serves a request is told to end, of which
-// the request's own context says nothing: others are to finish. It is nil for a
-// request that does not come from [Serve].
+// Ending returns a channel that is closed when the server of a request begins to end.
+// The request's own context lives on, so that other requests finish. The channel is nil
+// for a request that does not come from [Serve].
 func Ending(r *http.Request) <-chan struct{} {
 	ending, _ := r.Context().Value(endingKey{}).(<-chan struct{})
 	return ending

@@ -14,37 +14,37 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Settings are what the environment says, checked. OTEL_* is read by
-// internal/telemetry and OpenTelemetry's SDK.
+// Settings are the settings from the environment. Package telemetry and
+// OpenTelemetry's SDK read OTEL_*.
 type Settings struct {
 	NATSURL       string        // NATS_URL, default nats://127.0.0.1:4222; several, comma-separated, for a cluster
 	NATSUser      string        // NATS_USER and NATS_PASSWORD, or
 	NATSPassword  string        //
 	NATSNKey      string        // NATS_NKEY: the file that holds the seed
-	HTTPAddr      string        // HTTP_ADDR: where a service with an HTTP API listens; default by service
-	HealthAddr    string        // HEALTH_ADDR: where a service without one answers health checks; none if unset
-	SMTPURL       *url.URL      // SMTP_URL, smtp://[user:password@]host:port or smtps://…; nil: mail goes to an outbox in memory
-	OrderDeadline time.Duration // ORDER_DEADLINE: how long an order may take before it is cancelled, default 30s
+	HTTPAddr      string        // HTTP_ADDR: address of an HTTP API; default: the service's own
+	HealthAddr    string        // HEALTH_ADDR: address of the health checks of a service without an HTTP API; default: none
+	SMTPURL       *url.URL      // SMTP_URL, smtp://[user:password@]host:port or smtps://…; nil: an outbox in memory
+	OrderDeadline time.Duration // ORDER_DEADLINE: an order that takes longer is cancelled; default 30s
 	Replicas      int           // STREAM_REPLICAS, 1 (default), 3 or 5
 	ParentTraces  bool          // TRACE_TOPOLOGY=parent: consumers become children of their producers, to compare with links (default)
-	JaegerURL     *url.URL      // JAEGER_URL: Jaeger's query API, for trails; nil: the traces are looked for in the process, if they are there
-	JaegerUIURL   *url.URL      // JAEGER_UI_URL: where a browser finds Jaeger; nil: spans lead nowhere
+	JaegerURL     *url.URL      // JAEGER_URL: Jaeger's query API, for trails; nil: only spans of the same process
+	JaegerUIURL   *url.URL      // JAEGER_UI_URL: Jaeger's pages; nil: spans have no links to them
 	LogLevel      slog.Level    // LOG_LEVEL: debug, info (default), warn, error
 
-	// Where a browser finds the pages that others link to.
+	// Addresses in links between pages.
 	ShopURL      *url.URL // SHOP_URL, default http://localhost:8080/
 	AnalyticsURL *url.URL // ANALYTICS_URL, default http://localhost:8081/analytics
-	MailboxURL   *url.URL // MAILBOX_URL: of what SMTP_URL sends to; nil: no link
+	MailboxURL   *url.URL // MAILBOX_URL: the mailbox behind SMTP_URL; nil: no link
 }
 
-// Default places of pages.
+// Default addresses of pages.
 var (
 	DefaultShopURL      = &url.URL{Scheme: "http", Host: "localhost:8080", Path: "/"}
 	DefaultAnalyticsURL = &url.URL{Scheme: "http", Host: "localhost:8081", Path: "/analytics"}
 )
 
-// ReadSettings reads the environment. Its error has one line for each variable
-// that is wrong, with what would be right.
+// ReadSettings reads the environment. Its error has one line for each wrong variable,
+// with the values that are allowed.
 func ReadSettings() (Settings, error) {
 	s := Settings{
 		NATSURL:       os.Getenv("NATS_URL"),
@@ -67,7 +67,7 @@ func ReadSettings() (Settings, error) {
 		s.NATSURL = nats.DefaultURL
 	}
 	for _, u := range strings.Split(s.NATSURL, ",") {
-		// The value may hold a password: it is not repeated.
+		// The error does not repeat the value, which may hold a password.
 		if parsed, err := url.Parse(strings.TrimSpace(u)); err != nil || parsed.Host == "" {
 			wrong("NATS_URL", "nats://host:port, several separated by commas", nil)
 			break
@@ -125,25 +125,25 @@ func ReadSettings() (Settings, error) {
 	return s, errors.Join(errs...)
 }
 
-// httpURL reads a variable that holds where something is served; nil if it is empty.
+// httpURL parses a variable that holds an HTTP URL; nil if it is empty.
 func httpURL(name, value string, wrong func(name, want string, err error)) *url.URL {
 	if value == "" {
 		return nil
 	}
 	u, err := url.Parse(value)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
-		// The value may hold a password: it is not repeated.
+		// The error does not repeat the value, which may hold a password.
 		wrong(name, "http://host:port, such as http://localhost:16686", nil)
 		return nil
 	}
 	return u
 }
 
-// DefaultOrderDeadline is what an order gets if ORDER_DEADLINE says nothing.
+// DefaultOrderDeadline is the default of ORDER_DEADLINE.
 const DefaultOrderDeadline = 30 * time.Second
 
-// maxOrderDeadline leaves deadlines time to be handled before their stream lets
-// go of them, after a day.
+// maxOrderDeadline leaves time to handle a deadline before its stream removes it, after
+// a day.
 const maxOrderDeadline = 12 * time.Hour
 
 func checkAddr(addr string) error {

@@ -2,89 +2,133 @@ package telemetry
 
 import (
 	"fmt"
+	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
+	"go.opentelemetry.io/contrib/propagators/autoprop"
+	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"example.org/ordertrail/pkg/tracing/sampling"
 )
 
-// getenv returns the value of the first of names that is set. An empty variable
-// is an unset one, says OpenTelemetry's environment variable specification.
+// getenv returns the value of the first variable of names that is not empty, and its
+// name.
 func getenv(names ...string) (name, value string) {
-	for _, name := range names {
-		if value := strings.TrimSpace(os.Getenv(name)); value != "" {
-			return name, value
+	for _, name = range names {
+		if value = strings.TrimSpace(os.Getenv(name)); value != "" {
+			break
 		}
 	}
-	return "", ""
+	return name, value
 }
 
-// disabled reports whether the SDK is switched off: by true in any case, and by
-// nothing else, says the specification of booleans.
-func disabled() bool {
-	_, value := getenv("OTEL_SDK_DISABLED")
-	return strings.EqualFold(value, "true")
+// is reports whether a variable has a value, in any case.
+func is(name, want string) bool {
+	_, value := getenv(name)
+	return strings.EqualFold(value, want)
 }
 
-// newSampler reads OTEL_TRACES_SAMPLER. The SDK's own reader is not exported,
-// and a sampler given in code overrides what it read.
+// list returns the elements of a comma-separated variable, in lower case and without
+// repetitions.
+func list(name string) (all []string) {
+	_, value := getenv(name)
+	for element := range strings.SplitSeq(strings.ToLower(value), ",") {
+		if element = strings.TrimSpace(element); element != "" && !slices.Contains(all, element) {
+			all = append(all, element)
+		}
+	}
+	return all
+}
+
+// wrong is the error for a variable. It does not repeat the value, which may hold
+// credentials.
+func wrong(name, want string, err error) error {
+	if err == nil {
+		return fmt.Errorf("setting %s: want %s", name, want)
+	}
+	return fmt.Errorf("setting %s: want %s: %w", name, want, err)
+}
+
+func newPropagator() (propagation.TextMapPropagator, error) {
+	const name = "OTEL_PROPAGATORS"
+	names := list(name)
+	if len(names) == 0 {
+		names = []string{"tracecontext", "baggage"}
+	}
+	p, err := autoprop.TextMapPropagator(names...)
+	if err != nil {
+		return nil, wrong(name, "tracecontext, baggage, b3, b3multi, jaeger, xray or ottrace, several separated by commas, or none", err)
+	}
+	return p, nil
+}
+
+// newSampler reads OTEL_TRACES_SAMPLER. The SDK's own parentbased samplers know no
+// links.
 func newSampler() (sdktrace.Sampler, error) {
-	_, value := getenv("OTEL_TRACES_SAMPLER")
-	switch strings.ToLower(value) {
-	case "", "always_on", "parentbased_always_on":
-		return sampling.LinkAware(sdktrace.AlwaysSample()), nil
-	case "always_off", "parentbased_always_off":
-		return sampling.LinkAware(sdktrace.NeverSample()), nil
-	case "traceidratio", "parentbased_traceidratio":
-		ratio, err := samplerRatio()
-		if err != nil {
-			return nil, err
-		}
-		return sampling.LinkAware(sdktrace.TraceIDRatioBased(ratio)), nil
-	default:
-		return nil, fmt.Errorf("OTEL_TRACES_SAMPLER is %q; allowed are always_on, always_off, traceidratio, "+
-			"parentbased_always_on, parentbased_always_off, parentbased_traceidratio", value)
-	}
-}
-
-// samplerRatio reads OTEL_TRACES_SAMPLER_ARG. Default: 1.
-func samplerRatio() (float64, error) {
-	_, value := getenv("OTEL_TRACES_SAMPLER_ARG")
+	const name = "OTEL_TRACES_SAMPLER"
+	_, value := getenv(name)
 	if value == "" {
-		return 1, nil
+		value = "parentbased_always_on"
 	}
-	ratio, err := strconv.ParseFloat(value, 64)
-	if err != nil || !(ratio >= 0 && ratio <= 1) { // the negation also refuses NaN
-		return 0, fmt.Errorf("OTEL_TRACES_SAMPLER_ARG is %q; allowed is a number from 0 to 1", value)
+	root, parentBased := strings.CutPrefix(strings.ToLower(value), "parentbased_")
+	var sampler sdktrace.Sampler
+	switch root {
+	case "always_on":
+		sampler = sdktrace.AlwaysSample()
+	case "always_off":
+		sampler = sdktrace.NeverSample()
+	case "traceidratio":
+		arg, value := getenv(name + "_ARG")
+		ratio, err := strconv.ParseFloat(value, 64)
+		if value == "" {
+			ratio, err = 1, nil
+		}
+		if err != nil || !(ratio >= 0 && ratio <= 1) { // the negation also refuses NaN
+			return nil, wrong(arg, "a number from 0 to 1", nil)
+		}
+		sampler = sdktrace.TraceIDRatioBased(ratio)
+	default:
+		return nil, wrong(name, "always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off or parentbased_traceidratio", nil)
 	}
-	return ratio, nil
+	if parentBased {
+		sampler = sampling.LinkAware(sampler)
+	}
+	return sampler, nil
 }
 
-// newSpanLimits returns the SDK's limits, with links and events unlimited
-// unless the environment says otherwise: the SDK keeps 128 links and drops the
-// oldest, so a larger batch would lose messages.
+// newSpanLimits returns the SDK's limits, but as many links and events as a span
+// needs: the SDK drops the oldest of more than 128, and with each link the message of
+// a batch.
 func newSpanLimits() (sdktrace.SpanLimits, error) {
 	limits := sdktrace.NewSpanLimits()
-	for _, l := range []struct {
-		name  string
-		limit *int
-	}{
-		{"OTEL_SPAN_LINK_COUNT_LIMIT", &limits.LinkCountLimit},
-		{"OTEL_SPAN_EVENT_COUNT_LIMIT", &limits.EventCountLimit},
+	for name, limit := range map[string]*int{
+		"OTEL_SPAN_LINK_COUNT_LIMIT":  &limits.LinkCountLimit,
+		"OTEL_SPAN_EVENT_COUNT_LIMIT": &limits.EventCountLimit,
 	} {
-		_, value := getenv(l.name)
+		_, value := getenv(name)
 		if value == "" {
-			*l.limit = -1
-			continue
+			*limit = -1
+		} else if _, err := strconv.Atoi(value); err != nil {
+			return limits, wrong(name, "a whole number, negative for no limit", nil)
 		}
-		n, err := strconv.Atoi(value)
-		if err != nil {
-			return limits, fmt.Errorf("%s is %q; allowed is a whole number, negative for no limit", l.name, value)
-		}
-		*l.limit = n
 	}
 	return limits, nil
+}
+
+// checkEndpoint refuses an OTLP endpoint that is no URL. The exporters would silently
+// use localhost instead.
+func checkEndpoint(names ...string) error {
+	name, value := getenv(names...)
+	if value == "" {
+		return nil
+	}
+	u, err := url.Parse(value)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return wrong(name, "a URL such as http://localhost:4318, or http://localhost:4317 for gRPC", nil)
+	}
+	return nil
 }

@@ -30,6 +30,7 @@ func TestLogHandler(t *testing.T) {
 		{"GroupNoSpan", context.Background(), func(l *slog.Logger) *slog.Logger { return l.WithGroup("g").With("b", 2) }, "msg=hi g.b=2 g.n=1"},
 		{"Nested", ctx, func(l *slog.Logger) *slog.Logger { return l.With("a", 1).WithGroup("g").With("b", 2).WithGroup("h") },
 			"msg=hi a=1" + ids + " g.b=2 g.h.n=1"},
+		{"Twice", ctx, func(l *slog.Logger) *slog.Logger { return slog.New(telemetry.LogHandler(l.With("a", 1).Handler())) }, "msg=hi a=1 n=1" + ids},
 		{"Empty", ctx, func(l *slog.Logger) *slog.Logger { return l.WithGroup("").With() }, "msg=hi n=1" + ids},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -8,13 +8,13 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// maxRequest is how much is exported at a time, in bytes. Receivers of OTLP over
-// gRPC refuse messages over 4 MiB, and with them all their spans; the SDK counts
-// spans alone, 512 to a message, whatever the number of their links.
+// maxRequest bounds an export, in bytes. Receivers of OTLP over gRPC refuse a message
+// over 4 MiB with all its spans; the SDK puts 512 spans into a message, however many
+// links they have.
 const maxRequest = 3 << 20
 
-// splitting exports in portions that a receiver takes. A single span that is too
-// large goes alone, and may be refused.
+// splitting exports a batch in messages that a receiver takes. A span that is larger
+// than maxRequest goes alone.
 type splitting struct{ sdktrace.SpanExporter }
 
 func (e splitting) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
@@ -33,7 +33,7 @@ func (e splitting) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpa
 	return errors.Join(errs...)
 }
 
-// estimate returns about how long a span is on the wire, rather too much.
+// estimate returns a span's size in a message, rather too large than too small.
 func estimate(s sdktrace.ReadOnlySpan) int {
 	const span, link, event = 200, 60, 40 // ids, times, lengths
 	n := span + len(s.Name()) + len(s.Status().Description) + attributes(s.Attributes())
@@ -49,12 +49,7 @@ func estimate(s sdktrace.ReadOnlySpan) int {
 func attributes(attrs []attribute.KeyValue) (n int) {
 	const overhead = 16
 	for _, a := range attrs {
-		n += overhead + len(a.Key)
-		if a.Value.Type() == attribute.STRING {
-			n += len(a.Value.AsString())
-		} else {
-			n += len(a.Value.String())
-		}
+		n += overhead + len(a.Key) + len(a.Value.String())
 	}
 	return n
 }

@@ -32,7 +32,7 @@ func (tr *transcript) demo(t *testing.T) *systemtest.Output {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- demo.Run(ctx, demo.Options{Out: &tr.story, HTTPAddr: "127.0.0.1:0", Log: slog.DiscardHandler, Settings: service.Settings{OrderDeadline: demo.OrderDeadline}})
+		done <- demo.Run(ctx, demo.Options{Out: &tr.story, Log: slog.DiscardHandler, Settings: service.Settings{HTTPAddr: "127.0.0.1:0", OrderDeadline: demo.OrderDeadline}})
 	}()
 	t.Cleanup(func() {
 		cancel()

@@ -117,7 +117,7 @@ func TestUsage(t *testing.T) {
 		args string
 		want []string
 	}{
-		{"serve", []string{`no command "serve"`, "demo", "provision", "restock", "deadletters", "replay", "load", "healthcheck"}},
+		{"serve", []string{`unknown command "serve"`, "demo", "provision", "restock", "deadletters", "replay", "load", "healthcheck"}},
 		{"--twice", []string{"-twice", "go run . help"}},
 		{"demo --once now", []string{`unexpected "now"`}},
 		{"--store", []string{"-store", "needs an argument"}},

@@ -218,7 +218,7 @@ func TestJaegerAway(t *testing.T) {
 				return systemtest.GetAnalytics(t, all[analytics.Name].url(t)).Orders.Shipped == n
 			})
 			// One line a minute, and one about the last spans.
-			lost, left := regexp.MustCompile(`(?m)^.*telemetry is lost.*$`), regexp.MustCompile(`(?m)^.*last spans are lost.*$`)
+			lost, left := regexp.MustCompile(`(?m)^.*telemetry export failed.*$`), regexp.MustCompile(`(?m)^.*last spans are lost.*$`)
 			most := 1 + int(time.Since(start)/time.Minute)
 			for _, p := range all { // all at once: each may wait for the collector
 				p.signal(t, syscall.SIGTERM)

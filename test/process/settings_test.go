@@ -42,7 +42,7 @@ func TestBadSettings(t *testing.T) {
 		{"STREAM_REPLICAS=three", "1, 3 or 5"},
 		{"TRACE_TOPOLOGY=tree", "link (default) or parent"},
 		{"LOG_LEVEL=loud", "debug, info, warn or error"},
-		{"OTEL_TRACES_EXPORTER=zipkin", "otlp, console, none"},
+		{"OTEL_TRACES_EXPORTER=zipkin", "otlp, console or both"},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT=localhost:4318", "http://localhost:4318"},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 OTEL_EXPORTER_OTLP_PROTOCOL=http/json", "grpc"},
 		{"OTEL_TRACES_SAMPLER=sometimes", "always_on"},
