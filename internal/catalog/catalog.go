@@ -1,24 +1,24 @@
-// Package catalog is what the shop sells: prices for orders, first stock for
+// Package catalog lists the products: their prices for orders, and their first stock for
 // inventory. A real shop would have a service for it.
 package catalog
 
 import "example.org/ordertrail/internal/event"
 
-// Currency is the one the shop sells in.
+// Currency is the currency of all prices.
 const Currency = "EUR"
 
-// Product is one thing on sale.
+// Product is a product on sale.
 type Product struct {
 	SKU   string      `json:"sku"`
 	Name  string      `json:"name"`
 	Price event.Money `json:"price"`
 
-	// InitialStock is what inventory starts with, in units. Not shown to
-	// customers: it is not what is there now.
+	// InitialStock is the number of units that inventory starts with. Customers do not
+	// see it: the stock changes.
 	InitialStock int `json:"-"`
 }
 
-// plenty outlasts a load test of a million orders.
+// plenty lasts for a load test of a million orders.
 const plenty = 1_000_000_000
 
 var products = []Product{
@@ -32,7 +32,7 @@ var products = []Product{
 
 func price(amount int64) event.Money { return event.Money{Amount: amount, Currency: Currency} }
 
-// Products lists everything on sale, in the order it is shown.
+// Products returns all products, in the order in which pages show them.
 func Products() []Product { return append([]Product(nil), products...) }
 
 // Find returns the product with this SKU.

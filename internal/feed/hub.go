@@ -37,7 +37,7 @@ func (h *Hub) Watch(key string) (*Watcher, error) {
 	defer h.mu.Unlock()
 	if h.count == MaxWatchers {
 		return nil, &respond.Error{Status: http.StatusServiceUnavailable, Retry: true,
-			Detail: "too many readers follow orders already: try again after the time that Retry-After says"}
+			Detail: "too many readers follow orders: try again after the time in Retry-After"}
 	}
 	h.count++
 	news := make(chan struct{}, 1)

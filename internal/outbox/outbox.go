@@ -1,5 +1,5 @@
-// Package outbox records mails in memory instead of sending them, so that those who
-// try the shop can read them.
+// Package outbox records mails in memory instead of sending them, so that the shop's
+// pages can show them.
 package outbox
 
 import (
@@ -16,14 +16,14 @@ type Mail struct {
 	ID      string // Message-ID (RFC 5322) without brackets: the same for the same order and kind
 	To      event.Customer
 	Subject string
-	Text    string // without the salutation: it does not tell who the customer is
+	Text    string // without the salutation, so without the customer's name
 }
 
-// Body is what the customer gets: the salutation, and the text.
+// Body returns the mail as it is sent: the salutation and the text.
 func (m Mail) Body() string { return "Dear " + m.To.Name + ",\n\n" + m.Text }
 
-// MaskedTo is the address as strangers may see it: enough for the customer to
-// recognise, its first letter and its domain.
+// MaskedTo returns the address for a page that everybody can see: the first letter and
+// the domain, which the customer recognises.
 func (m Mail) MaskedTo() string {
 	at := strings.LastIndex(m.To.Email, "@")
 	if at <= 0 {
@@ -33,10 +33,10 @@ func (m Mail) MaskedTo() string {
 	return string(first) + "…" + m.To.Email[at:]
 }
 
-// size is how many mails an Outbox remembers: the newest.
+// size is the number of mails that an Outbox keeps.
 const size = 1000
 
-// Outbox is the newest 1000 mails. The zero value is ready for use; it is safe for
+// Outbox keeps the newest 1000 mails. The zero value is ready for use; it is safe for
 // concurrent use.
 type Outbox struct {
 	mu    sync.Mutex
@@ -54,17 +54,17 @@ func (o *Outbox) Send(_ context.Context, m Mail) error {
 	return nil
 }
 
-// Channel is "outbox".
+// Channel returns "outbox".
 func (o *Outbox) Channel() string { return "outbox" }
 
-// Mails returns what was recorded, oldest first: the newest 1000 at most.
+// Mails returns the recorded mails, oldest first.
 func (o *Outbox) Mails() []Mail {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return append([]Mail(nil), o.mails...)
 }
 
-// Find returns the mail with this Message-ID, if it is still remembered.
+// Find returns the mail with this Message-ID, if it is still kept.
 func (o *Outbox) Find(id string) (Mail, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -24,7 +24,7 @@ func Negotiate(w http.ResponseWriter, r *http.Request, types ...string) (string,
 	if chosen := preferred(r, types...); chosen != "" {
 		return chosen, nil
 	}
-	return "", Errorf(http.StatusNotAcceptable, "there is no answer in a form that the Accept header names: %s there is", strings.Join(types, ", "))
+	return "", Errorf(http.StatusNotAcceptable, "the Accept header allows none of the available media types: %s", strings.Join(types, ", "))
 }
 
 // PrefersHTML reports whether the client prefers a page to JSON. Browsers name

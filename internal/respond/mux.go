@@ -26,7 +26,7 @@ type Mux struct {
 func NewMux() *Mux {
 	m := &Mux{methods: map[string][]string{}}
 	m.mux.Handle("/", Handler(func(http.ResponseWriter, *http.Request) error {
-		return Errorf(http.StatusNotFound, "there is nothing at this path: try /orders or /catalog")
+		return Errorf(http.StatusNotFound, "unknown path: try /orders or /catalog")
 	}))
 	return m
 }
@@ -40,7 +40,7 @@ func (m *Mux) Handle(pattern string, h http.Handler) {
 		m.mux.Handle(path, Handler(func(w http.ResponseWriter, r *http.Request) error {
 			allowed := strings.Join(m.methods[path], ", ")
 			w.Header().Set("Allow", allowed)
-			return Errorf(http.StatusMethodNotAllowed, "%s is not possible here: %s is", r.Method, allowed)
+			return Errorf(http.StatusMethodNotAllowed, "%s is not allowed here (allowed: %s)", r.Method, allowed)
 		}))
 	}
 	m.methods[path] = append(m.methods[path], method)

@@ -1,9 +1,9 @@
-// Package scenario holds orders whose course is known beforehand: what is in them
-// decides, like a card processor's test cards. The shop's page has a button for
-// each, the demo plays them, the tests want each to end as it should.
+// Package scenario holds orders with a known course: their content decides it, like a
+// card processor's test cards. The shop's page has a button for each, the demo plays
+// them, and tests check how each ends.
 package scenario
 
-// Scenario is what a customer does.
+// Scenario is the order of a customer, and its course.
 type Scenario struct {
 	Name   string
 	Story  string
@@ -13,7 +13,7 @@ type Scenario struct {
 	Cancel bool // the customer changes their mind at once
 }
 
-// Who orders, and where the parcel goes. Example domains are reserved (RFC 2606).
+// The customer of all scenarios. Example domains are reserved (RFC 2606).
 const (
 	CustomerName  = "Robin Example"
 	CustomerEmail = "robin@example.com"

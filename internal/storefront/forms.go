@@ -96,7 +96,7 @@ func (s *storefront) place(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if len(f.Faults) > 0 {
-		f.Refused = "Some quantities are no numbers."
+		f.Refused = "Some quantities are not numbers."
 		return s.showHome(w, r, http.StatusUnprocessableEntity, f)
 	}
 	order, err := s.shop.Place(r.Context(), request, r.PostForm.Get("key"))
@@ -110,7 +110,7 @@ func (s *storefront) place(w http.ResponseWriter, r *http.Request) error {
 	}
 	f.Refused = refusal.Detail
 	for _, fault := range refusal.Fields {
-		f.Refused = "Some fields need a second look."
+		f.Refused = "Some fields are not valid."
 		f.Faults[fieldOf(fault.Pointer, request.Items)] = fault
 	}
 	return s.showHome(w, r, refusal.Status, f)
@@ -131,7 +131,7 @@ func fieldOf(pointer string, items []orders.Item) string {
 func (s *storefront) play(w http.ResponseWriter, r *http.Request) error {
 	sc, ok := scenario.Find(r.PathValue("name"))
 	if !ok {
-		return respond.Errorf(http.StatusNotFound, "there is no scenario %.50q", r.PathValue("name"))
+		return respond.Errorf(http.StatusNotFound, "unknown scenario %.50q", r.PathValue("name"))
 	}
 	request := orders.Request{
 		Customer: event.Customer{Name: scenario.CustomerName, Email: scenario.CustomerEmail},

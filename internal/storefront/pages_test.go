@@ -26,7 +26,7 @@ func form(change ...string) url.Values {
 	return f
 }
 
-// The shop's page has all that there is, without a script.
+// The shop's page works without a script.
 func TestShopPage(t *testing.T) {
 	t.Parallel()
 	s := open(t)
@@ -89,7 +89,7 @@ func TestPlaceForm(t *testing.T) {
 	}
 }
 
-// No page from elsewhere can place or cancel orders; programs can.
+// A page of another site cannot place or cancel orders; programs can.
 func TestCrossSite(t *testing.T) {
 	t.Parallel()
 	s := open(t)
@@ -101,7 +101,7 @@ func TestCrossSite(t *testing.T) {
 		browser("Content-Type", "application/x-www-form-urlencoded", "Origin", "null"),
 	} {
 		for _, path := range []string{"/place", "/scenarios/happy", "/orders/" + placed.ID + "/cancel"} {
-			wantPage(t, MustSubmit(t, s, path, form(), evil), http.StatusForbidden, "a page from elsewhere")
+			wantPage(t, MustSubmit(t, s, path, form(), evil), http.StatusForbidden, "a page of another site")
 		}
 	}
 	evil := shoptest.JSON("Sec-Fetch-Site", "cross-site")
@@ -114,8 +114,8 @@ func TestCrossSite(t *testing.T) {
 	wantRedirect(t, MustSubmit(t, s, "/scenarios/happy", nil, http.Header{})) // curl
 }
 
-// Each scenario's button leads to an order, whose page comes to show the expected
-// end, its mails included.
+// Each scenario's button leads to an order. Its page shows the expected end and the
+// mails.
 func TestScenarioForms(t *testing.T) {
 	t.Parallel()
 	s := everything(t, systemtest.Deadline(0)) // the default's: nobody waits for it here
@@ -145,7 +145,7 @@ func TestScenarioForms(t *testing.T) {
 			t.Errorf("%s: no event leads to its span", name)
 		}
 	}
-	wantPage(t, MustSubmit(t, s, "/scenarios/nothing", nil, submitted()), http.StatusNotFound, `there is no scenario "nothing"`)
+	wantPage(t, MustSubmit(t, s, "/scenarios/nothing", nil, submitted()), http.StatusNotFound, `unknown scenario "nothing"`)
 }
 
 func TestCancelForm(t *testing.T) {
@@ -168,7 +168,7 @@ func TestCancelForm(t *testing.T) {
 	wantPage(t, MustSubmit(t, s, "/orders/nonsense/cancel", nil, submitted()), http.StatusBadRequest)
 }
 
-// JSON is the default; a browser gets a page, also of what went wrong.
+// JSON is the default; a browser gets pages, also for errors.
 func TestNegotiation(t *testing.T) {
 	t.Parallel()
 	s := open(t)
@@ -184,11 +184,11 @@ func TestNegotiation(t *testing.T) {
 	wantPage(t, MustVisit(t, s, "/orders/"+placed.ID), http.StatusOK, placed.ID)
 	wantPage(t, MustVisit(t, s, "/orders/"+shoptest.Unknown), http.StatusNotFound, "there is no such order")
 	wantPage(t, MustVisit(t, s, "/orders/nonsense"), http.StatusBadRequest, "is not an order id")
-	wantPage(t, MustVisit(t, s, "/<script>"), http.StatusNotFound, "nothing at this path")
+	wantPage(t, MustVisit(t, s, "/<script>"), http.StatusNotFound, "unknown path")
 	wantPage(t, s.MustDo(t, http.MethodPut, "/orders", "", browser("Sec-Fetch-Site", "same-origin")), http.StatusMethodNotAllowed)
 }
 
-// The page's parts come from the address that it names.
+// The page's parts are served at the addresses in the page.
 func TestPageAssets(t *testing.T) {
 	t.Parallel()
 	s := open(t)

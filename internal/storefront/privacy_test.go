@@ -14,8 +14,8 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// Who has an order's id, and the list has all of them, sees what becomes of the
-// order, and not who ordered: of the mails' address the first letter and the domain.
+// A client that has an order's id, and the list has all ids, sees the order's course but
+// not the customer: only the first letter and the domain of the mail address.
 func TestNobodySeesWhoOrders(t *testing.T) {
 	t.Parallel()
 	s := everything(t, systemtest.Deadline(demo.OrderDeadline))

@@ -130,7 +130,7 @@ func over(o orders.Order) bool {
 	return false
 }
 
-var errNoTraces = respond.Errorf(http.StatusNotImplemented, "this shop has no traces to look at: set JAEGER_URL to Jaeger's query API, such as http://localhost:16686")
+var errNoTraces = respond.Errorf(http.StatusNotImplemented, "this shop has no source of traces: set JAEGER_URL to Jaeger's query API, such as http://localhost:16686")
 
 // explain turns an error of the traces' source into one for the client, and logs it.
 func (s *storefront) explain(ctx context.Context, err error, notFound string) error {
@@ -141,12 +141,12 @@ func (s *storefront) explain(ctx context.Context, err error, notFound string) er
 	case errors.Is(err, trail.ErrNotFound):
 		return respond.Errorf(http.StatusNotFound, "%s", notFound)
 	case errors.Is(err, trail.ErrUnsupported):
-		return respond.Errorf(http.StatusNotImplemented, "Jaeger finds no span by its id alone: ask for its trace, an id of 32 digits (?trace=, and &span= for this span in it); logs have it as trace_id, and Jaeger in the address of every page that shows the span")
+		return respond.Errorf(http.StatusNotImplemented, "Jaeger finds no span by its id alone: ask for its trace, an id of 32 digits (?trace=, and &span= for this span in it); logs have it as trace_id, and Jaeger shows it in the address of the span's page")
 	case ctx.Err() != nil: // the client has gone
 		return err
 	}
 	s.log.WarnContext(ctx, "the source of traces failed", "error", err)
-	answer := respond.Errorf(http.StatusBadGateway, "Jaeger does not answer as it should (JAEGER_URL says where it is): try again")
+	answer := respond.Errorf(http.StatusBadGateway, "Jaeger's answer is not usable (JAEGER_URL is its address): try again")
 	if errors.Is(err, context.DeadlineExceeded) {
 		answer = respond.Errorf(http.StatusGatewayTimeout, "Jaeger did not answer within %v: try again", s.sourceTimeout)
 	}
@@ -178,7 +178,7 @@ func (s *storefront) locate(w http.ResponseWriter, r *http.Request) error {
 	traceID, spanID := query.Get("trace"), query.Get("span")
 	switch {
 	case traceID == "" && spanID == "":
-		return respond.Errorf(http.StatusBadRequest, "what to look for is missing: ?trace= with a trace id, or ?span= with a span id")
+		return respond.Errorf(http.StatusBadRequest, "the query is missing: ask for ?trace= with a trace id, or for ?span= with a span id")
 	case traceID != "" && !traceIDForm.MatchString(traceID):
 		return respond.Errorf(http.StatusBadRequest, "%.50q is not a trace id: it must have 32 hex digits in lower case", traceID)
 	case spanID != "" && !spanIDForm.MatchString(spanID):
@@ -191,9 +191,9 @@ func (s *storefront) locate(w http.ResponseWriter, r *http.Request) error {
 	found, err := s.find(r.Context(), traceID, spanID)
 	switch {
 	case err != nil:
-		return s.explain(r.Context(), err, "no span of it is known: it was never made or sampled, or it is forgotten")
+		return s.explain(r.Context(), err, "no span of it is known: it does not exist, was not sampled, or is no longer stored")
 	case len(found.Orders) == 0:
-		return respond.Errorf(http.StatusNotFound, "it belongs to no order")
+		return respond.Errorf(http.StatusNotFound, "the trace belongs to no order")
 	case form == respond.MediaJSON:
 		respond.JSON(w, http.StatusOK, found)
 		return nil

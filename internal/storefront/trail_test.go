@@ -13,13 +13,14 @@ import (
 
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/ordertrail"
+	"example.org/ordertrail/internal/storefront"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
 	"example.org/ordertrail/trail"
 )
 
-// The trail of an order that nobody handles: what there is, and what is to come.
+// The trail of an order that no service processes has its request, and what is missing.
 func TestTrail(t *testing.T) {
 	t.Parallel()
 	s := open(t)
@@ -115,7 +116,7 @@ func TestTrailForms(t *testing.T) {
 	}
 }
 
-// What is wrong is told, with the status that fits.
+// Wrong requests get the status that fits, and the fault.
 func TestTrailProblems(t *testing.T) {
 	t.Parallel()
 	s := open(t)
@@ -140,7 +141,7 @@ func TestTrailProblems(t *testing.T) {
 	}
 }
 
-// A span of no order is told apart from one that is not known.
+// A known span of no order is not the same as an unknown span.
 func TestTrailOfNoOrder(t *testing.T) {
 	t.Parallel()
 	s := open(t)
@@ -150,7 +151,7 @@ func TestTrailOfNoOrder(t *testing.T) {
 	s.MustGet(t, path).WantProblem(t, http.StatusNotFound, "belongs to no order")
 }
 
-// A shop without traces says what to do; the rest of it works.
+// A shop without a source of traces says how to set one; the rest of it works.
 func TestTrailWithoutTraces(t *testing.T) {
 	t.Parallel()
 	s := openTraced(t, nil)
@@ -160,8 +161,8 @@ func TestTrailWithoutTraces(t *testing.T) {
 	}
 }
 
-// Jaeger may be away, broken, slow or hostile: readers of trails are told so in time,
-// and the shop takes orders all the while.
+// While Jaeger is away, broken, slow or hostile, requests for trails fail in time, and
+// the shop takes orders.
 func TestTrailWithoutJaeger(t *testing.T) {
 	t.Parallel()
 	hang := make(chan struct{})
@@ -172,7 +173,7 @@ func TestTrailWithoutJaeger(t *testing.T) {
 		detail string
 	}{
 		"away":         {nil, http.StatusBadGateway, "JAEGER_URL"},
-		"slow":         {func(_ http.ResponseWriter, r *http.Request) { wait(r.Context(), hang) }, http.StatusGatewayTimeout, "within 3s"},
+		"slow":         {func(_ http.ResponseWriter, r *http.Request) { wait(r.Context(), hang) }, http.StatusGatewayTimeout, "within 300ms"},
 		"broken":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, http.StatusBadGateway, "JAEGER_URL"},
 		"no API there": {http.NotFound, http.StatusBadGateway, "JAEGER_URL"},
 		"not JSON":     {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, http.StatusBadGateway, "JAEGER_URL"},
@@ -183,7 +184,7 @@ func TestTrailWithoutJaeger(t *testing.T) {
 			fmt.Fprint(w, `{"result":{"resourceSpans":[`)
 			w.(http.Flusher).Flush()
 			wait(r.Context(), hang)
-		}, http.StatusGatewayTimeout, "within 3s"},
+		}, http.StatusGatewayTimeout, "within 300ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -193,7 +194,7 @@ func TestTrailWithoutJaeger(t *testing.T) {
 				t.Cleanup(server.Close)
 				at.Host = server.Listener.Addr().String()
 			}
-			s := openTraced(t, trail.NewJaeger(at, event.OrderIDKey))
+			s := shoptest.Open(t, systemtest.Server(t).Connect, storefront.Wire(trail.NewJaeger(at, event.OrderIDKey), 300*time.Millisecond, time.Now))
 			order := s.MustPost(t, shoptest.Body(nil)).MustOrder(t)
 			path := "/orders/" + order.ID + "/trail"
 			asked := make(chan shoptest.Answer, 1)
@@ -208,7 +209,7 @@ func TestTrailWithoutJaeger(t *testing.T) {
 			}
 			a.WantProblem(t, tt.status, tt.detail)
 			if strings.Contains(string(a.Content), "secret") {
-				t.Errorf("the answer tells a secret: %s", a.Content)
+				t.Errorf("the answer has a secret: %s", a.Content)
 			}
 			if a.Header.Get("Retry-After") == "" {
 				t.Error("no Retry-After")
@@ -225,8 +226,8 @@ func wait(ctx context.Context, done <-chan struct{}) {
 	}
 }
 
-// Jaeger finds no span by its id alone, which is told; and one that knows nothing of an
-// order is no error.
+// Jaeger finds no span by its id alone: the answer says so. A Jaeger that has no trace
+// of an order is no error.
 func TestTrailOfEmptyJaeger(t *testing.T) {
 	t.Parallel()
 	asked := make(chan url.Values, 10)

@@ -1,24 +1,19 @@
-// Package web is how pages look: their templates, style and script, all embedded,
-// and what draws on them. What a page is about, the service that serves it knows.
+// Package web renders pages: it holds their templates, styles and script, and lays out
+// their drawings. The data of a page comes from the service that serves it.
 //
-// A page works without its script, which adds what comes live. Everything is the
-// page's own: it loads nothing from elsewhere, and its Content-Security-Policy
-// allows nothing else.
+// A page works without its script, which adds live updates. A page loads nothing from
+// other sites, and its Content-Security-Policy allows nothing else.
 package web
 
 import (
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"crypto/sha256"
 	"embed"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"html/template"
 	"io"
 	"io/fs"
-	"mime"
 	"net/http"
 	"net/url"
 	"path"
@@ -29,6 +24,7 @@ import (
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/trail"
+	"github.com/klauspost/compress/gzhttp"
 )
 
 //go:embed assets
@@ -37,18 +33,17 @@ var assets embed.FS
 //go:embed templates
 var templates embed.FS
 
-// policy is the Content-Security-Policy of every page. It has no exception for
-// inline scripts or styles.
+// policy is the Content-Security-Policy of every page. It does not allow inline scripts
+// or styles.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// Site is what all pages of a service share: where the others are. An empty URL is
-// a page that is not there.
+// Site holds the URLs in the navigation of all pages. An empty URL has no entry.
 type Site struct {
 	Shop, Services, Analytics, Jaeger, Mailbox string
 }
 
-// SiteOf is where the settings say the pages are.
+// SiteOf returns the URLs that the settings name.
 func SiteOf(s service.Settings) Site {
 	text := func(u *url.URL) string {
 		if u == nil {
@@ -70,26 +65,24 @@ func SiteOf(s service.Settings) Site {
 type Page struct {
 	Template string // the name of its file, without .html
 	Title    string
-	Here     string // which entry of the navigation this is: shop, analytics, or none
-	// Refresh has the script look for something new so often, until a page comes
-	// without it.
+	Here     string // the current entry of the navigation: shop, services, analytics, or none
+	// Refresh is the interval at which the script updates the page; 0 for never.
 	Refresh time.Duration
-	// Feed is a stream of server-sent events: the script looks for something new
-	// whenever it has one.
+	// Feed is the path of server-sent events. The script updates the page after each.
 	Feed string
 	Data any
 }
 
-// view is what a template sees.
+// view is the data of a template.
 type view struct {
 	Page
 	Site Site
 }
 
-// RefreshMS is Refresh as the script reads it.
+// RefreshMS returns Refresh in milliseconds, for the script.
 func (v view) RefreshMS() int64 { return v.Refresh.Milliseconds() }
 
-// parsed has a template for each page, by name.
+// parsed holds the template of each page, by name.
 var parsed = func() map[string]*template.Template {
 	files, err := fs.Glob(templates, "templates/*.html")
 	if err != nil {
@@ -108,8 +101,7 @@ var parsed = func() map[string]*template.Template {
 	return all
 }()
 
-// indentation is what is left out of templates: on a page with hundreds of rows it
-// is a tenth of the weight.
+// indentation is removed from templates: it is a tenth of a page with hundreds of rows.
 var indentation = regexp.MustCompile(`(?m)^[ \t]+`)
 
 func source(file string) string {
@@ -120,7 +112,7 @@ func source(file string) string {
 	return indentation.ReplaceAllString(string(b), "")
 }
 
-// functions are what templates can call beside their own data.
+// functions are the functions of templates.
 var functions = template.FuncMap{
 	"asset":    AssetURL,
 	"money":    Money,
@@ -139,13 +131,13 @@ var functions = template.FuncMap{
 
 func words(s string) string { return strings.ReplaceAll(s, "_", " ") }
 
-// reasons are those that as a word alone say too little.
+// reasons replaces the names of reasons that say too little.
 var reasons = map[string]string{event.ReasonCustomer: "customer asked", event.ReasonDeadline: "deadline passed"}
 
-// Reason says why an order was cancelled, in words.
+// Reason returns the reason of a cancellation in words.
 func Reason(reason string) string { return cmp.Or(reasons[reason], words(reason)) }
 
-// wholePercent is a share for people: what is there is never nothing.
+// wholePercent formats a share. A small one is not rounded to 0 %.
 func wholePercent(p float64) string {
 	if p > 0 && p < 1 {
 		return "under 1 %"
@@ -157,9 +149,9 @@ func wholePercent(p float64) string {
 func (s Site) Write(w http.ResponseWriter, r *http.Request, status int, p Page) error {
 	t := parsed[p.Template]
 	if t == nil {
-		return fmt.Errorf("there is no page %q", p.Template)
+		return fmt.Errorf("unknown page %q", p.Template)
 	}
-	var body bytes.Buffer // so that a page is never half of one
+	var body bytes.Buffer // an error must not leave half a page
 	if err := t.Execute(&body, view{p, s}); err != nil {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(http.StatusInternalServerError)
@@ -174,25 +166,18 @@ func (s Site) Write(w http.ResponseWriter, r *http.Request, status int, p Page) 
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
-	h.Add("Vary", "Accept-Encoding")
 	var err error
-	if zip := r.Header.Get("Accept-Encoding"); strings.Contains(zip, "gzip") && !strings.Contains(zip, "gzip;q=0") {
-		h.Set("Content-Encoding", "gzip")
-		w.WriteHeader(status)
-		z := gzip.NewWriter(w)
-		_, err = z.Write(body.Bytes())
-		err = errors.Join(err, z.Close())
-	} else {
+	gzhttp.GzipHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
 		_, err = w.Write(body.Bytes())
-	}
+	})).ServeHTTP(w, r)
 	if err != nil {
 		return fmt.Errorf("page %s: %w", p.Template, err)
 	}
 	return nil
 }
 
-// Problem shows what went wrong with a request.
+// Problem answers with the page of an error.
 func (s Site) Problem(w http.ResponseWriter, r *http.Request, status int, detail string) error {
 	title := http.StatusText(status)
 	return s.Write(w, r, status, Page{Template: "problem", Title: title, Data: struct {
@@ -201,49 +186,46 @@ func (s Site) Problem(w http.ResponseWriter, r *http.Request, status int, detail
 	}{status, title, detail}})
 }
 
-// fingerprints has the hash of each asset's content, by name.
-var fingerprints = func() map[string]string {
-	entries, err := fs.ReadDir(assets, "assets")
+// assetURLs holds the path of each asset, by name.
+var assetURLs = func() map[string]string {
+	entries, err := assets.ReadDir("assets")
 	if err != nil {
 		panic(err)
 	}
 	all := map[string]string{}
 	for _, e := range entries {
-		b, err := fs.ReadFile(assets, "assets/"+e.Name())
+		content, err := assets.ReadFile("assets/" + e.Name())
 		if err != nil {
 			panic(err)
 		}
-		sum := sha256.Sum256(b)
-		all[e.Name()] = hex.EncodeToString(sum[:6])
+		hash := sha256.Sum256(content)
+		all[e.Name()] = fmt.Sprintf("/assets/%x/%s", hash[:6], e.Name())
 	}
 	return all
 }()
 
-// AssetURL is where a page finds an asset. It changes with the content, so that a
-// browser may keep what it has. It returns an error if there is no such asset.
+// AssetURL returns the path of an asset. It contains a hash of the content, so that a
+// browser may keep the asset for ever.
 func AssetURL(name string) (string, error) {
-	if fingerprints[name] == "" {
-		return "", fmt.Errorf("there is no asset %q", name)
+	if assetURLs[name] == "" {
+		return "", fmt.Errorf("unknown asset %q", name)
 	}
-	return "/assets/" + fingerprints[name] + "/" + name, nil
+	return assetURLs[name], nil
 }
 
-// Assets serves what AssetURL names, under /assets/.
+// Assets serves the paths that AssetURL returns.
 func Assets(w http.ResponseWriter, r *http.Request) {
-	fingerprint, name, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/assets/"), "/")
-	content, err := assets.ReadFile("assets/" + name)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && fingerprint != fingerprints[name] || err != nil {
+	name := path.Base(r.URL.Path)
+	if assetURLs[name] != r.URL.Path {
 		http.NotFound(w, r)
 		return
 	}
-	h := w.Header()
-	h.Set("Content-Type", mime.TypeByExtension(path.Ext(name)))
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "public, max-age=31536000, immutable")
-	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(content))
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	http.ServeFileFS(w, r, assets, "assets/"+name)
 }
 
-// Money is an amount for people.
+// Money formats an amount.
 func Money(m event.Money) string {
 	sign, n := "", m.Amount
 	if n < 0 {
@@ -252,7 +234,7 @@ func Money(m event.Money) string {
 	return fmt.Sprintf("%s%s.%02d %s", sign, Count(n/100), n%100, m.Currency)
 }
 
-// Short is the end of an id, which differs between ids made at the same time.
+// Short returns the end of an id, which differs between ids made at the same time.
 func Short(id string) string {
 	if len(id) <= 6 {
 		return id
@@ -260,10 +242,10 @@ func Short(id string) string {
 	return id[len(id)-6:]
 }
 
-// classes are the services that have a colour of their own.
+// classes are the services with a colour of their own.
 var classes = map[string]bool{"orders": true, "payments": true, "inventory": true, "fulfillment": true, "notify": true, "analytics": true}
 
-// Class is the style class that gives a service its colour.
+// Class returns the style class with the colour of a service.
 func Class(service string) string {
 	if classes[service] {
 		return "svc-" + service

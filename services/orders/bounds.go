@@ -38,7 +38,7 @@ var defaultBounds = bounds{underWay: 512, open: 500, forgetAfter: 10 * time.Minu
 func (s *Shop) UnlessFull(h http.Handler) http.Handler {
 	return respond.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		if s.fold.openOrders() >= s.bounds.open {
-			return s.turnAway(http.StatusTooManyRequests, "too many orders are waiting to be handled: this request was not looked at, repeat it after the time that Retry-After says, with the same Idempotency-Key if you use one")
+			return s.turnAway(http.StatusTooManyRequests, "too many orders are open: request rejected; repeat it after the time in Retry-After, with the same Idempotency-Key if you use one")
 		}
 		h.ServeHTTP(w, r)
 		return nil
@@ -50,7 +50,7 @@ func (s *Shop) UnlessFull(h http.Handler) http.Handler {
 func (s *Shop) Guard(h http.Handler) http.Handler {
 	sameOrigin := http.NewCrossOriginProtection()
 	sameOrigin.SetDenyHandler(respond.Handler(func(http.ResponseWriter, *http.Request) error {
-		return respond.Errorf(http.StatusForbidden, "this request was made by a page from elsewhere: orders can be placed and cancelled from the shop's own pages, and by programs")
+		return respond.Errorf(http.StatusForbidden, "a page of another site made this request: only the shop's own pages and programs can place and cancel orders")
 	}))
 	return sameOrigin.Handler(respond.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		select {
@@ -59,7 +59,7 @@ func (s *Shop) Guard(h http.Handler) http.Handler {
 			h.ServeHTTP(w, r)
 			return nil
 		default:
-			return s.turnAway(http.StatusServiceUnavailable, "too many requests are under way: this one was not looked at, try again after the time that Retry-After says")
+			return s.turnAway(http.StatusServiceUnavailable, "too many requests are under way: request rejected; repeat it after the time in Retry-After")
 		}
 	}))
 }
@@ -71,7 +71,7 @@ func (s *Shop) Guard(h http.Handler) http.Handler {
 // exporter's queue. The log has one of a thousand.
 func (s *Shop) turnAway(status int, detail string) error {
 	if n := s.turnedAway.Add(1); n%1000 == 1 {
-		s.rt.Log.Warn("turning requests away", "status", status, "turned_away", n)
+		s.rt.Log.Warn("rejecting requests", "status", status, "rejected", n)
 	}
 	return &respond.Error{Status: status, Detail: detail, Retry: true}
 }

@@ -16,7 +16,7 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// wantTurnedAway checks that a request is refused, and told when to come back.
+// wantTurnedAway fails the test if a request is not rejected with a Retry-After.
 func wantTurnedAway(tb testing.TB, a shoptest.Answer, status int, says string) {
 	tb.Helper()
 	a.WantProblem(tb, status, says, "Retry-After")
@@ -25,8 +25,8 @@ func wantTurnedAway(tb testing.TB, a shoptest.Answer, status int, says string) {
 	}
 }
 
-// When as many orders are open as may be, all replicas refuse more; with those
-// that are concluded they take as many again.
+// At the bound of open orders, all replicas reject new ones. When orders are concluded,
+// they accept as many again.
 func TestBacklog(t *testing.T) {
 	t.Parallel()
 	connect := systemtest.Server(t).Connect
@@ -36,7 +36,7 @@ func TestBacklog(t *testing.T) {
 		t.Helper()
 		for _, s := range []*shoptest.Shop{s, replica} {
 			wantTurnedAway(t, s.MustPost(t, shoptest.Body(nil)), http.StatusTooManyRequests, "too many orders")
-			wantTurnedAway(t, s.MustPost(t, "not looked at", "Idempotency-Key", ""), http.StatusTooManyRequests, "too many orders")
+			wantTurnedAway(t, s.MustPost(t, "not read", "Idempotency-Key", ""), http.StatusTooManyRequests, "too many orders")
 		}
 	}
 	MustForge(t, s, "null") // no order
@@ -55,7 +55,7 @@ func TestBacklog(t *testing.T) {
 	}
 	s.MustDo(t, http.MethodGet, "/orders/"+placed[0].ID, "", nil).WantStatus(t, http.StatusOK)
 	s.MustDo(t, http.MethodDelete, "/orders/"+placed[0].ID, "", nil).WantStatus(t, http.StatusAccepted)
-	wantFull() // it is asked for, and not concluded
+	wantFull() // cancelling is not concluded
 
 	s.MustPublish(t, event.FulfillmentCancelled, conclusion(placed[0].ID, event.ReasonCustomer))
 	s.MustPublish(t, event.FulfillmentShipped, conclusion(placed[1].ID, ""))
@@ -73,7 +73,7 @@ func TestBacklog(t *testing.T) {
 	wantFull()
 }
 
-// An order that nobody concludes does not keep the shop closed for ever.
+// An order that is never concluded does not keep the shop closed for ever.
 func TestBacklogForgets(t *testing.T) {
 	t.Parallel()
 	var later atomic.Int64
@@ -89,14 +89,14 @@ func TestBacklogForgets(t *testing.T) {
 	s.MustPost(t, shoptest.Body(nil)).WantStatus(t, http.StatusAccepted) // by this clock both are old
 }
 
-// When as many requests that change something are under way as may be, more are
-// refused at once; those that only look are not.
+// At the bound of requests that change something, more of them are rejected at once;
+// requests that read are not.
 func TestRequestsUnderWay(t *testing.T) {
 	t.Parallel()
 	const bound = 2
 	s := shoptest.Open(t, systemtest.Server(t).Connect, orders.Wire(bound, many, time.Now))
-	// These send their bodies when they are told to go on, which the service does
-	// when it reads them.
+	// These send their bodies after 100 Continue, which the server sends when the service
+	// reads them.
 	polite := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: systemtest.Patience}}
 	defer polite.CloseIdleConnections()
 	var under sync.WaitGroup
@@ -124,7 +124,7 @@ func TestRequestsUnderWay(t *testing.T) {
 	const path = "/orders/" + shoptest.Unknown
 	wantTurnedAway(t, s.MustDo(t, http.MethodDelete, path, "", nil), http.StatusServiceUnavailable, "too many requests")
 	wantTurnedAway(t, s.MustPost(t, shoptest.Body(nil)), http.StatusServiceUnavailable, "too many requests")
-	wantTurnedAway(t, s.MustPost(t, "not looked at"), http.StatusServiceUnavailable, "too many requests")
+	wantTurnedAway(t, s.MustPost(t, "not read"), http.StatusServiceUnavailable, "too many requests")
 	s.MustDo(t, http.MethodGet, path, "", nil).WantStatus(t, http.StatusNotFound)
 	s.MustDo(t, http.MethodGet, "/orders", "", nil).WantStatus(t, http.StatusOK)
 	if got := s.MustLast(t); got != 0 {
@@ -142,7 +142,7 @@ func TestRequestsUnderWay(t *testing.T) {
 	}
 	for _, got := range statuses {
 		if got != http.StatusAccepted {
-			t.Errorf("who was there before is answered with %d, want %d", got, http.StatusAccepted)
+			t.Errorf("a request under way was answered with %d, want %d", got, http.StatusAccepted)
 		}
 	}
 	systemtest.Until(t, "there is room again", func() bool {

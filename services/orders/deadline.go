@@ -9,16 +9,16 @@ import (
 	"example.org/ordertrail/internal/stream"
 )
 
-// Consumes lists what orders acts on, from stream DEADLINES.
+// Consumes lists the subjects that orders consumes, from stream DEADLINES.
 var Consumes = []string{event.DeadlineDue.Every()}
 
-// unknownWaits are after how long a deadline that finds no order is set again. The
-// order may be on its way to the replica that was asked, or, from a replica of this
-// service that has lost its connection, into the stream; that can take a while.
+// unknownWaits are the times after which a deadline that finds no order is set again.
+// The replica of the stream that answered may lag. Or a replica of this service has lost
+// its connection and has not published the order yet, which can take a while.
 var unknownWaits = []time.Duration{5 * time.Second, 30 * time.Second, 3 * time.Minute, 20 * time.Minute}
 
-// overdue asks for the end of an order that is not concluded by its deadline.
-// From there on it is cancelled like any other.
+// overdue asks for the end of an order that is not concluded by its deadline, like a
+// customer's cancellation.
 func (s *Shop) overdue(ctx context.Context, e event.Event) error {
 	deadline, err := event.Decode[event.Deadline](e)
 	if err != nil {
@@ -37,10 +37,10 @@ func (s *Shop) overdue(ctx context.Context, e event.Event) error {
 			deadline.Try = tried + 1
 			return s.rt.Stream.Schedule(ctx, deadline)
 		}
-		s.rt.Log.InfoContext(ctx, "a deadline without an order", "order.id", e.Key)
-		return nil // its customer was told that it was not taken
+		s.rt.Log.InfoContext(ctx, "deadline without an order", "order.id", e.Key)
+		return nil // the response to its customer was an error
 	case now.State != StateCreated:
-		return nil // concluded, or about to be: a cancellation asked for decides
+		return nil // concluded, or a cancellation is decided already
 	}
 	if due, early := s.early(e, deadline, created); early {
 		deadline.Due, deadline.Try = due, max(deadline.Try, 2) // 2: no longer as it was first set
@@ -54,12 +54,12 @@ func (s *Shop) overdue(ctx context.Context, e event.Event) error {
 	return err
 }
 
-// early tells whether a deadline comes due before its time by the server's clock,
-// and when that is. The clock of the host that took the order, by which it was set,
-// may be far behind; nobody is to lose an order over that.
+// early reports whether a deadline comes before its time by the server's clock, and
+// returns that time. The deadline was set by the clock of the host that took the order,
+// which may be far behind; no order must be cancelled because of that.
 func (s *Shop) early(e event.Event, deadline event.Deadline, created event.Event) (due time.Time, early bool) {
 	allowed := s.deadline
-	if deadline.Try <= 1 { // it was set when the order was, by the same clock
+	if deadline.Try <= 1 { // set with the order, by the same clock
 		order, err := event.Decode[event.Created](created)
 		if err != nil {
 			return time.Time{}, false
@@ -67,6 +67,6 @@ func (s *Shop) early(e event.Event, deadline event.Deadline, created event.Event
 		allowed = deadline.Due.Sub(order.CreatedAt)
 	}
 	due = created.Time.Add(allowed)
-	// The schedule is published before the order, so it comes a little early always.
+	// The schedule is published before the order, so it always comes a little early.
 	return due, e.Time.Before(due.Add(-allowed / 10))
 }

@@ -17,13 +17,13 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// A reader gets what is there, then what comes; one that comes back gets what it
-// lacks, once.
+// A client gets the stored events, then new ones. A client that reconnects gets the
+// events that it lacks, once.
 func TestOrderFeed(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	placed := s.MustPlace(t)
-	s.MustPlace(t) // another, of which nothing is to be seen
+	s.MustPlace(t) // another one, which the feed does not show
 	feed := shoptest.Follow(t, s.URL+"/orders/"+placed.ID+"/events", "")
 	var got orders.Event
 	id, _ := feed.Next(t, &got)
@@ -54,7 +54,7 @@ func TestFeedRefusals(t *testing.T) {
 	a.WantStatus(t, http.StatusOK)
 }
 
-// There are only so many readers, and who leaves makes room.
+// The number of readers is bounded, and a reader that leaves makes room.
 func TestFeedBound(t *testing.T) {
 	t.Parallel()
 	s := open(t)
@@ -83,7 +83,7 @@ func TestFeedBound(t *testing.T) {
 	})
 }
 
-// A server that ends does not wait for its readers: they come back, to another.
+// A server that stops does not wait for its readers. They reconnect to another one.
 func TestFeedShutdown(t *testing.T) {
 	t.Parallel()
 	sys := systemtest.Start(t)

@@ -14,9 +14,8 @@ import (
 	"example.org/ordertrail/internal/respond"
 )
 
-// What is accepted can be placed: it makes an event that every service can read,
-// of positive quantities and a total that adds up, and written anew it is the
-// same order.
+// An accepted request can be placed: it makes an event that every service can read, with
+// positive quantities and the right total. Encoded again it is the same request.
 func FuzzParseRequest(f *testing.F) {
 	const good = `{"customer":{"name":"Robin Example","email":"robin@example.com"},` +
 		`"items":[{"sku":"TRAIL-MAP","quantity":2},{"sku":"COMPASS","quantity":1}],` +

@@ -65,7 +65,7 @@ func (s *Shop) post(w http.ResponseWriter, r *http.Request) error {
 	}
 	keys := r.Header.Values("Idempotency-Key")
 	if len(keys) > 1 {
-		return respond.Errorf(http.StatusBadRequest, "there is more than one Idempotency-Key")
+		return respond.Errorf(http.StatusBadRequest, "the request has more than one Idempotency-Key")
 	}
 	if len(keys) == 1 && !validKey(keys[0]) {
 		return errBadKey

@@ -275,8 +275,8 @@ func withOrderID(ctx context.Context, id string) context.Context {
 	return baggage.ContextWithBaggage(ctx, bag)
 }
 
-// explain turns an error of a read or publish into one for the client, which tells
-// what is unavailable and hides the details. It logs them.
+// explain turns an error of a read or publish into one for the client, which names
+// the outage and hides the details. It logs them.
 func (s *Shop) explain(ctx context.Context, err error) error {
 	var known *respond.Error
 	if err == nil || errors.As(err, &known) {
@@ -288,6 +288,6 @@ func (s *Shop) explain(ctx context.Context, err error) error {
 	s.rt.Log.ErrorContext(ctx, "request failed", "error", err)
 	return &respond.Error{
 		Status: http.StatusServiceUnavailable, Retry: true, Cause: err,
-		Detail: s.rt.Stream.Outage(err) + ": orders can not be stored or read right now, try again, with the same Idempotency-Key if you use one",
+		Detail: s.rt.Stream.Outage(err) + ": orders cannot be stored or read right now; try again, with the same Idempotency-Key if you use one",
 	}
 }

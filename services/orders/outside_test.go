@@ -15,7 +15,7 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// Who calls from outside is linked, and has no other part in the shop's traces.
+// The span of an outside caller is linked, and has no other effect on the shop's traces.
 func TestOutsideContext(t *testing.T) {
 	t.Parallel()
 	s := open(t)
@@ -66,7 +66,7 @@ func TestOutsideContext(t *testing.T) {
 	})
 }
 
-// No personal data leaves in a span.
+// Spans hold no personal data.
 func TestSpansHoldNoPersonalData(t *testing.T) {
 	t.Parallel()
 	s := open(t)
@@ -82,8 +82,7 @@ func TestSpansHoldNoPersonalData(t *testing.T) {
 	}
 }
 
-// While NATS is away, requests are refused soon; when it is back, all is well
-// again.
+// While NATS is away, requests fail soon. When it is back, they succeed again.
 func TestNATSAway(t *testing.T) {
 	t.Parallel()
 	nats := newSwitchable(t)

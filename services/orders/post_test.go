@@ -16,8 +16,8 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// Every kind of request that is wrong is refused with what is wrong, and where, and
-// leaves nothing behind.
+// Every kind of faulty request is refused with the fault and its place, and stores
+// nothing.
 func TestPostRefuses(t *testing.T) {
 	t.Parallel()
 	s := open(t)
@@ -202,7 +202,7 @@ func TestPostRefuses(t *testing.T) {
 	}
 }
 
-// What is just within the bounds is accepted.
+// Values at the bounds are accepted.
 func TestPostAccepts(t *testing.T) {
 	t.Parallel()
 	s := open(t)

@@ -62,7 +62,7 @@ func parseRequest(body []byte) (Request, error) {
 		return r, respond.Errorf(http.StatusBadRequest, "%s", explainJSON(err, body))
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return r, respond.Errorf(http.StatusBadRequest, "there is something behind the JSON object, at byte %d", d.InputOffset())
+		return r, respond.Errorf(http.StatusBadRequest, "unexpected data behind the JSON object, at byte %d", d.InputOffset())
 	}
 	return r, nil
 }
@@ -96,7 +96,7 @@ func explainJSON(err error, body []byte) string {
 		return fmt.Sprintf("%s must not be a JSON %.50s, at byte %d", field, kind.Value, kind.Offset)
 	}
 	if name, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); unknown {
-		return fmt.Sprintf("unknown field %.50s: see GET /catalog for what there is to order, and the README for the form of an order", name)
+		return fmt.Sprintf("unknown field %.50s: see the README for the fields of an order", name)
 	}
 	return err.Error()
 }
@@ -129,13 +129,13 @@ func (r Request) check() error {
 		wrong("/items", "is missing: order at least one item")
 	} else if n > maxItems {
 		wrong("/items", "has %d entries, %d are allowed", n, maxItems)
-		r.Items = nil // what is wrong with each of them would not fit an answer
+		r.Items = nil // their faults would not fit into an answer
 	}
 	seen := map[string]int{}
 	for i, item := range r.Items {
 		at := fmt.Sprintf("/items/%d", i)
 		if _, ok := catalog.Find(item.SKU); !ok {
-			wrong(at+"/sku", "there is no product %.50q: see GET /catalog", item.SKU)
+			wrong(at+"/sku", "names the unknown product %.50q: see GET /catalog", item.SKU)
 		} else if first, ok := seen[item.SKU]; ok {
 			wrong(at+"/sku", "is in /items/%d already: add up the quantities", first)
 		} else {

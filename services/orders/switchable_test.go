@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// switchable is a server that can be stopped and started again on its store, with
-// connections that find it again.
+// switchable is a server that can be stopped and started again on its store. Its
+// connections reconnect.
 type switchable struct {
 	dir string
 
@@ -54,8 +54,7 @@ func (s *switchable) Stop() {
 	}
 }
 
-// InProcessConn connects to the server that runs now, as nats.InProcessServer
-// wants it.
+// InProcessConn connects to the running server. nats.InProcessServer calls it.
 func (s *switchable) InProcessConn() (net.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,8 +1,8 @@
-// What pages gain with a script: they follow what happens, and the shop's load
-// button works. Everything that is shown is rendered by the server: to show news,
-// the script asks for the page again and takes over what has changed.
+// The script updates pages live and runs the shop's load button. The server renders
+// everything: for an update, the script gets the page again and replaces the regions
+// that have changed.
 
-// update asks for the page as it is now and takes over its live regions.
+// update gets the page again and replaces its live regions.
 let updating = false, again = false;
 async function update() {
   if (updating) { again = true; return; }
@@ -25,9 +25,8 @@ async function update() {
   }
 }
 
-// takeOver changes a region into what it should be. What is in the keyboard's
-// focus stays there. In a keyed one, children are told apart by their ids, and only
-// those that differ are changed.
+// takeOver replaces the content of a region and keeps the keyboard's focus. In a keyed
+// region it compares children by their ids and replaces only those that differ.
 function takeOver(region, next) {
   const focus = document.activeElement, id = region.contains(focus) ? focus.id || focus.getAttribute("href") : "";
   if (region.dataset.live !== "keyed") {
@@ -71,7 +70,7 @@ function refreshEvery(ms) {
   if (ms > 0) interval = setInterval(() => { if (!document.hidden) update(); }, ms);
 }
 
-// follow updates whenever the feed has something, and says whether it is there.
+// follow updates the page after each event of the feed, and shows the connection state.
 const live = document.getElementById("live");
 function follow(url) {
   const source = new EventSource(url);
@@ -96,7 +95,7 @@ function follow(url) {
 if (live?.dataset.feed) follow(live.dataset.feed);
 refreshEvery(Number(live?.dataset.refresh));
 
-// The load button: customers that each place an order and wait for its end.
+// The load button: each customer places an order and waits for its end.
 const customers = 4; // a browser has six connections to a host, one is the feed's
 const load = document.querySelector(".load-form");
 if (load) {
@@ -145,9 +144,9 @@ if (load) {
     start.disabled = false; stop.hidden = true;
   }
 
-  // order places one order and waits for its end, which it returns.
+  // order places one order, waits for its end and returns it.
   async function order(signal, state) {
-    const key = crypto.getRandomValues(new Uint32Array(4)).join("-"); // one order, however often it is asked for
+    const key = crypto.getRandomValues(new Uint32Array(4)).join("-"); // repeated requests place one order
     const placed = await ask(signal, state, "/orders", {
       method: "POST",
       headers: { "Content-Type": "application/json", "Idempotency-Key": key },
@@ -164,7 +163,7 @@ if (load) {
     throw new Error("not concluded within a minute");
   }
 
-  // ask asks the shop, again for as long as it says when to come back, or is away.
+  // ask makes a request, and repeats it while the shop rejects it with a Retry-After or is away.
   async function ask(signal, state, url, request) {
     for (let tries = 0; ; tries++) {
       const answer = await fetch(url, { ...request, signal }).catch(e => {
@@ -188,8 +187,8 @@ if (load) {
   }
 }
 
-// The waterfall: a row that is hovered or focused shows its span, and what it is
-// tied to; a click, or Enter, keeps it.
+// The waterfall: hovering or focusing a row shows its span and links; a click, or
+// Enter, keeps them shown.
 document.documentElement.classList.add("js");
 const waterfall = document.getElementById("waterfall");
 if (waterfall) {

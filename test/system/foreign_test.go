@@ -1,4 +1,4 @@
-package orders_test
+package system_test
 
 import (
 	"context"
@@ -22,8 +22,14 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// strangers are messages on a subject that none of the services published there.
-func strangers(subject string) map[string]*nats.Msg {
+// foreign returns a message with the ce-id of its subject, and nothing else that is
+// right.
+func foreign(subject, data string) *nats.Msg {
+	return &nats.Msg{Subject: subject, Header: nats.Header{"ce-id": {subject}}, Data: []byte(data)}
+}
+
+// foreignMessages returns messages on a subject that no service published there.
+func foreignMessages(subject string) map[string]*nats.Msg {
 	key := subject[strings.LastIndexByte(subject, '.')+1:]
 	other := event.NewOrderID()
 	with := func(m *nats.Msg, pairs ...string) *nats.Msg {
@@ -48,7 +54,7 @@ func strangers(subject string) map[string]*nats.Msg {
 	}
 }
 
-// settled waits until no consumer has a message waiting or under way.
+// settled waits until no consumer has a message pending or in progress.
 func settled(tb testing.TB, sys *systemtest.System) {
 	tb.Helper()
 	for _, d := range app.Durables() {
@@ -70,8 +76,8 @@ func settled(tb testing.TB, sys *systemtest.System) {
 	}
 }
 
-// Messages that no service published, of every kind on every subject, are given up
-// one by one; all services go on with those that are real.
+// Foreign messages of every kind on every subject become dead letters one by one, and
+// all services process the real ones.
 func TestForeignMessages(t *testing.T) {
 	t.Parallel()
 	sys := systemtest.Start(t, systemtest.Deadline(5*time.Second))
@@ -82,7 +88,7 @@ func TestForeignMessages(t *testing.T) {
 			t.Fatalf("publish on %s: %v", m.Subject, err)
 		}
 	}
-	// Inventory has seeded its stock: strangers that are there first are another matter.
+	// Inventory has its first stock: foreign messages before it are another case.
 	systemtest.Until(t, "inventory is at work", func() bool {
 		in, err := sys.JetStream().Stream(ctx, stream.OrdersStream)
 		if err != nil {
@@ -92,12 +98,12 @@ func TestForeignMessages(t *testing.T) {
 		return err == nil
 	})
 	for _, typ := range event.OfOrder {
-		for kind := range strangers("") {
-			publish(strangers(typ.Subject(event.NewOrderID()))[kind])
+		for kind := range foreignMessages("") {
+			publish(foreignMessages(typ.Subject(event.NewOrderID()))[kind])
 		}
 	}
 	for _, subject := range []string{"stock.added.COMPASS", "stock.added.SUBMARINE", "stock.lease.main", "stock.lease.other"} {
-		for _, m := range strangers(subject) {
+		for _, m := range foreignMessages(subject) {
 			publish(m)
 		}
 	}
@@ -133,8 +139,8 @@ func hasAttribute(span tracetest.SpanStub, key attribute.Key, want string) bool 
 	return slices.Contains(span.Attributes, key.String(want))
 }
 
-// A message in the place of a real order's next event holds that order up, and no
-// other; what was done for it is undone once, and not again and again.
+// A foreign message in the place of a real order's next event delays that order only,
+// and its charge is refunded a bounded number of times.
 func TestForeignOutcome(t *testing.T) {
 	t.Parallel()
 	sys := systemtest.Start(t, systemtest.Deadline(5*time.Second))
@@ -145,7 +151,7 @@ func TestForeignOutcome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	laundered := strangers("payments.confirmed." + held.ID)["LaunderedCopy"]
+	laundered := foreignMessages("payments.confirmed." + held.ID)["LaunderedCopy"]
 	if _, err := sys.JetStream().PublishMsg(ctx, laundered); err != nil {
 		t.Fatal(err)
 	}
@@ -167,6 +173,6 @@ func TestForeignOutcome(t *testing.T) {
 		}
 	}
 	if most := 5; refunds < 1 || refunds > most {
-		t.Errorf("the card was refunded %d times, want 1 to %d: by who charged, and by who closed", refunds, most)
+		t.Errorf("the card was refunded %d times, want 1 to %d: once by the charge's handler, once by the closing's", refunds, most)
 	}
 }
