@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	metrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	traces "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/grpc"
@@ -184,6 +186,22 @@ func failures(t *testing.T) func() string {
 		defer mu.Unlock()
 		return text.String()
 	}
+}
+
+// batch makes a span with n links and events.
+func batch(p trace.TracerProvider, n int) {
+	links := make([]trace.Link, n)
+	for i := range links {
+		links[i] = trace.Link{
+			SpanContext: trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1, byte(i), byte(i >> 8)}, SpanID: trace.SpanID{1}}),
+			Attributes:  []attribute.KeyValue{attribute.String("messaging.destination.name", "orders.created")},
+		}
+	}
+	_, s := p.Tracer("test").Start(context.Background(), "batch", trace.WithLinks(links...))
+	for range min(n, 300) {
+		s.AddEvent("e")
+	}
+	s.End()
 }
 
 // Exports stay below the limit of a receiver: no link is lost, neither of one large batch

@@ -294,22 +294,6 @@ func TestSpanLimits(t *testing.T) {
 	}
 }
 
-// batch makes a span with n links and events.
-func batch(p trace.TracerProvider, n int) {
-	links := make([]trace.Link, n)
-	for i := range links {
-		links[i] = trace.Link{
-			SpanContext: trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1, byte(i), byte(i >> 8)}, SpanID: trace.SpanID{1}}),
-			Attributes:  []attribute.KeyValue{attribute.String("messaging.destination.name", "orders.created")},
-		}
-	}
-	_, s := p.Tracer("test").Start(context.Background(), "batch", trace.WithLinks(links...))
-	for range min(n, 300) {
-		s.AddEvent("e")
-	}
-	s.End()
-}
-
 func TestBaggageKeys(t *testing.T) {
 	setenv(t)
 	bag, err := baggage.Parse("order.id=1,name=private")
