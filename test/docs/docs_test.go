@@ -19,6 +19,7 @@ var elsewhere = map[string]string{
 	"go test work":                ".ci/run: tests",
 	"go test ./services/payments": ".ci/run: tests",
 	"go test ./test/system -run TestScenarios":             "test/system: TestScenarios",
+	"go run ./internal/rename example.com/you/ordertrail":  "internal/rename: TestRename",
 	"go run ./cmd/payments":                                "test/process: TestStartsBeforeNATS",
 	"go test ./test/browser -run Screenshots -screenshots": "test/browser: TestScreenshots",
 	"go test -race ./...":                                  ".ci/run: tests with the race detector",
