@@ -20,6 +20,7 @@ import (
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/internal/telemetry"
 	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/services/inventory"
 )
 
 // shopURL is the default address of the shop, the demo's.
@@ -75,7 +76,7 @@ func restockCommand(*flag.FlagSet) func(context.Context, []string) error {
 			return fmt.Errorf("restock: unknown product %q (products: %s)", args[0], strings.Join(skus, ", "))
 		}
 		return administer(ctx, "restock", operator, func(ctx context.Context, rt *service.Runtime) error {
-			if err := rt.Stream.Restock(ctx, args[0], n); err != nil {
+			if err := inventory.Restock(ctx, rt.Stream, args[0], n); err != nil {
 				return err
 			}
 			fmt.Printf("ordertrail: added %d more of %s\n", n, args[0])

@@ -21,7 +21,6 @@ import (
 	"example.org/ordertrail/internal/outbox"
 	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/service"
-	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/internal/web"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/trail"
@@ -33,7 +32,7 @@ import (
 func Service(traces trail.Source, mails *outbox.Outbox) service.Definition {
 	return service.Definition{
 		Name:     orders.Name,
-		Durable:  stream.Durable{Name: orders.Name, Stream: stream.DeadlinesStream, Filters: orders.Consumes},
+		Durable:  orders.Durable(),
 		HTTPAddr: orders.DefaultHTTPAddr,
 		Wire: func(rt *service.Runtime) (service.Part, error) {
 			s := newStorefront(rt, traces, mails)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,7 +15,7 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-// Who is told to stop while NATS is away stops all the same, and soon.
+// Consume and Follow stop soon, also while NATS is away.
 func TestStopWhileAway(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -24,13 +23,10 @@ func TestStopWhileAway(t *testing.T) {
 	defer cancel()
 	running := map[string]func() error{
 		"Consume": func() error {
-			return b.Consume(ctx, durable, func(context.Context, event.Event) error { return nil })
+			return b.Consume(ctx, handledBy(func(context.Context, event.Event) error { return nil }))
 		},
 		"Follow": func() error {
 			return b.Follow(ctx, []string{"orders.*.*"}, 1, func(jetstream.Msg) error { return nil })
-		},
-		"Lead": func() error {
-			return b.Lead(ctx, "test", "me", func(ctx context.Context) error { <-ctx.Done(); return nil })
 		},
 	}
 	ended := make(chan string, len(running))
@@ -42,15 +38,15 @@ func TestStopWhileAway(t *testing.T) {
 			ended <- name
 		}()
 	}
-	info := func() bool {
+	working := func() bool {
 		c, err := b.JetStream().Consumer(b.ctx, stream.OrdersStream, durable)
 		return err == nil && c.CachedInfo().NumWaiting > 0
 	}
-	systemtest.Until(t, "the consumer is at work", info)
+	systemtest.Until(t, "the consumer requests events", working)
 	b.server.Close()
 	systemtest.Until(t, "the connection is lost", func() bool { return !b.conn.IsConnected() })
 	cancel()
-	deadline := time.After(8 * time.Second) // what a service has for its end
+	deadline := time.After(8 * time.Second) // the time that a service has to stop
 	for range running {
 		select {
 		case <-ended:
@@ -75,7 +71,7 @@ func TestConsume(t *testing.T) {
 	deliveries := map[string][]uint64{}
 	done := make(chan error, 1)
 	go func() {
-		done <- b.Consume(ctx, durable, func(_ context.Context, e event.Event) error {
+		done <- b.Consume(ctx, handledBy(func(_ context.Context, e event.Event) error {
 			mu.Lock()
 			defer mu.Unlock()
 			deliveries[e.Key] = append(deliveries[e.Key], e.Delivery)
@@ -83,11 +79,11 @@ func TestConsume(t *testing.T) {
 				return errors.New("not yet")
 			}
 			return nil
-		})
+		}))
 	}()
 	systemtest.Until(t, "everything is settled", func() bool {
 		c, err := b.JetStream().Consumer(b.ctx, stream.OrdersStream, durable)
-		// What is pending is counted a bit later than it is stored.
+		// The server counts what is pending a little after it has stored it.
 		return err == nil && c.CachedInfo().AckFloor.Stream == 3 && c.CachedInfo().NumAckPending == 0
 	})
 	cancel()
@@ -96,78 +92,5 @@ func TestConsume(t *testing.T) {
 	}
 	if got, want := fmt.Sprint(deliveries[retried], deliveries[good], deliveries[foreign]), "[1 2 3] [1] []"; got != want {
 		t.Errorf("deliveries %s, want %s", got, want)
-	}
-}
-
-// One leads at a time, a graceful end hands over at once, and the lease outlives
-// its TTL many times while its holder renews it.
-func TestLead(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	second, _ := MustClient(t, b.server)
-	var leading atomic.Int32
-	terms := make(chan string, 10)
-	lead := func(ctx context.Context, c *stream.Client, name string) error {
-		return c.Lead(ctx, "test", name, func(ctx context.Context) error {
-			if leading.Add(1) > 1 {
-				t.Error("two lead at once")
-			}
-			defer leading.Add(-1)
-			terms <- name
-			<-ctx.Done()
-			return context.Cause(ctx)
-		})
-	}
-	firstCtx, stopFirst := context.WithCancel(b.ctx)
-	defer stopFirst()
-	secondCtx, stopSecond := context.WithCancel(b.ctx)
-	defer stopSecond()
-	ended := make(chan error, 2)
-	go func() { ended <- lead(firstCtx, b.Client, "first") }()
-	if got := <-terms; got != "first" {
-		t.Fatalf("%s leads", got)
-	}
-	go func() { ended <- lead(secondCtx, second, "second") }()
-	select {
-	case got := <-terms:
-		t.Fatalf("%s leads while the first does", got)
-	case <-time.After(2500 * time.Millisecond): // two and a half times the TTL
-	}
-	stopFirst()
-	if got := <-terms; got != "second" {
-		t.Fatalf("%s leads after the first has stopped", got)
-	}
-
-	// Someone takes the lease away: the term ends, and another begins.
-	kv, err := b.JetStream().KeyValue(b.ctx, stream.LeasesBucket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := kv.Put(b.ctx, "test", []byte("thief")); err != nil {
-		t.Fatal(err)
-	}
-	if got := <-terms; got != "second" {
-		t.Fatalf("%s leads after the thief's lease has expired", got)
-	}
-	stopSecond()
-	for range 2 {
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-func TestRestockNeedsAFirstStock(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	if err := b.Restock(b.ctx, "COMPASS", 5); err == nil {
-		t.Error("it took the place of the first stock")
-	}
-	seed := event.Draft{Type: event.StockAdded, Payload: event.Stock{SKU: "COMPASS", Quantity: 1}}
-	b.MustPublish(t, seed, stream.Alone(event.StockAdded, "COMPASS"))
-	for range 2 {
-		if err := b.Restock(b.ctx, "COMPASS", 5); err != nil {
-			t.Error(err)
-		}
 	}
 }

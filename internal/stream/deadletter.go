@@ -17,12 +17,12 @@ import (
 	"example.org/ordertrail/pkg/tracing"
 )
 
-// errUnfinished is why an event that was delivered too often becomes a dead letter
-// before it is handled once more: its handlers crashed, or were cut off.
+// errUnfinished is the cause of a dead letter whose handlers never came to an end:
+// they crashed, or were cut off.
 var errUnfinished = fmt.Errorf("delivered more than %d times, and never settled", maxDeliveries)
 
-// Headers that a dead letter has beside those of its message. They stay on it when
-// it is sent again.
+// Headers that a dead letter has beside those of its message. It keeps them when it
+// is sent again.
 const (
 	reasonHeader     = "deadletter-reason"
 	errorHeader      = "deadletter-error"
@@ -37,93 +37,97 @@ const (
 
 // Reasons of a dead letter.
 const (
-	ReasonPermanent  = "permanent"  // trying again could not have helped
+	ReasonPermanent  = "permanent"  // a retry could not have helped
 	ReasonDeliveries = "deliveries" // it failed too often
 )
 
-// giveUpTimeout bounds the storing of a dead letter.
-const giveUpTimeout = 2 * time.Second
-
-// maxErrorText is how much of an error a dead letter tells.
-const maxErrorText = 1000 // bytes
+const (
+	giveUpTimeout = 2 * time.Second // to store a dead letter
+	maxErrorText  = 1000            // bytes of an error that a dead letter contains
+)
 
 // DeadLetter is a message that a consumer has given up.
 type DeadLetter struct {
 	ID         string // <consumer>.<sequence>
 	Consumer   string // the durable
-	Subject    string // the event's
-	Stream     string // where the event is still
-	Sequence   uint64 // in that stream: of the delivery that failed
+	Subject    string // of the event
+	Stream     string // that contains the event
+	Sequence   uint64 // of the delivery that failed, in Stream
 	Reason     string // ReasonPermanent or ReasonDeliveries
 	Error      string
 	Deliveries uint64
-	Time       time.Time // when it was given up
+	Time       time.Time // when the consumer gave it up
 	Span       string    // that failed, as a W3C traceparent
 	Header     nats.Header
 	Data       []byte
+
+	position uint64 // in DEADLETTERS
 }
 
 // giveUp stores a dead letter, once for each delivery that is given up.
-func (c *Client) giveUp(ctx context.Context, m jetstream.Msg, e event.Event, cause error, what consumption) error {
+func (c *Client) giveUp(ctx context.Context, m jetstream.Msg, e event.Event, cause error, d Durable) error {
 	// The handler may have used up its time, and AckWait with it.
 	ctx = context.WithoutCancel(ctx)
 	if err := m.InProgress(); err != nil {
 		return err
 	}
-	if what.beforeDeadLetter != nil {
+	if d.BeforeDeadLetter != nil {
 		before, cancel := context.WithTimeout(ctx, handlerTimeout)
-		err := what.beforeDeadLetter(before, e)
+		err := d.BeforeDeadLetter(before, e)
 		cancel()
 		if err != nil && !isPermanent(err) {
-			return fmt.Errorf("before it becomes a dead letter: %w", err)
+			return fmt.Errorf("clean up before it becomes a dead letter: %w", err)
 		}
 	}
 	meta, err := m.Metadata()
 	if err != nil {
 		return err
 	}
-	why := ReasonDeliveries
+	reason := ReasonDeliveries
 	if isPermanent(cause) {
-		why = ReasonPermanent
+		reason = ReasonPermanent
 	}
+	span := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, span)
 	about := map[string]string{
-		reasonHeader:     why,
-		errorHeader:      oneLine(cause.Error()),
+		reasonHeader:     reason,
+		errorHeader:      oneLine(cause, maxErrorText),
 		deliveriesHeader: strconv.FormatUint(meta.NumDelivered, 10),
-		consumerHeader:   what.durable,
+		consumerHeader:   d.Name,
 		streamHeader:     meta.Stream,
 		sequenceHeader:   strconv.FormatUint(meta.Sequence.Stream, 10),
 		subjectHeader:    e.Subject,
 		timeHeader:       time.Now().UTC().Format(time.RFC3339Nano),
-		spanHeader:       traceparentOf(ctx),
+		spanHeader:       span["traceparent"],
 	}
-	letter := c.tracing.Forward(m, event.DeadLetter(what.durable, strconv.FormatUint(meta.Sequence.Stream, 10)))
+	letter := c.tracing.Forward(m, event.DeadLetter(d.Name, strconv.FormatUint(meta.Sequence.Stream, 10)))
 	for name, value := range about {
 		letter.Header[name] = []string{value}
 	}
 	ctx, cancel := context.WithTimeout(ctx, giveUpTimeout)
 	defer cancel()
-	err = c.store(ctx, letter)
+	err = c.storeLetter(ctx, letter)
 	if isPermanent(err) {
-		// Too large with what was added. The message itself is in its stream: its
-		// envelope will do.
+		// The added headers made it too large. The message itself stays in its stream:
+		// its CloudEvents headers are enough here.
 		for name := range letter.Header {
 			if _, added := about[name]; !added && !strings.HasPrefix(name, "ce-") {
 				delete(letter.Header, name)
 			}
 		}
 		letter.Data = nil
-		err = c.store(ctx, letter)
+		err = c.storeLetter(ctx, letter)
 	}
 	return err
 }
 
-// store publishes a dead letter, unless it is there.
-func (c *Client) store(ctx context.Context, letter *nats.Msg) error {
+// storeLetter publishes a dead letter. It succeeds if the letter is stored already,
+// by a replica that gave up the same delivery.
+func (c *Client) storeLetter(ctx context.Context, letter *nats.Msg) error {
 	ctx, send := c.tracing.StartSend(ctx, letter)
-	ack, err := c.publish(ctx, send.Msg, jetstream.WithExpectLastSequenceForSubject(0, letter.Subject))
+	ack, err := c.store(ctx, send.Msg, Guard{Filter: letter.Subject}.options()...)
 	if lostGuard(err) != nil {
-		ack, err = nil, nil // by whoever had the delivery before
+		ack, err = nil, nil
 	}
 	send.End(ack, err)
 	if err != nil {
@@ -132,14 +136,24 @@ func (c *Client) store(ctx context.Context, letter *nats.Msg) error {
 	return nil
 }
 
-// ErrNoDeadLetter is returned for an id under which there is none (any more).
-var ErrNoDeadLetter = errors.New("there is no such dead letter")
+// ErrNoDeadLetter is returned for an id without a dead letter; it may have been sent
+// again.
+var ErrNoDeadLetter = errors.New("no such dead letter")
 
-// DeadLetters returns all dead letters, the oldest first.
-func (c *Client) DeadLetters(ctx context.Context) ([]DeadLetter, error) {
+// letters returns the stream DEADLETTERS.
+func (c *Client) letters(ctx context.Context) (jetstream.Stream, error) {
 	s, err := c.js.Stream(ctx, DeadLettersStream)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", DeadLettersStream, err)
+	}
+	return s, nil
+}
+
+// DeadLetters returns all dead letters, the oldest first.
+func (c *Client) DeadLetters(ctx context.Context) ([]DeadLetter, error) {
+	s, err := c.letters(ctx)
+	if err != nil {
+		return nil, err
 	}
 	var letters []DeadLetter
 	for next := uint64(1); ; {
@@ -150,115 +164,96 @@ func (c *Client) DeadLetters(ctx context.Context) ([]DeadLetter, error) {
 		if err != nil {
 			return letters, fmt.Errorf("read %s: %w", DeadLettersStream, err)
 		}
-		letters = append(letters, deadLetter(m.Subject, m.Header, m.Data))
+		letters = append(letters, deadLetter(m))
 		next = m.Sequence + 1
 	}
 }
 
-// DeadLetter returns one. It returns ErrNoDeadLetter if there is none of that id.
+// DeadLetter returns the dead letter with this id, or ErrNoDeadLetter.
 func (c *Client) DeadLetter(ctx context.Context, id string) (DeadLetter, error) {
-	stored, err := c.stored(ctx, id)
+	consumer, sequence, _ := strings.Cut(id, ".")
+	if _, err := strconv.ParseUint(sequence, 10, 64); err != nil || strings.ContainsAny(consumer, "*> \t\r\n") {
+		return DeadLetter{}, fmt.Errorf("%q is not the id of a dead letter, which is <consumer>.<number>", id)
+	}
+	s, err := c.letters(ctx)
 	if err != nil {
 		return DeadLetter{}, err
 	}
-	return deadLetter(stored.Subject, stored.Header, stored.Data), nil
-}
-
-func (c *Client) stored(ctx context.Context, id string) (*jetstream.RawStreamMsg, error) {
-	consumer, sequence, _ := strings.Cut(id, ".")
-	if _, err := strconv.ParseUint(sequence, 10, 64); err != nil || strings.ContainsAny(consumer, "*> \t\r\n") {
-		return nil, fmt.Errorf("%q is not the id of a dead letter, which is <consumer>.<number>", id)
-	}
-	s, err := c.js.Stream(ctx, DeadLettersStream)
-	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", DeadLettersStream, err)
-	}
 	m, err := s.GetLastMsgForSubject(ctx, event.DeadLetter(consumer, sequence))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil, fmt.Errorf("%w: %s", ErrNoDeadLetter, id)
+		return DeadLetter{}, fmt.Errorf("%w: %s", ErrNoDeadLetter, id)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read dead letter %s: %w", id, err)
+		return DeadLetter{}, fmt.Errorf("read dead letter %s: %w", id, err)
 	}
-	return m, nil
+	return deadLetter(m), nil
 }
 
-// Redrive sends the event of a dead letter to the consumer that gave it up, to it
-// alone, and then removes the dead letter: if the event fails again, there is a
-// new one. After a crash in between it can be sent once more, which is as harmless
-// as any redelivery.
+// Redrive sends the event of a dead letter to the consumer that gave it up, and to no
+// other, then deletes the dead letter. If the event fails again, there is a new one.
+// After a crash in between the event may be sent once more, which is as harmless as
+// any redelivery.
 func (c *Client) Redrive(ctx context.Context, id string) error {
-	stored, err := c.stored(ctx, id)
+	letter, err := c.DeadLetter(ctx, id)
 	if err != nil {
 		return err
-	}
-	letter := deadLetter(stored.Subject, stored.Header, stored.Data)
-	// Nobody but its one consumer reads another stream than ORDERS.
-	subject := letter.Subject
-	if letter.Stream == OrdersStream {
-		subject = event.Redrive(letter.Consumer, letter.Subject)
 	}
 	if _, _, err := event.ParseSubject(letter.Subject); err != nil {
 		return fmt.Errorf("send dead letter %s again: %w", id, err)
 	}
-	ctx, send := c.tracing.StartSend(ctx, c.tracing.Forward(envelope{stored}, subject))
-	ack, err := c.publish(ctx, send.Msg)
-	send.End(ack, err)
-	if err != nil {
+	subject := letter.Subject
+	if letter.Stream == OrdersStream { // the other streams have one consumer only
+		subject = event.Redrive(letter.Consumer, letter.Subject)
+	}
+	if _, err := c.Publish(ctx, c.tracing.Forward(message{letter.Header, letter.Data}, subject)); err != nil {
 		return fmt.Errorf("send dead letter %s again: %w", id, err)
 	}
-	s, err := c.js.Stream(ctx, DeadLettersStream)
+	s, err := c.letters(ctx)
 	if err == nil {
-		err = s.DeleteMsg(ctx, stored.Sequence)
+		err = s.DeleteMsg(ctx, letter.position)
 	}
 	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
-		return fmt.Errorf("dead letter %s was sent again, but is still there: %w", id, err)
+		return fmt.Errorf("dead letter %s was sent again, but could not be deleted: %w", id, err)
 	}
 	return nil
 }
 
-// envelope makes a tracing.Message of a stored message.
-type envelope struct{ *jetstream.RawStreamMsg }
-
-func (e envelope) Headers() nats.Header { return e.Header }
-func (e envelope) Data() []byte         { return e.RawStreamMsg.Data }
-
-// deadLetter reads what giveUp has written. What is missing stays empty: it is for
-// people to read.
-func deadLetter(subject string, h nats.Header, data []byte) DeadLetter {
-	number := func(name string) uint64 {
-		n, _ := strconv.ParseUint(lastValue(h, name), 10, 64)
-		return n
-	}
-	at, _ := time.Parse(time.RFC3339Nano, lastValue(h, timeHeader))
-	consumer, sequence, _ := event.CutDeadLetter(subject)
-	return DeadLetter{
-		ID: consumer + "." + sequence, Consumer: consumer,
-		Subject: lastValue(h, subjectHeader), Stream: lastValue(h, streamHeader), Sequence: number(sequenceHeader),
-		Reason: lastValue(h, reasonHeader), Error: lastValue(h, errorHeader), Deliveries: number(deliveriesHeader),
-		Time: at, Span: lastValue(h, spanHeader), Header: h, Data: data,
-	}
+// message is a stored message as a tracing.Message.
+type message struct {
+	header nats.Header
+	data   []byte
 }
 
-// failure links the span that failed, from a message that is sent again.
+func (m message) Headers() nats.Header { return m.header }
+func (m message) Data() []byte         { return m.data }
+
+// deadLetter reads the headers that giveUp wrote. Missing ones stay empty.
+func deadLetter(m *jetstream.RawStreamMsg) DeadLetter {
+	value := func(name string) string { return lastValue(m.Header, name) }
+	consumer, sequence, _ := event.CutDeadLetter(m.Subject)
+	l := DeadLetter{
+		ID: consumer + "." + sequence, Consumer: consumer,
+		Subject: value(subjectHeader), Stream: value(streamHeader), Reason: value(reasonHeader),
+		Error: value(errorHeader), Span: value(spanHeader),
+		Header: m.Header, Data: m.Data, position: m.Sequence,
+	}
+	l.Sequence, _ = strconv.ParseUint(value(sequenceHeader), 10, 64)
+	l.Deliveries, _ = strconv.ParseUint(value(deliveriesHeader), 10, 64)
+	l.Time, _ = time.Parse(time.RFC3339Nano, value(timeHeader))
+	return l
+}
+
+// failure links the span that failed, for a message that was sent again.
 func (c *Client) failure(m jetstream.Msg) trace.Link {
-	h := m.Headers()
-	return c.tracing.Link(nats.Header{"traceparent": {lastValue(h, spanHeader)}},
+	return c.tracing.Link(nats.Header{"traceparent": {lastValue(m.Headers(), spanHeader)}},
 		append(OrderID(m), tracing.RelationshipKey.String("redrive_of"))...)
 }
 
-// traceparentOf is the span in ctx as a W3C traceparent.
-func traceparentOf(ctx context.Context) string {
-	carrier := propagation.MapCarrier{}
-	propagation.TraceContext{}.Inject(ctx, carrier)
-	return carrier["traceparent"]
-}
-
-// oneLine makes an error's text fit for a header.
-func oneLine(s string) string {
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
-	if len(s) > maxErrorText {
-		s = strings.ToValidUTF8(s[:maxErrorText], "")
+// oneLine returns an error's text as one line of at most limit bytes, fit for a header.
+func oneLine(err error, limit int) string {
+	s := strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "")
 	}
 	return s
 }

@@ -95,21 +95,20 @@ func (c *calls) all() []event.Event {
 }
 
 // consume runs Consume until the test ends.
-func consume(t *testing.T, c *stream.Client, durable string, h stream.Handler, opts ...stream.ConsumeOption) {
+func consume(t *testing.T, c *stream.Client, d stream.Durable) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- c.Consume(ctx, durable, h, opts...) }()
+	go func() { done <- c.Consume(ctx, d) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("consume %s: %v", durable, err)
+			t.Errorf("consume %s: %v", d.Name, err)
 		}
 	})
 }
 
-// letters waits for so many dead letters, and for the consumer to have nothing
-// left.
+// letters waits until there are n dead letters, and the consumer has nothing left.
 func letters(t *testing.T, b bench, n int) []stream.DeadLetter {
 	t.Helper()
 	var all []stream.DeadLetter
@@ -126,8 +125,8 @@ func letters(t *testing.T, b bench, n int) []stream.DeadLetter {
 
 var errHandler = errors.New("no luck\r\n\tat all")
 
-// An event that fails each time is handled five times, and then a dead letter that
-// tells all about it.
+// An event that fails each time is handled five times. Then it becomes a dead letter,
+// which describes the failure.
 func TestDeadLetter(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -138,7 +137,7 @@ func TestDeadLetter(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got calls
-	consume(t, c.Client, durable, func(_ context.Context, e event.Event) error { got.add(e); return errHandler })
+	consume(t, c.Client, handledBy(func(_ context.Context, e event.Event) error { got.add(e); return errHandler }))
 	l := letters(t, b, 1)[0]
 	if n := len(got.all()); n != 5 {
 		t.Errorf("handled %d times, want 5", n)
@@ -166,23 +165,22 @@ func TestDeadLetter(t *testing.T) {
 	}
 }
 
-// What no redelivery can heal is a dead letter at once.
+// A permanent error makes an event a dead letter at once.
 func TestDeadLetterPermanent(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	id := event.NewOrderID()
 	b.MustPublish(t, created(id), stream.First(event.OrderCreated, id))
 	var got calls
-	consume(t, b.Client, durable, func(_ context.Context, e event.Event) error { got.add(e); return stream.Permanent(errHandler) })
+	consume(t, b.Client, handledBy(func(_ context.Context, e event.Event) error { got.add(e); return stream.Permanent(errHandler) }))
 	l := letters(t, b, 1)[0]
 	if len(got.all()) != 1 || l.Reason != stream.ReasonPermanent || l.Deliveries != 1 {
 		t.Errorf("handled %d times, got %+v", len(got.all()), l)
 	}
 }
 
-// A message whose handlers never come to an end (they crash) is a dead letter
-// before it does harm once more; what must not be left half done is called first,
-// until it succeeds.
+// An event whose handlers crash becomes a dead letter before it is handled once more.
+// BeforeDeadLetter is called first, until it succeeds.
 func TestDeadLetterUnfinished(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -195,13 +193,14 @@ func TestDeadLetterUnfinished(t *testing.T) {
 		}
 		return []jetstream.Msg{m}
 	}))
-	consume(t, c.Client, durable, func(_ context.Context, e event.Event) error { handled.add(e); return nil },
-		stream.BeforeDeadLetter(func(_ context.Context, e event.Event) error {
-			if given.add(e) == 1 {
-				return errHandler
-			}
-			return nil
-		}))
+	d := handledBy(func(_ context.Context, e event.Event) error { handled.add(e); return nil })
+	d.BeforeDeadLetter = func(_ context.Context, e event.Event) error {
+		if given.add(e) == 1 {
+			return errHandler
+		}
+		return nil
+	}
+	consume(t, c.Client, d)
 	l := letters(t, b, 1)[0]
 	if len(handled.all()) != 0 || len(given.all()) != 2 {
 		t.Errorf("handled %d times, given up %d times, want 0 and 2", len(handled.all()), len(given.all()))
@@ -211,17 +210,18 @@ func TestDeadLetterUnfinished(t *testing.T) {
 	}
 }
 
-// A dead letter that is sent again reaches the consumer that failed, and no
-// other, also within the duplicate window; it gets the event as it was stored, in
-// a span that links the producer and the failure.
+// A dead letter that is sent again reaches the consumer that failed, and no other, also
+// within the duplicate window. The handler gets the event as it was stored, in a span
+// that links the producer and the failure.
 func TestRedrive(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	const other = "bystander"
-	if err := stream.Provision(b.ctx, b.JetStream(), stream.Topology{AckWait: 500 * time.Millisecond, Durables: []stream.Durable{
-		{Name: durable, Stream: stream.OrdersStream, Filters: []string{"orders.*.*"}},
-		{Name: other, Stream: stream.OrdersStream, Filters: []string{"orders.*.*"}},
-	}}); err != nil {
+	var got, bystander calls
+	other := handledBy(func(_ context.Context, e event.Event) error { bystander.add(e); return nil })
+	other.Name = "bystander"
+	if err := stream.Provision(b.ctx, b.JetStream(), stream.Topology{
+		AckWait: 500 * time.Millisecond, Durables: []stream.Durable{handledBy(nil), other},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	c := newTraced(t, b.server)
@@ -232,14 +232,13 @@ func TestRedrive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got, bystander calls
-	consume(t, b.Client, other, func(_ context.Context, e event.Event) error { bystander.add(e); return nil })
-	consume(t, c.Client, durable, func(_ context.Context, e event.Event) error {
+	consume(t, b.Client, other)
+	consume(t, c.Client, handledBy(func(_ context.Context, e event.Event) error {
 		if got.add(e) < 3 {
 			return stream.Permanent(errHandler)
 		}
 		return nil
-	})
+	}))
 	letter := letters(t, b, 1)[0]
 	systemtest.Until(t, "the bystander has the event", func() bool { return len(bystander.all()) == 1 })
 	if err := b.Redrive(b.ctx, letter.ID); err != nil {
@@ -288,13 +287,13 @@ func TestRedrive(t *testing.T) {
 	}
 }
 
-// Who sends something again that was never stored, or that is none of ours, gets
-// nowhere.
+// A copy of an event that was never stored, or of a foreign message, does not reach the
+// handler.
 func TestRedriveForged(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	var got calls
-	consume(t, b.Client, durable, func(_ context.Context, e event.Event) error { got.add(e); return nil })
+	consume(t, b.Client, handledBy(func(_ context.Context, e event.Event) error { got.add(e); return nil }))
 	id := event.NewOrderID()
 	m, err := created(id).Message(time.Now())
 	if err != nil {
@@ -315,7 +314,7 @@ func TestRedriveForged(t *testing.T) {
 	}
 }
 
-// A message whose headers leave no room for more is given up all the same.
+// A message whose headers are nearly full becomes a dead letter too, without them.
 func TestDeadLetterOfAFullHeader(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -327,7 +326,7 @@ func TestDeadLetterOfAFullHeader(t *testing.T) {
 	if _, err := b.JetStream().PublishMsg(b.ctx, m); err != nil {
 		t.Fatal(err)
 	}
-	consume(t, b.Client, durable, func(context.Context, event.Event) error { return stream.Permanent(errHandler) })
+	consume(t, b.Client, handledBy(func(context.Context, event.Event) error { return stream.Permanent(errHandler) }))
 	if l := letters(t, b, 1)[0]; l.Subject != m.Subject || l.Error != "no luck at all" || l.Header["ce-id"][0] != m.Subject {
 		t.Errorf("got %+v", l)
 	}

@@ -8,29 +8,20 @@ import (
 	"example.org/ordertrail/internal/event"
 )
 
-// Headers of a message schedule.
-const (
-	scheduleHeader       = "Nats-Schedule"
-	scheduleTargetHeader = "Nats-Schedule-Target"
-)
-
-// Schedule has the server publish the deadline when it is due, whatever is
-// running then: consume it from DEADLINES. A later schedule for the same order
-// replaces the one before.
+// Schedule makes the server publish the deadline in DEADLINES when it is due, even
+// if no service is running then. A later schedule for the same order replaces the
+// earlier one.
 func (c *Client) Schedule(ctx context.Context, d event.Deadline) error {
 	m, err := event.Draft{Type: event.DeadlineDue, Payload: d}.Message(time.Now())
 	if err != nil {
 		return Permanent(err)
 	}
-	// The server's copy keeps the headers that are not its own: it is the event.
-	m.Header[scheduleTargetHeader] = []string{m.Subject}
-	// By hand: the client library's option drops the fraction of the second.
-	m.Header[scheduleHeader] = []string{"@at " + d.Due.UTC().Format(time.RFC3339Nano)}
+	// The server's copy keeps all headers but those of the schedule: it is the event.
+	m.Header["Nats-Schedule-Target"] = []string{m.Subject}
+	// Not with the client library's option, which drops the fraction of the second.
+	m.Header["Nats-Schedule"] = []string{"@at " + d.Due.UTC().Format(time.RFC3339Nano)}
 	m.Subject = event.DeadlineAt.Subject(d.OrderID)
-	ctx, send := c.tracing.StartSend(ctx, m)
-	ack, err := c.publish(ctx, send.Msg)
-	send.End(ack, err)
-	if err != nil {
+	if _, err := c.Publish(ctx, m); err != nil {
 		return fmt.Errorf("publish %s: %w", event.DeadlineAt, err)
 	}
 	return nil

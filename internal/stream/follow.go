@@ -8,34 +8,34 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"example.org/ordertrail/internal/retry"
 )
 
-// idleHeartbeat is how soon a follower notices that its server has gone.
-const idleHeartbeat = 2 * time.Second
+const (
+	idleHeartbeat = 2 * time.Second // how soon a follower notices that its server has gone
+	blockedWait   = time.Second     // without a message, until a follower checks whether one blocks it
+)
 
-// stallWait is after how long without a message a follower looks whether one that
-// its library does not pass on holds it up; it looks twice.
-const stallWait = time.Second
-
-// Follow reads the messages on the filters' subjects in stream order, from
-// sequence from on (1: from the beginning), and calls apply for each, one after
-// the other: first those that are there, then those that come. There are no
-// acks: who restarts reads again.
+// Follow reads the messages on the filters' subjects in stream order, from the
+// sequence from on (1: all), and calls apply for one after the other: first for those
+// that are stored, then for new ones as they come. There are no acks: a caller that
+// restarts reads again.
 //
-// Follow returns nil when ctx ends, and apply's error if it returns one. It
-// outlives servers that are away.
+// Follow returns nil when ctx ends, and apply's error if it returns one. It waits for
+// servers that are away.
 //
-// Messages come as they were stored; [EventOf] tells the foreign ones. One without
-// a payload and with a header named Status, which the client library takes for the
-// server's own word, is passed over.
+// apply gets messages as they were stored; [EventOf] detects the foreign ones. A
+// message that has no payload but a header named Status is skipped: the client
+// library takes it for the server's.
 func (c *Client) Follow(ctx context.Context, filters []string, from uint64, apply func(jetstream.Msg) error) error {
 	f := follower{Client: c, filters: filters, next: max(from, 1), apply: apply}
 	for {
 		err := f.follow(ctx)
-		if !errors.Is(err, errHeldUp) {
+		if !errors.Is(err, errBlocked) {
 			return err
 		}
-		c.log.Error("passed over a stored message that looks like the server's own", "stream", OrdersStream, "sequence", f.next)
+		c.log.Error("skipped a stored message that looks like the server's own", "stream", OrdersStream, "sequence", f.next)
 		f.next++
 	}
 }
@@ -44,29 +44,34 @@ func (c *Client) Follow(ctx context.Context, filters []string, from uint64, appl
 type follower struct {
 	*Client
 	filters []string
-	next    uint64 // all before it were applied
+	next    uint64 // all messages before it were applied
 	apply   func(jetstream.Msg) error
 }
 
-// errHeldUp ends follow at a message that is to be passed over.
-var errHeldUp = errors.New("held up")
+// errBlocked ends follow at a message that must be skipped.
+var errBlocked = errors.New("blocked by a message that the client library does not pass on")
 
 func (f *follower) follow(ctx context.Context) error {
-	consumer, err := f.ordered(ctx, f.filters, f.next)
+	consumer, err := retry.Forever(ctx, lookupWait, func(err error) {
+		f.log.Warn("waiting for the stream: is NATS up, and was `ordertrail provision` run?", "stream", OrdersStream, "error", err)
+	}, func(ctx context.Context) (jetstream.Consumer, error) {
+		return f.js.OrderedConsumer(ctx, OrdersStream, jetstream.OrderedConsumerConfig{
+			FilterSubjects: f.filters,
+			DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
+			OptStartSeq:    f.next,
+		})
+	})
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
+		return nil // ctx has ended
 	}
-	// An iterator, and no callback: after a reconnect the library calls a callback
-	// from a new goroutine, while an earlier call may still be under way.
+	// An iterator, not a callback: after a reconnect the library calls a callback from
+	// a new goroutine, while an earlier call may still be running.
 	iterator, err := consumer.Messages(jetstream.PullHeartbeat(idleHeartbeat), jetstream.PullExpiry(4*idleHeartbeat))
 	if err != nil {
 		return fmt.Errorf("follow %s: %w", OrdersStream, err)
 	}
-	// While its server is away the iterator takes long to notice that it is
-	// stopped. Nobody waits for that: it reads on until then, into nothing.
+	// While its server is away, the iterator notices only late that it was stopped.
+	// Follow does not wait for that: the goroutine ends when the iterator does.
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	context.AfterFunc(ctx, iterator.Stop)
@@ -85,9 +90,9 @@ func (f *follower) follow(ctx context.Context) error {
 			}
 		}
 	}()
-	stalled := time.NewTicker(stallWait)
+	stalled := time.NewTicker(f.blockedWait)
 	defer stalled.Stop()
-	suspect := uint64(0) // what held it up when it last looked
+	suspect := uint64(0) // the sequence that blocked at the last check
 	for {
 		select {
 		case <-ctx.Done():
@@ -105,28 +110,28 @@ func (f *follower) follow(ctx context.Context) error {
 				f.next = meta.Sequence.Stream + 1
 			}
 			suspect = 0
-			stalled.Reset(stallWait)
+			stalled.Reset(f.blockedWait)
 		case <-stalled.C:
-			// The filters are looked at one after the other, perhaps on replicas that lag:
-			// what came first may not have been seen. The second time it would be.
-			at := f.heldUpAt(ctx)
+			// Skip only what two checks in a row have found. One check asks for each filter
+			// in turn, perhaps a replica that lags, and may miss a message that comes before.
+			at := f.blockedAt(ctx)
 			if at > 0 && at == suspect {
 				f.next = at
-				return errHeldUp
+				return errBlocked
 			}
 			suspect = at
 		}
 	}
 }
 
-// heldUpAt returns the sequence of the next message if the library will not pass it
-// on, else 0, also if that cannot be found out now.
-func (f *follower) heldUpAt(ctx context.Context) (sequence uint64) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+// blockedAt returns the sequence of the next message if the client library does not
+// pass it on. Otherwise, or if the server does not answer, it returns 0.
+func (f *follower) blockedAt(ctx context.Context) (sequence uint64) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	looksLikeServers := false
+	blocks := false
 	for _, filter := range f.filters {
-		m, err := f.get(ctx, map[string]any{"seq": f.next, "next_by_subj": filter})
+		m, err := f.message(ctx, map[string]any{"seq": f.next, "next_by_subj": filter})
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
 		}
@@ -135,34 +140,11 @@ func (f *follower) heldUpAt(ctx context.Context) (sequence uint64) {
 		}
 		at, err := strconv.ParseUint(lastValue(m.Header, jetstream.SequenceHeader), 10, 64)
 		if err == nil && (sequence == 0 || at < sequence) {
-			sequence, looksLikeServers = at, len(m.Data) == 0 && m.Header.Get("Status") != ""
+			sequence, blocks = at, len(m.Data) == 0 && m.Header.Get("Status") != ""
 		}
 	}
-	if !looksLikeServers {
+	if !blocks {
 		return 0
 	}
 	return sequence
-}
-
-// ordered makes an ordered consumer, waiting for the stream if need be.
-func (c *Client) ordered(ctx context.Context, filters []string, from uint64) (jetstream.Consumer, error) {
-	for warned := false; ; {
-		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
-		consumer, err := c.js.OrderedConsumer(attempt, OrdersStream, jetstream.OrderedConsumerConfig{
-			FilterSubjects: filters,
-			DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
-			OptStartSeq:    max(from, 1),
-		})
-		cancel()
-		if err == nil {
-			return consumer, nil
-		}
-		if !warned {
-			c.log.Warn("waiting for the stream: is NATS up, and was `ordertrail provision` run?", "stream", OrdersStream, "error", err)
-			warned = true
-		}
-		if pause(ctx, lookupWait) != nil {
-			return nil, fmt.Errorf("follow %s: %w", OrdersStream, err)
-		}
-	}
 }

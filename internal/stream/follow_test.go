@@ -26,8 +26,7 @@ func (b bench) MustCreate(t *testing.T) uint64 {
 	return b.MustPublish(t, created(id), stream.First(event.OrderCreated, id)).Sequence
 }
 
-// storeControl stores a message that looks to the client library like one of the
-// server's own.
+// storeControl stores a message that the client library takes for the server's.
 func (b bench) storeControl(t *testing.T, typ event.Type, status string) {
 	t.Helper()
 	if _, err := b.JetStream().PublishMsg(b.ctx, &nats.Msg{
@@ -37,8 +36,8 @@ func (b bench) storeControl(t *testing.T, typ event.Type, status string) {
 	}
 }
 
-// After a reconnect the next message is not applied before the one in hand, and
-// none twice: a fold depends on it.
+// After a reconnect, no message is applied while an earlier one still is, and none
+// twice: a fold depends on it.
 func TestFollowAcrossReconnect(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -94,11 +93,12 @@ func TestFollowEndsWithItsError(t *testing.T) {
 	}
 }
 
-// A stored message that looks to the client library like one of the server's own
-// does not stop a fold: it is passed over.
-func TestFollowPassesOverControlMessages(t *testing.T) {
+// A stored message that the client library takes for the server's does not block a
+// fold: it is skipped.
+func TestFollowSkipsControlMessages(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
+	b.CheckBlockedAfter(100 * time.Millisecond)
 	var want []uint64
 	good := func() { want = append(want, b.MustCreate(t)) }
 	good()
@@ -117,7 +117,7 @@ func TestFollowPassesOverControlMessages(t *testing.T) {
 		got = append(got, e.Sequence)
 		switch len(got) {
 		case 2:
-			good() // while it stands before the last one
+			good() // while the last control message blocks
 		case 3:
 			cancel()
 		}
@@ -130,8 +130,8 @@ func TestFollowPassesOverControlMessages(t *testing.T) {
 	}
 }
 
-// answerDirectGets answers them in the server's place, after what before does, which
-// may have one find nothing: as a replica does that lags.
+// answerDirectGets answers direct gets in place of the server. It calls before first;
+// if that returns true, the answer is "not found", as from a replica that lags.
 func answerDirectGets(t *testing.T, b bench, before func() (nothing bool)) {
 	t.Helper()
 	s, err := b.JetStream().Stream(b.ctx, stream.OrdersStream)
@@ -139,7 +139,7 @@ func answerDirectGets(t *testing.T, b bench, before func() (nothing bool)) {
 		t.Fatal(err)
 	}
 	cfg := s.CachedInfo().Config
-	cfg.AllowDirect = false // or the server answers, too
+	cfg.AllowDirect = false // so that the server does not answer
 	if s, err = b.JetStream().UpdateStream(b.ctx, cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -172,12 +172,13 @@ func answerDirectGets(t *testing.T, b bench, before func() (nothing bool)) {
 	}
 }
 
-// While a follower looks what holds it up, messages come: one on a filter that it has
-// looked at already, and one that looks like the server's own behind it, on another.
-// The first is not passed over with the second.
-func TestFollowPassesOverNothingElse(t *testing.T) {
+// While a follower checks what blocks it, two messages come: a good one on the filter
+// that it has just checked, and behind it a control message on the other filter. The
+// good one is not skipped with the control message.
+func TestFollowSkipsNothingElse(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
+	b.CheckBlockedAfter(100 * time.Millisecond)
 	var want []uint64
 	good := func() { want = append(want, b.MustCreate(t)) }
 	good()
@@ -211,7 +212,7 @@ func TestFollowPassesOverNothingElse(t *testing.T) {
 	select {
 	case <-looked:
 	case <-time.After(patience / 2):
-		t.Fatal("nobody looked")
+		t.Fatal("the follower did not check")
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("applied %v, want %v", got, want)

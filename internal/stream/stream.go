@@ -1,15 +1,13 @@
-// Package stream holds ordertrail's JetStream patterns, so that a service's code
-// is its rules alone:
+// Package stream implements ordertrail's JetStream patterns, so that a service
+// contains only its own rules:
 //
-//   - [Client.PublishOnce]: an event is stored once, for ever, whatever is retried
-//   - [Client.Order], [Client.History]: an order's events read back from the
-//     stream, as the state
-//   - [Client.Consume]: competing consumers on a durable, with explicit acks
-//   - [Client.Redrive]: what they could not handle, sent to them again
-//   - [Client.Schedule]: a deadline that outlives every process
-//   - [Client.Follow]: folding the log in stream order
-//   - [Client.Lead]: one active writer by lease
-//   - [Provision]: the streams, consumers and buckets all of it needs
+//   - [Client.PublishOnce] stores an event exactly once, however often it is retried
+//   - [Client.OrderEvents], [Client.History] read an order's events: they are its state
+//   - [Client.Consume] runs competing consumers on a [Durable], with explicit acks
+//   - [Client.Redrive] sends dead letters to their consumer again
+//   - [Client.Schedule] sets a deadline that survives a crash of every process
+//   - [Client.Follow] folds the log in stream order
+//   - [Provision] creates the streams, consumers and buckets for all of it
 package stream
 
 import (
@@ -17,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -34,42 +31,32 @@ type Client struct {
 	js      jetstream.JetStream
 	tracing *tracing.Tracer
 	log     *slog.Logger
-	onStore func(event.Type, string)
+	answers answers
 
+	blockedWait time.Duration // see the constant; shorter in tests
+
+	onStore   func(event.Type, string)
 	onDeliver func(durable string, m jetstream.Msg) []jetstream.Msg
-
-	// One subscription takes the answers of all history reads: subscribing for
-	// each would cost several times the read itself.
-	answers struct {
-		sync.Mutex
-		sub     *nats.Subscription
-		inbox   string
-		next    uint64
-		pending map[string]chan *nats.Msg
-	}
 }
 
-// Option changes a Client.
+// Option changes a Client. Both options exist for tests.
 type Option func(*Client)
 
-// OnStore has f called whenever PublishOnce has stored an event, before it
-// returns. A test that must stop a service between its publish and its ack does
-// it there.
+// OnStore makes PublishOnce call f after it has stored an event, before it returns.
 func OnStore(f func(t event.Type, key string)) Option { return func(c *Client) { c.onStore = f } }
 
-// OnDeliver has f called with each delivery of a durable, and what f returns
-// handled in its place. A test delays, repeats and loses messages there.
+// OnDeliver makes Consume handle the messages that f returns in place of each delivery.
 func OnDeliver(f func(durable string, m jetstream.Msg) []jetstream.Msg) Option {
 	return func(c *Client) { c.onDeliver = f }
 }
 
-// New makes a Client on a connection, which stays the caller's to close.
+// New returns a Client on a connection, which the caller closes.
 func New(nc *nats.Conn, tracer *tracing.Tracer, log *slog.Logger, opts ...Option) (*Client, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
-	c := &Client{nc: nc, js: js, tracing: tracer, log: log}
+	c := &Client{nc: nc, js: js, tracing: tracer, log: log, blockedWait: blockedWait}
 	for _, o := range opts {
 		o(c)
 	}
@@ -77,11 +64,11 @@ func New(nc *nats.Conn, tracer *tracing.Tracer, log *slog.Logger, opts ...Option
 	return c, nil
 }
 
-// JetStream is the underlying context, for what has no pattern here.
+// JetStream returns the underlying context, for operations without a pattern here.
 func (c *Client) JetStream() jetstream.JetStream { return c.js }
 
-// Ready reports why the service could not work now, nil if it can: the server is
-// there, and so is the stream.
+// Ready returns nil if the server and the stream ORDERS can be reached, else why
+// they cannot.
 func (c *Client) Ready(ctx context.Context) error {
 	if !c.nc.IsConnected() {
 		return fmt.Errorf("NATS is %s", c.nc.Status())
@@ -92,26 +79,42 @@ func (c *Client) Ready(ctx context.Context) error {
 	return nil
 }
 
-// ErrUnavailable is wrapped by the errors of reads and publishes that NATS did not
-// answer, or could not carry out, in the time there was: it is away, without a
-// leader, or full.
+// ErrUnavailable is wrapped by the errors of reads and publishes whose context ended
+// before NATS could carry them out: it is away, without a leader, or full.
 var ErrUnavailable = errors.New("NATS is unavailable")
 
-// unavailable marks err, unless the connection was closed, which nothing heals.
-func unavailable(err error) error {
-	if errors.Is(err, nats.ErrConnectionClosed) {
-		return err
+const (
+	attemptTimeout = time.Second      // of one request; the caller's context bounds all of them
+	firstWait      = time.Millisecond // before the second attempt; doubled for each further one
+	lastWait       = 50 * time.Millisecond
+)
+
+// ask calls try until it succeeds or its error is final. It returns ErrUnavailable
+// if ctx ends first, but not if ctx has ended before: then NATS is not to blame.
+func ask[T any](ctx context.Context, try func(context.Context) (T, error)) (answer T, err error) {
+	if err := ctx.Err(); err != nil {
+		return answer, err
 	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	for wait := firstWait; ; wait = min(2*wait, lastWait) {
+		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
+		answer, err = try(attempt)
+		cancel()
+		if err == nil || isPermanent(err) || lostGuard(err) != nil || errors.Is(err, nats.ErrConnectionClosed) {
+			return answer, err
+		}
+		if pause(ctx, wait) != nil {
+			return answer, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
 }
 
-// permanentError marks a failure that no redelivery can heal.
+// permanentError marks a failure that no retry can heal.
 type permanentError struct{ error }
 
 func (e permanentError) Unwrap() error { return e.error }
 
-// Permanent marks err as one that trying again cannot heal: the consume loop
-// gives the message up at once. Every other error of a handler is retried.
+// Permanent marks err as one that no retry can heal: the event becomes a dead
+// letter at once. Every other error of a handler is retried.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -124,8 +127,8 @@ func isPermanent(err error) bool {
 	return errors.As(err, &p) || errors.Is(err, event.ErrForeign)
 }
 
-// OrderID is the attribute that names the order of a message, on links as on
-// spans: what is searched for when one wants all of an order.
+// OrderID returns the attribute that names a message's order, for spans and links.
+// It returns nil for a message that belongs to no order.
 func OrderID(m jetstream.Msg) []attribute.KeyValue {
 	_, subject, _ := event.CutRedrive(m.Subject())
 	t, key, err := event.ParseSubject(subject)
@@ -135,8 +138,8 @@ func OrderID(m jetstream.Msg) []attribute.KeyValue {
 	return []attribute.KeyValue{event.OrderIDKey.String(key)}
 }
 
-// EventOf makes an Event of a delivered message. It returns event.ErrForeign for
-// a message that no service published as it stands.
+// EventOf converts a delivered message. It returns event.ErrForeign for a message
+// that no service published in this form.
 func EventOf(m jetstream.Msg) (event.Event, error) {
 	e, err := event.Check(m.Subject(), m.Headers(), m.Data())
 	if err != nil {
@@ -150,7 +153,7 @@ func EventOf(m jetstream.Msg) (event.Event, error) {
 	return e, nil
 }
 
-// pause waits for d or the end of ctx, whose error it then returns.
+// pause waits for d. It returns ctx's error if ctx ends first.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -20,7 +20,7 @@ import (
 	"example.org/ordertrail/pkg/tracing"
 )
 
-// patience is how long a test waits for what should happen soon.
+// patience bounds the wait for something that should happen soon.
 const patience = 20 * time.Second
 
 const durable = "tester"
@@ -46,11 +46,16 @@ func newBench(t *testing.T) bench {
 	b.Client, b.conn = MustClient(t, server)
 	if err := stream.Provision(ctx, b.JetStream(), stream.Topology{
 		AckWait: 500 * time.Millisecond, LeaseTTL: time.Second,
-		Durables: []stream.Durable{{Name: durable, Stream: stream.OrdersStream, Filters: []string{"orders.*.*"}}},
+		Durables: []stream.Durable{handledBy(nil)},
 	}); err != nil {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// handledBy returns the bench's durable consumer with h as its handler.
+func handledBy(h stream.Handler) stream.Durable {
+	return stream.Durable{Name: durable, Stream: stream.OrdersStream, On: stream.OnEach(h, event.OrderCreated)}
 }
 
 func MustClient(t *testing.T, server *embedded.Server) (*stream.Client, *nats.Conn) {
@@ -145,8 +150,8 @@ func TestPublishOnce(t *testing.T) {
 	})
 }
 
-// Many publish the outcome of one order at once: one wins, and who wanted the same
-// is told that it is there.
+// Many publish the outcome of one order at once: one outcome wins, and all that
+// published the same outcome succeed.
 func TestPublishOnceRace(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -171,15 +176,15 @@ func TestPublishOnceRace(t *testing.T) {
 	}
 	all.Wait()
 	if won.Load() != 20 || lost.Load() != 20 {
-		t.Errorf("%d say it is stored, %d that it is not: want 20 of each", won.Load(), lost.Load())
+		t.Errorf("%d publishes succeeded, %d conflicted: want 20 of each", won.Load(), lost.Load())
 	}
-	events, err := b.Order(b.ctx, id, 1)
+	events, err := b.OrderEvents(b.ctx, id, 1)
 	if err != nil || len(events) != 1 {
-		t.Errorf("stored are %d outcomes (%v), want 1", len(events), err)
+		t.Errorf("%d outcomes are stored (%v), want 1", len(events), err)
 	}
 }
 
-func TestOrder(t *testing.T) {
+func TestOrderEvents(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	id := event.NewOrderID()
@@ -187,7 +192,7 @@ func TestOrder(t *testing.T) {
 	two := b.MustPublish(t, confirmed(id), stream.First(event.PaymentConfirmed, id))
 	b.MustPublish(t, created(event.NewOrderID()), stream.Guard{Filter: "orders.created.none"})
 
-	// Foreign: a publisher's own headers imitate the server's.
+	// Foreign messages, one with headers that imitate the server's.
 	for _, m := range []*nats.Msg{
 		{Subject: "inventory.reserved." + id, Data: []byte("{}")},
 		{Subject: "inventory.rejected." + id, Data: []byte("{}"), Header: nats.Header{
@@ -199,7 +204,7 @@ func TestOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	events, err := b.Order(b.ctx, id, two.Sequence)
+	events, err := b.OrderEvents(b.ctx, id, two.Sequence)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,23 +217,23 @@ func TestOrder(t *testing.T) {
 	}
 
 	t.Run("Types", func(t *testing.T) {
-		events, err := b.Order(b.ctx, id, one.Sequence, event.OrderCreated)
+		events, err := b.OrderEvents(b.ctx, id, one.Sequence, event.OrderCreated)
 		if err != nil || len(events) != 1 || events[0].Type != event.OrderCreated {
 			t.Errorf("got %v, %v", events, err)
 		}
 	})
 	t.Run("Unknown", func(t *testing.T) {
-		if events, err := b.Order(b.ctx, event.NewOrderID(), 0); err != nil || len(events) != 0 {
+		if events, err := b.OrderEvents(b.ctx, event.NewOrderID(), 0); err != nil || len(events) != 0 {
 			t.Errorf("got %v, %v", events, err)
 		}
 	})
 	t.Run("WaitsForALaggingReplica", func(t *testing.T) {
-		// The sequence that the order will have reached when its next event is there.
+		// last+1 is the sequence that the order's next event will get.
 		next := event.NewOrderID()
 		last := b.MustPublish(t, created(next), stream.First(event.OrderCreated, next)).Sequence
 		read := make(chan int, 1)
 		go func() {
-			events, err := b.Order(b.ctx, next, last+1)
+			events, err := b.OrderEvents(b.ctx, next, last+1)
 			if err != nil {
 				t.Error(err)
 			}
@@ -236,7 +241,7 @@ func TestOrder(t *testing.T) {
 		}()
 		select {
 		case n := <-read:
-			t.Fatalf("read %d events that are too old", n)
+			t.Fatalf("read %d events before the last one was stored", n)
 		case <-time.After(50 * time.Millisecond):
 		}
 		b.MustPublish(t, confirmed(next), stream.First(event.PaymentConfirmed, next))

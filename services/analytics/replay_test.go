@@ -12,6 +12,7 @@ import (
 
 	"example.org/ordertrail/internal/histogram"
 	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/services/inventory"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -37,7 +38,7 @@ func TestReplay(t *testing.T) {
 	sys := start(t)
 	sys.MustPlay(t, 2, "happy", "declined")
 	older, olderStored := sys.MustAwait(t), sys.MustStored(t)
-	if err := sys.operator.Stream.Restock(context.Background(), "COMPASS", 1); err != nil { // not an event of an order
+	if err := inventory.Restock(context.Background(), sys.operator.Stream, "COMPASS", 1); err != nil { // not an event of an order
 		t.Fatal(err)
 	}
 	sys.MustPlay(t, 2, "happy", "sold-out", "undeliverable", "cancelled")

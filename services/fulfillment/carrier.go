@@ -12,8 +12,7 @@ type Carrier interface {
 	// key. It returns ErrRefused when the carrier will never take it; any other
 	// error leaves open whether it was booked.
 	Book(ctx context.Context, key, address string) (parcel string, err error)
-	// Cancel takes back what was booked under the key. To find nothing there is a
-	// success.
+	// Cancel cancels what was booked under the key. It succeeds if nothing was booked.
 	Cancel(ctx context.Context, key string) error
 }
 
@@ -21,7 +20,7 @@ type Carrier interface {
 var ErrRefused = errors.New("carrier refuses the parcel")
 
 // SimulatedCarrier takes every parcel but one to an address that contains the
-// word "undeliverable". It keeps nothing: a parcel's id follows from its key.
+// word "undeliverable". It has no state: a parcel's id is derived from its key.
 type SimulatedCarrier struct{}
 
 // Book implements Carrier.

@@ -1,17 +1,18 @@
 // Package fulfillment is the fan-in: it concludes every order exactly once.
 //
-//	consumes                           decides                          publishes
-//	payments.confirmed, .declined      the second outcome decides:      fulfillment.shipped
-//	inventory.reserved, .rejected      are payment and stock there?     or fulfillment.cancelled
-//	orders.cancelled                   it decides if it came before     fulfillment.cancelled
+//	consumes                           decides                            publishes
+//	payments.confirmed, .declined      the second outcome decides:        fulfillment.shipped
+//	inventory.reserved, .rejected      paid, and everything in stock?     or fulfillment.cancelled
+//	orders.cancelled                   decides if it came before those    fulfillment.cancelled
 //
-// A deciding event that cannot be handled still ends its order: cancelled, with no
-// parcel on its way.
+// If the deciding event cannot be handled, the order is cancelled, and no parcel
+// leaves.
 package fulfillment
 
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -23,17 +24,28 @@ import (
 	"example.org/ordertrail/pkg/tracing"
 )
 
-// Name is the service's, and its durable consumer's.
+// Name is the name of the service and of its durable consumer.
 const Name = "fulfillment"
 
-// Consumes lists the events that can decide an order.
-var Consumes = []string{
-	event.PaymentConfirmed.Every(), event.PaymentDeclined.Every(), // one outcome
-	event.InventoryReserved.Every(), event.InventoryRejected.Every(), // the other
-	event.OrderCancelled.Every(), // the customer (or the deadline) was first
+type fulfillment struct {
+	*service.Runtime
+	carrier Carrier
 }
 
-// reads lists what the verdict about an order depends on, and what comes of it.
+func (f *fulfillment) durable() stream.Durable {
+	return stream.Durable{
+		Name: Name, Stream: stream.OrdersStream,
+		On: stream.OnEach(f.conclude,
+			event.PaymentConfirmed, event.PaymentDeclined, // one outcome
+			event.InventoryReserved, event.InventoryRejected, // the other outcome
+			event.OrderCancelled, // by the customer or the deadline
+		),
+		BeforeDeadLetter: f.giveUp,
+	}
+}
+
+// reads lists the types of events that the verdict depends on, and those that
+// conclude the order.
 var reads = []event.Type{
 	event.OrderCreated, event.OrderCancelled,
 	event.PaymentConfirmed, event.PaymentDeclined,
@@ -41,17 +53,8 @@ var reads = []event.Type{
 	event.FulfillmentShipped, event.FulfillmentCancelled,
 }
 
-type fulfillment struct {
-	*service.Runtime
-	carrier Carrier
-}
-
 // Service is fulfillment with the simulated carrier.
-var Service = service.Definition{
-	Name:    Name,
-	Durable: stream.Durable{Name: Name, Stream: stream.OrdersStream, Filters: Consumes},
-	Wire:    Wire,
-}
+var Service = service.Definition{Name: Name, Durable: new(fulfillment).durable(), Wire: Wire}
 
 // Wire makes the service with the simulated carrier.
 func Wire(rt *service.Runtime) (service.Part, error) { return New(rt, SimulatedCarrier{}), nil }
@@ -59,137 +62,104 @@ func Wire(rt *service.Runtime) (service.Part, error) { return New(rt, SimulatedC
 // New makes the service.
 func New(rt *service.Runtime, carrier Carrier) service.Part {
 	f := &fulfillment{rt, carrier}
-	return service.Part{Run: func(ctx context.Context) error {
-		return rt.Stream.Consume(ctx, Name, f.handle, stream.BeforeDeadLetter(f.giveUp))
-	}}
+	return service.Part{Run: func(ctx context.Context) error { return rt.Stream.Consume(ctx, f.durable()) }}
 }
 
-// handle reads the order's events back from the stream and concludes the order
-// if e is the one that decides it. It remembers nothing between events: any
-// replica can take any of them, in any order, again and again.
-func (f *fulfillment) handle(ctx context.Context, e event.Event) error {
-	return f.decide(ctx, e, f.fulfil)
-}
+// conclude concludes the order if e decides it. It keeps no state between events: any
+// replica can handle any of them, in any order, any number of times.
+func (f *fulfillment) conclude(ctx context.Context, e event.Event) error { return f.end(ctx, e, false) }
 
-// giveUp concludes the order that e decides without the carrier: after e nothing
-// else would.
-func (f *fulfillment) giveUp(ctx context.Context, e event.Event) error {
-	return f.decide(ctx, e, f.abandon)
-}
+// giveUp concludes the order that e decides, but without the carrier: if e becomes a
+// dead letter, no other event concludes the order.
+func (f *fulfillment) giveUp(ctx context.Context, e event.Event) error { return f.end(ctx, e, true) }
 
-// ending is how an order ends: which event says so, and what it says beside the
-// order.
-type ending struct {
-	event  event.Type
-	reason string
-	parcel string
-	unbook bool // a parcel may be booked that must not leave
-}
-
-func (f *fulfillment) decide(ctx context.Context, e event.Event, end func(context.Context, event.Created, verdict) (ending, error)) error {
+func (f *fulfillment) end(ctx context.Context, e event.Event, givenUp bool) error {
 	events, err := f.Stream.History(ctx, e, reads...)
 	if err != nil {
 		return err
 	}
-	verdict, decided := judge(events, e.Sequence)
-	if !decided {
-		return nil // another event decides, or has decided
+	v, decides := judge(events, e.Sequence)
+	if !decides {
+		return nil // another event does
 	}
 	if _, shipped := event.Find(events, event.FulfillmentShipped); shipped {
 		return nil // by an earlier delivery of e
 	}
 	if _, cancelled := event.Find(events, event.FulfillmentCancelled); cancelled {
-		return f.unbook(ctx, e.Key) // an earlier delivery may have booked, and not come to an end
+		return f.unbook(ctx, e.Key) // an earlier delivery of e may have booked a parcel before it crashed
 	}
-	order, err := event.Decode[event.Created](verdict.created)
+	order, err := event.Decode[event.Created](v.created)
 	if err != nil {
 		return err
 	}
-	return f.conclude(ctx, order, verdict, end)
-}
-
-// conclude ships or cancels, and says so. Only the deciding event's handler gets
-// here, so at most one parcel is booked, whoever else handles what.
-func (f *fulfillment) conclude(ctx context.Context, order event.Created, v verdict, end func(context.Context, event.Created, verdict) (ending, error)) (err error) {
-	var links []trace.Link
-	if v.payment.Sequence > 0 {
-		links = append(links, f.link(v.payment, "payment_confirmation"))
-	}
-	if v.inventory.Sequence > 0 {
-		links = append(links, f.link(v.inventory, "inventory_reservation"))
-	}
-	ctx, span := f.Tracer.Start(ctx, "fulfill order", trace.WithLinks(links...),
-		trace.WithAttributes(attribute.Int("fulfillment.trigger_count", len(links))))
-	defer func() {
-		if err != nil {
-			span.SetStatus(codes.Error, "fulfill order")
-			span.SetAttributes(attribute.String("error.type", "fulfillment_error"))
-		}
-		span.End()
-	}()
-
-	how, err := end(ctx, order, v)
-	if err != nil {
+	ctx, span := f.startSpan(ctx, v)
+	defer span.End()
+	if err := f.shipOrCancel(ctx, order, v, givenUp); err != nil {
+		span.SetStatus(codes.Error, "fulfill order")
+		span.SetAttributes(attribute.String("error.type", "fulfillment_error"))
 		return err
-	}
-	ctx, cancel := stream.AfterEffect(ctx)
-	defer cancel()
-	span.SetAttributes(attribute.String("fulfillment.status", status(how.event)))
-	_, err = f.Stream.PublishOnce(ctx, event.Draft{Type: how.event, Payload: event.Conclusion{
-		OrderKey: order.OrderKey, Reason: how.reason, ParcelID: how.parcel,
-		Customer: order.Customer, Items: order.Items, Total: order.Total,
-	}}, stream.First(how.event, order.OrderID))
-	if err == nil && how.unbook {
-		// Not before it is said: an earlier delivery's handler may still be about to
-		// say that the parcel is on its way.
-		return f.unbook(ctx, order.OrderID)
-	}
-	conflict := new(stream.Conflict)
-	if !errors.As(err, &conflict) {
-		return err
-	}
-	if how.event == event.FulfillmentShipped {
-		if err := f.unbook(ctx, order.OrderID); err != nil { // it ended otherwise: no parcel may leave
-			return err
-		}
-	}
-	if len(conflict.Events) == 0 { // a foreign message is in the conclusion's place
-		return stream.Permanent(err)
 	}
 	return nil
 }
 
-// fulfil ends an order as the verdict says, if the carrier agrees.
-func (f *fulfillment) fulfil(ctx context.Context, order event.Created, v verdict) (ending, error) {
-	if !v.ship {
-		return ending{event: event.FulfillmentCancelled, reason: v.reason}, nil
+// shipOrCancel does what the verdict says, and publishes it. Only the handler of the
+// deciding event calls it, so at most one parcel is booked.
+func (f *fulfillment) shipOrCancel(ctx context.Context, order event.Created, v verdict, givenUp bool) error {
+	ending, reason, parcel := event.FulfillmentCancelled, v.reason, ""
+	switch {
+	case !v.ship:
+	case givenUp:
+		reason = event.ReasonUndeliverable // whether an earlier delivery booked a parcel is unknown
+	default:
+		var err error
+		parcel, err = f.book(ctx, order)
+		switch {
+		case err == nil:
+			ending = event.FulfillmentShipped
+		case errors.Is(err, ErrRefused):
+			reason = event.ReasonUndeliverable
+		default:
+			return err
+		}
 	}
-	parcel, err := f.book(ctx, order)
-	if errors.Is(err, ErrRefused) {
-		return ending{event: event.FulfillmentCancelled, reason: event.ReasonUndeliverable}, nil
+	ctx, cancel := stream.AfterEffect(ctx)
+	defer cancel()
+	shipped := ending == event.FulfillmentShipped
+	trace.SpanFromContext(ctx).SetAttributes(attribute.String("fulfillment.status", strings.TrimPrefix(string(ending), Name+".")))
+	_, err := f.Stream.PublishOnce(ctx, event.Draft{Type: ending, Payload: event.Conclusion{
+		OrderKey: order.OrderKey, Reason: reason, ParcelID: parcel,
+		Customer: order.Customer, Items: order.Items, Total: order.Total,
+	}}, stream.First(ending, order.OrderID))
+	conflict := new(stream.Conflict)
+	lost := errors.As(err, &conflict) // the order ended otherwise
+	if err != nil && !lost {
+		return err
 	}
-	return ending{event: event.FulfillmentShipped, parcel: parcel}, err
+	// No parcel may leave for a cancelled order. It is unbooked only now, because until
+	// the event is stored, the handler of an earlier delivery may still publish shipped.
+	if shipped && lost || v.ship && givenUp && !lost {
+		if err := f.unbook(ctx, order.OrderID); err != nil {
+			return err
+		}
+	}
+	if lost && len(conflict.Events) == 0 {
+		return stream.Permanent(err) // a foreign message has the conclusion's place
+	}
+	return nil
 }
 
-// abandon ends an order that could not be ended as the verdict says. Whether its
-// parcel was booked is unknown.
-func (f *fulfillment) abandon(_ context.Context, _ event.Created, v verdict) (ending, error) {
-	if !v.ship {
-		return ending{event: event.FulfillmentCancelled, reason: v.reason}, nil
+// startSpan starts the span of the conclusion, which links the outcomes.
+func (f *fulfillment) startSpan(ctx context.Context, v verdict) (context.Context, trace.Span) {
+	var links []trace.Link
+	link := func(outcome event.Event, relationship string) {
+		if outcome.Sequence > 0 {
+			links = append(links, f.Tracing.Link(outcome.Header, tracing.RelationshipKey.String(relationship), event.OrderIDKey.String(outcome.Key)))
+		}
 	}
-	return ending{event: event.FulfillmentCancelled, reason: event.ReasonUndeliverable, unbook: true}, nil
-}
-
-// link points at the span that published a stored outcome.
-func (f *fulfillment) link(e event.Event, relationship string) trace.Link {
-	return f.Tracing.Link(e.Header, tracing.RelationshipKey.String(relationship), event.OrderIDKey.String(e.Key))
-}
-
-func status(t event.Type) string {
-	if t == event.FulfillmentShipped {
-		return "shipped"
-	}
-	return "cancelled"
+	link(v.payment, "payment_confirmation")
+	link(v.inventory, "inventory_reservation")
+	return f.Tracer.Start(ctx, "fulfill order", trace.WithLinks(links...),
+		trace.WithAttributes(attribute.Int("fulfillment.trigger_count", len(links))))
 }
 
 func (f *fulfillment) book(ctx context.Context, order event.Created) (parcel string, err error) {

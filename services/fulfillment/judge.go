@@ -2,22 +2,22 @@ package fulfillment
 
 import "example.org/ordertrail/internal/event"
 
-// verdict is what an order's events up to the deciding one say.
+// verdict is the decision about an order, from its events up to the deciding one.
 type verdict struct {
 	ship      bool
-	reason    string // why not, when ship is false
+	reason    string // of the cancellation, when ship is false
 	created   event.Event
-	payment   event.Event // the outcomes seen; zero when an early cancellation decided
+	payment   event.Event // the outcomes so far; zero if an early cancellation decided
 	inventory event.Event
 }
 
-// judge decides an order by its events up to sequence, and only if the event
-// under sequence is the deciding one: the first in the stream of the second
-// outcome and of orders.cancelled.
+// judge decides an order from its events up to sequence. decided is true only if the
+// event with that sequence is the deciding one: the second outcome, or
+// orders.cancelled, whichever comes first in the stream.
 //
-// Later events are ignored even when they are there already. So every handler of
-// every event of an order finds the same deciding event, whatever the order and
-// the number of times they run in, and exactly one of them finds it is its own.
+// Later events are ignored, even if they are stored already. So the handlers of all
+// events of an order find the same deciding event, in whatever order and however
+// often they run, and only one of them handles it.
 func judge(events []event.Event, sequence uint64) (v verdict, decided bool) {
 	var cancelled event.Event
 	for _, e := range events {
@@ -56,7 +56,7 @@ func judge(events []event.Event, sequence uint64) (v verdict, decided bool) {
 	return verdict{}, false
 }
 
-// reasonOf reads the reason that refusals and cancellations carry.
+// reasonOf returns the reason in a refusal or a cancellation.
 func reasonOf(e event.Event) string {
 	refused, err := event.Decode[event.Refused](e)
 	if err != nil {

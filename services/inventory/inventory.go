@@ -1,13 +1,13 @@
 // Package inventory keeps the stock.
 //
-//	consumes               decides                   publishes
-//	orders.created         is every item there?      inventory.reserved (all of them) or inventory.rejected
-//	fulfillment.cancelled  what goes back?           inventory.released, or inventory.rejected if it came first
-//	its own, stock.>       what is there?            stock.added (the first stock), stock.lease.main
+//	consumes               decides                     publishes
+//	orders.created         is every item in stock?     inventory.reserved (all items) or inventory.rejected
+//	fulfillment.cancelled  what goes back into stock?  inventory.released, or inventory.rejected if it came first
+//	its own, stock.>       how many units are left?    stock.added (the first stock), stock.lease.main
 //
-// One replica writes at a time. It folds stock and decisions from the stream, so
-// it needs no database, and it decides in stream order, so it needs no locks; the
-// others stand by.
+// One replica decides at a time; the others stand by. It folds stock and decisions
+// from the stream, so it needs no database, and it decides in stream order, so it
+// needs no locks.
 package inventory
 
 import (
@@ -25,21 +25,25 @@ import (
 	"example.org/ordertrail/pkg/tracing"
 )
 
-// Name is the service's, and its lease's.
+// Name is the name of the service and of its lease.
 const Name = "inventory"
 
-// Consumes lists what the state is folded from; the first two ask for decisions.
-var Consumes = []string{
-	event.OrderCreated.Every(),         // reserve, then reserved or rejected
-	event.FulfillmentCancelled.Every(), // close: release what was reserved
+// consumes lists the events that the state is folded from. The first two request a
+// decision.
+var consumes = []string{
+	event.OrderCreated.Every(),
+	event.FulfillmentCancelled.Every(),
 	event.FulfillmentShipped.Every(),
 	"inventory.*.*",
 	"stock.*.*",
 }
 
-// decisionTimeout bounds one decision's publish: an outcome that stays unknown
-// longer ends the term, and the next one reads what happened.
-const decisionTimeout = 5 * time.Second
+// If the outcome of a publish is still unknown after this time, the term ends, and
+// the next one reads what was stored.
+const (
+	decisionTimeout = 5 * time.Second
+	fenceTimeout    = time.Second
+)
 
 // Service is inventory.
 var Service = service.Definition{Name: Name, Wire: Wire}
@@ -47,32 +51,28 @@ var Service = service.Definition{Name: Name, Wire: Wire}
 // Wire makes the service.
 func Wire(rt *service.Runtime) (service.Part, error) {
 	return service.Part{Run: func(ctx context.Context) error {
-		return rt.Stream.Lead(ctx, Name, rt.Instance, func(ctx context.Context) error {
-			return lead(ctx, rt)
+		return lead(ctx, rt, func(ctx context.Context) error {
+			t := &term{Runtime: rt, stock: newStock()}
+			if err := t.begin(ctx); err != nil {
+				return err
+			}
+			return rt.Stream.Follow(ctx, consumes, 1, func(m jetstream.Msg) error { return t.next(ctx, m) })
 		})
 	}}, nil
 }
 
-// term is one replica's time as the active writer.
+// term is one replica's time as the active writer. It folds the whole stream, and
+// decides from its own lease message on.
 type term struct {
 	*service.Runtime
 	stock *stock
-	token uint64 // the sequence of our stock.lease.main: the fencing token
-	// active once we have read our own lease message: what a writer before us
-	// decided comes before it, and nothing of theirs can come after it.
+	token uint64 // the fencing token: the sequence of this term's stock.lease.main
+	// active is set when the term has read its own lease message: everything that an
+	// earlier writer decided comes before it, and nothing can come after it.
 	active bool
 }
 
-// lead folds the stream, and decides from its own lease message on.
-func lead(ctx context.Context, rt *service.Runtime) error {
-	t := &term{Runtime: rt, stock: newStock()}
-	if err := t.begin(ctx); err != nil {
-		return err
-	}
-	return rt.Stream.Follow(ctx, Consumes, 1, func(m jetstream.Msg) error { return t.next(ctx, m) })
-}
-
-// begin seeds the stock, once for ever, and fences every earlier writer.
+// begin seeds the stock, if no earlier term has, and fences every earlier writer.
 func (t *term) begin(ctx context.Context) error {
 	ctx, span := t.Tracer.Start(ctx, "take over stock")
 	defer span.End()
@@ -80,8 +80,8 @@ func (t *term) begin(ctx context.Context) error {
 		seed := event.Draft{Type: event.StockAdded, Payload: event.Stock{SKU: p.SKU, Quantity: p.InitialStock}}
 		_, err := t.Stream.PublishOnce(ctx, seed, stream.Alone(event.StockAdded, p.SKU))
 		if errors.Is(err, stream.ErrConflict) {
-			// A foreign message is in its place, for ever. The product has no stock then;
-			// the others go on.
+			// A foreign message has taken its place, for ever. This product has no stock
+			// then; the others are not affected.
 			t.Log.ErrorContext(ctx, "cannot seed the stock", "sku", p.SKU, "error", err)
 			continue
 		}
@@ -89,12 +89,29 @@ func (t *term) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	token, err := t.Stream.Fence(ctx, event.Lease{Name: event.LeaseKey, Holder: t.Instance})
-	t.token = token
-	return err
+	return t.fence(ctx)
 }
 
-// next takes one message of the stream, in order. An error ends the term.
+// fence publishes a lease message. Its sequence is the fencing token: the server
+// refuses the decisions of every writer with an older one.
+func (t *term) fence(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, fenceTimeout)
+	defer cancel()
+	m, err := event.Draft{Type: event.StockLease, Payload: event.Lease{Name: event.LeaseKey, Holder: t.Instance}}.Message(time.Now())
+	if err != nil {
+		return err
+	}
+	// Without a retry: even if it was stored, the next term publishes its own.
+	ack, err := t.Stream.JetStream().PublishMsg(ctx, m)
+	if err != nil {
+		return fmt.Errorf("publish the lease message: %w", err)
+	}
+	t.token = ack.Sequence
+	return nil
+}
+
+// next folds one message of the stream, and decides if it requests a decision. An
+// error ends the term.
 func (t *term) next(ctx context.Context, m jetstream.Msg) error {
 	e, err := stream.EventOf(m)
 	if err == nil {
@@ -120,14 +137,14 @@ func (t *term) next(ctx context.Context, m jetstream.Msg) error {
 	return nil
 }
 
-// takeOver decides what was left open, in stream order.
+// takeOver makes the decisions that were left open, in stream order.
 func (t *term) takeOver(ctx context.Context) error {
 	t.active = true
 	open := t.stock.undecided()
 	t.Log.InfoContext(ctx, "inventory is the active writer", "token", t.token, "orders_waiting", len(open))
 	for _, id := range open {
 		if ctx.Err() != nil {
-			return nil // the next writer goes on
+			return nil // the next writer continues
 		}
 		if err := t.decide(ctx, id, t.stock.orders[id]); err != nil {
 			return err
@@ -136,10 +153,10 @@ func (t *term) takeOver(ctx context.Context) error {
 	return nil
 }
 
-// decide makes the decision that a message asks for, in a span linked to its
-// producer.
+// decide makes the decision that a message requests, in a span that links the
+// message's producer.
 func (t *term) decide(ctx context.Context, id string, o *order) error {
-	// Stopping does not cut short a decision in hand.
+	// The end of the term does not cut off a decision that has begun.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), decisionTimeout)
 	defer cancel()
 	return t.Tracing.Process(ctx, o.todo, func(ctx context.Context, _ jetstream.Msg) error {
@@ -157,13 +174,13 @@ func (t *term) decide(ctx context.Context, id string, o *order) error {
 	}, tracing.WithLinkAttributes(stream.OrderID))
 }
 
-// publish stores a decision and folds it. The server refuses it from a writer that
-// was replaced.
+// publish stores a decision and folds it. The server refuses the decision of a writer
+// that was replaced.
 func (t *term) publish(ctx context.Context, d event.Draft) error {
 	stored, err := t.Stream.PublishOnce(ctx, d, stream.Fenced(d.Type, d.Payload.Key(), t.token))
 	if err != nil {
 		if errors.Is(err, stream.ErrConflict) {
-			return fmt.Errorf("%w: another writer has taken over", stream.ErrLeaseLost)
+			return fmt.Errorf("%w: another writer has taken over", errLeaseLost)
 		}
 		return err
 	}

@@ -9,28 +9,29 @@ import (
 	"example.org/ordertrail/internal/event"
 )
 
-// stock is what the events up to now say is in the warehouse. It holds the orders
-// under way alone: an order that is concluded and closed leaves it.
+// stock is the state of the warehouse after the events folded so far. It contains
+// only open orders: an order that is concluded and closed is removed.
 type stock struct {
 	available map[string]int // units per SKU, never below zero
 	orders    map[string]*order
 }
 
-// order is one that may still need something of inventory.
+// order is an open order: it may still need a decision.
 type order struct {
 	items     []event.Item
 	reserved  bool
 	cancelled bool          // by fulfillment
-	todo      jetstream.Msg // the message that asks for a decision, until it is made
-	asked     uint64        // its sequence
+	todo      jetstream.Msg // the message that requests a decision; nil once it is made
+	asked     uint64        // todo's sequence
 }
 
 func newStock() *stock {
 	return &stock{available: map[string]int{}, orders: map[string]*order{}}
 }
 
-// apply folds one event, a past one or one just published, into the state. Events
-// of one's own come by again on the stream: applying them twice changes nothing.
+// apply folds one event, from the stream or just published, into the state. A
+// published event comes again from the stream: applying a decision twice changes
+// nothing.
 func (s *stock) apply(e event.Event) error {
 	switch e.Type {
 	case event.StockAdded:
@@ -48,14 +49,14 @@ func (s *stock) apply(e event.Event) error {
 	default:
 		o := s.orders[e.Key]
 		if o == nil {
-			return nil // closed already, or no order's event
+			return nil // closed already, or not an event of an order
 		}
 		s.advance(e, o)
 	}
 	return nil
 }
 
-// advance takes an order under way one event further.
+// advance applies an event to its open order.
 func (s *stock) advance(e event.Event, o *order) {
 	switch e.Type {
 	case event.InventoryReserved:
@@ -65,11 +66,11 @@ func (s *stock) advance(e event.Event, o *order) {
 	case event.FulfillmentCancelled:
 		o.cancelled = true
 	case event.InventoryRejected, event.FulfillmentShipped:
-		delete(s.orders, e.Key) // nothing was taken; what was taken has left
+		delete(s.orders, e.Key) // nothing was reserved; the reserved units were shipped
 	}
 }
 
-// undecided lists the orders that a decision is asked for, in stream order.
+// undecided lists the orders that wait for a decision, in stream order.
 func (s *stock) undecided() []string {
 	var ids []string
 	for id, o := range s.orders {
@@ -81,7 +82,7 @@ func (s *stock) undecided() []string {
 	return ids
 }
 
-// suffices reports whether every item is there, whole or not at all.
+// suffices reports whether all items are in stock in full.
 func (s *stock) suffices(items []event.Item) bool {
 	need := map[string]int{}
 	for _, i := range items {
@@ -100,7 +101,7 @@ func (s *stock) reserve(o *order) {
 		return
 	}
 	o.reserved = true
-	if !o.cancelled { // else it came while the reservation was under way, and is still to be answered
+	if !o.cancelled { // otherwise the cancellation, which came meanwhile, still needs its decision
 		o.todo = nil
 	}
 	for _, i := range o.items {

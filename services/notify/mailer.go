@@ -17,25 +17,24 @@ import (
 
 // Mailer sends mail.
 type Mailer interface {
-	// Send returns nil once the mail is accepted for delivery. An error leaves open
-	// whether it was; one that stream.Permanent marks is final.
+	// Send returns nil when the mail was accepted for delivery. After an error it may
+	// have been accepted; an error marked by stream.Permanent is final.
 	Send(ctx context.Context, m outbox.Mail) error
-	// Channel names the way, for spans and events: "smtp" or "outbox".
+	// Channel returns "smtp" or "outbox", for spans and events.
 	Channel() string
 }
 
 // from is the sender of every mail; example domains are reserved (RFC 2606).
 const from = "shop@ordertrail.example"
 
-// smtpTimeout bounds each step of sending a mail: connecting, the greeting, the
-// login, the mail. All four together end before the event that asks for the mail
-// is delivered again.
+// smtpTimeout bounds each step of sending a mail: connection, greeting, login, mail.
+// All four together end before the event that the mail is about is delivered again.
 const smtpTimeout = 2 * time.Second
 
-// SMTP sends mail through a server, one connection per mail.
+// SMTP sends mails through a server, each on a connection of its own.
 type SMTP struct{ client *mail.Client }
 
-// NewSMTP reads an SMTP URL: smtp://[user:password@]host[:port] uses TLS if the
+// NewSMTP returns a mailer for an SMTP URL: smtp://[user:password@]host[:port] uses TLS if the
 // server offers it (port 25), smtps:// uses TLS from the start (port 465).
 func NewSMTP(u *url.URL) (*SMTP, error) {
 	opts := []mail.Option{mail.WithTimeout(smtpTimeout), mail.WithTLSPolicy(mail.TLSOpportunistic)}
@@ -61,19 +60,19 @@ func NewSMTP(u *url.URL) (*SMTP, error) {
 	return &SMTP{client}, nil
 }
 
-// Send delivers the mail to the server. Its refusal of the mail (an answer in the
-// 5xx range) is final; that of the connection or the login is not.
+// Send delivers the mail to the server. A refusal of the mail (an answer in the 5xx
+// range) is final; a refusal of the connection or the login is not.
 func (s *SMTP) Send(ctx context.Context, m outbox.Mail) error {
 	msg := mail.NewMsg()
 	to, err := netmail.ParseAddress(m.To.Email)
 	if err == nil {
 		to.Name = m.To.Name
-		// Not AddToFormat, which does not take a name with quotes in it.
+		// Not with AddToFormat, which refuses a name that contains quotes.
 		err = errors.Join(msg.From(from), msg.AddTo(to.String()))
 	}
 	if err != nil {
-		// Not the error itself: it quotes the address.
-		return stream.Permanent(errors.New("the customer's mail address is not one"))
+		// Without the error itself, which quotes the address.
+		return stream.Permanent(errors.New("the customer's mail address is not valid"))
 	}
 	msg.Subject(m.Subject)
 	msg.SetDate()
@@ -84,7 +83,7 @@ func (s *SMTP) Send(ctx context.Context, m outbox.Mail) error {
 	err = s.client.DialAndSendWithContext(ctx, msg)
 	var refused *mail.SendError
 	switch {
-	case err == nil, msg.IsDelivered(): // accepted: how the connection ended is not the mail's matter
+	case err == nil, msg.IsDelivered(): // accepted, however the connection ended
 		return nil
 	case errors.As(err, &refused) && refused.ErrorCode() >= 500:
 		return stream.Permanent(fmt.Errorf("mail server refuses the mail: %d %s", refused.ErrorCode(), refused.EnhancedStatusCode()))
@@ -94,5 +93,5 @@ func (s *SMTP) Send(ctx context.Context, m outbox.Mail) error {
 	return fmt.Errorf("mail server: %w", err)
 }
 
-// Channel is "smtp".
+// Channel returns "smtp".
 func (s *SMTP) Channel() string { return "smtp" }

@@ -93,7 +93,7 @@ func sent(server *smtpServer, fact event.Type, id string) (found []received) {
 // stored returns the fact that a mail was sent, if it is there.
 func (a *alone) stored(tb testing.TB, fact event.Type, id string) (e event.Event, ok bool) {
 	tb.Helper()
-	events, err := a.client.Order(context.Background(), id, 0)
+	events, err := a.client.OrderEvents(context.Background(), id, 0)
 	if err != nil {
 		tb.Fatal(err)
 	}

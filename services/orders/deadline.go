@@ -9,8 +9,14 @@ import (
 	"example.org/ordertrail/internal/stream"
 )
 
-// Consumes lists the subjects that orders consumes, from stream DEADLINES.
-var Consumes = []string{event.DeadlineDue.Every()}
+// Durable returns the durable consumer of orders, to provision it.
+func Durable() stream.Durable { return new(Shop).durable() }
+
+func (s *Shop) durable() stream.Durable {
+	return stream.Durable{Name: Name, Stream: stream.DeadlinesStream, On: []stream.Subscription{
+		stream.On(event.DeadlineDue, s.overdue), // orders.cancelled, unless the order is concluded
+	}}
+}
 
 // unknownWaits are the times after which a deadline that finds no order is set again.
 // The replica of the stream that answered may lag. Or a replica of this service has lost
@@ -19,12 +25,8 @@ var unknownWaits = []time.Duration{5 * time.Second, 30 * time.Second, 3 * time.M
 
 // overdue asks for the end of an order that is not concluded by its deadline, like a
 // customer's cancellation.
-func (s *Shop) overdue(ctx context.Context, e event.Event) error {
-	deadline, err := event.Decode[event.Deadline](e)
-	if err != nil {
-		return err
-	}
-	events, err := s.rt.Stream.Order(ctx, e.Key, 0)
+func (s *Shop) overdue(ctx context.Context, e event.Event, deadline event.Deadline) error {
+	events, err := s.rt.Stream.OrderEvents(ctx, e.Key, 0)
 	if err != nil {
 		return err
 	}

@@ -52,14 +52,15 @@ func newFold(oldest func() time.Time) *fold {
 
 // follow keeps the fold up to date until ctx ends.
 func (s *Shop) follow(ctx context.Context) error {
-	from := uint64(1)
-	if in, err := s.rt.Stream.JetStream().Stream(ctx, stream.OrdersStream); err == nil {
-		last := in.CachedInfo().State.LastSeq
-		s.fold.countFrom = last + 1
-		if last > recentRead {
-			from = last - recentRead
-		}
+	last, err := s.rt.Stream.LastSequence(ctx)
+	if ctx.Err() != nil {
+		return nil
 	}
+	if err != nil {
+		return err
+	}
+	s.fold.countFrom = last + 1
+	from := max(last, recentRead) - recentRead + 1
 	return s.rt.Stream.Follow(ctx, folded, from, func(m jetstream.Msg) error {
 		if e, err := stream.EventOf(m); err == nil {
 			s.fold.apply(e)

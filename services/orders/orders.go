@@ -68,7 +68,7 @@ func newShop(rt *service.Runtime, b bounds) *Shop {
 func (s *Shop) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.follow(ctx) })
-	group.Go(func() error { return s.rt.Stream.Consume(ctx, Name, s.overdue, stream.From(stream.DeadlinesStream)) })
+	group.Go(func() error { return s.rt.Stream.Consume(ctx, s.durable()) })
 	return group.Wait()
 }
 
@@ -184,7 +184,7 @@ func (s *Shop) place(ctx context.Context, r Request, key string) (Order, error) 
 			Events: []Event{publishedEvent(stored.Event)},
 		}, nil
 	}
-	first, err := s.first(ctx, stored.Sequence)
+	first, err := s.rt.Stream.EventAt(ctx, stored.Sequence)
 	if err != nil {
 		return Order{}, err
 	}
@@ -198,20 +198,6 @@ func (s *Shop) place(ctx context.Context, r Request, key string) (Order, error) 
 	trace.SpanFromContext(ctx).SetAttributes(event.OrderIDKey.String(before.OrderID), attribute.Bool("order.repeated_request", true))
 	order, _, err := s.get(ctx, before.OrderID, stored.Sequence)
 	return order, err
-}
-
-// first reads the message that a duplicate answer points at. The replica that
-// answers may not have it yet.
-func (s *Shop) first(ctx context.Context, sequence uint64) (event.Event, error) {
-	for {
-		e, err := s.rt.Stream.At(ctx, sequence)
-		if err == nil || ctx.Err() != nil {
-			return e, err
-		}
-		if wait(ctx, readAgain) != nil {
-			return e, err
-		}
-	}
 }
 
 // askForEnd publishes orders.cancelled and returns its sequence. If it was published
@@ -241,7 +227,7 @@ const (
 // get reads an order, up to sequence at least.
 func (s *Shop) get(ctx context.Context, id string, sequence uint64) (Order, []event.Event, error) {
 	for until := time.Now().Add(patience); ; {
-		events, err := s.rt.Stream.Order(ctx, id, sequence)
+		events, err := s.rt.Stream.OrderEvents(ctx, id, sequence)
 		if err != nil {
 			return Order{}, nil, err
 		}

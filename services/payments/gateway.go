@@ -15,38 +15,38 @@ type Gateway interface {
 	// for the same key, also after a refund. It returns ErrDeclined when the card
 	// is refused; any other error leaves open whether the money was taken.
 	Charge(ctx context.Context, c Charge) (id string, err error)
-	// Refund gives back what was charged under the key. To find nothing there, or
-	// everything given back already, is a success.
+	// Refund gives back what was charged under the key. It succeeds if nothing was
+	// charged, or everything was refunded already.
 	Refund(ctx context.Context, key string) error
 }
 
-// Charge is what the gateway is asked for.
+// Charge is a request to the gateway.
 type Charge struct {
 	Key     string // idempotency key: the order's id
-	Token   string // stands for the card
+	Token   string // of the card
 	Amount  event.Money
-	Attempt uint64 // which delivery of the order asks, from 1
+	Attempt uint64 // the number of the order's delivery, from 1
 }
 
 // ErrDeclined is returned for a card that is refused.
 var ErrDeclined = errors.New("card declined")
 
-// errGateway is the simulated gateway's failure.
+// errGateway is a failure of the simulated gateway.
 var errGateway = errors.New("card gateway: internal error")
 
-// slow is how long tok_slow takes.
+// slow is the duration of a charge to tok_slow.
 const slow = time.Second
 
 // SimulatedGateway decides by test tokens, like a card processor's test cards:
 //
 //	tok_ok        charged
-//	tok_declined  declined, as is every token not listed here
+//	tok_declined  declined, as is every token that is not listed here
 //	tok_slow      charged after a second
 //	tok_flaky     fails on attempts 1 and 2, then charged
 //	tok_poison    always fails
 //
-// It keeps nothing, so that all replicas answer alike: a charge's id follows
-// from its key.
+// It has no state, so that all replicas answer alike: a charge's id is derived from
+// its key.
 type SimulatedGateway struct{}
 
 // Charge implements Gateway.

@@ -159,7 +159,7 @@ func (c *chaos) redeliver(before systemtest.Ledger) {
 	for _, d := range app.Durables() {
 		for _, events := range before.Orders {
 			for _, e := range events {
-				if d.Stream != stream.OrdersStream || !slices.Contains(d.Filters, e.Type.Every()) {
+				if d.Stream != stream.OrdersStream || !slices.Contains(d.Filters(), e.Type.Every()) {
 					continue
 				}
 				m := &nats.Msg{Subject: event.Redrive(d.Name, e.Subject), Header: nats.Header{}, Data: e.Data}

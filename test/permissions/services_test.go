@@ -183,7 +183,7 @@ func TestServices(t *testing.T) {
 			t.Errorf("redrive: %v", err)
 		}
 	}
-	if err := rt.Stream.Restock(ctx, catalog.Products()[0].SKU, 1); err != nil {
+	if err := inventory.Restock(ctx, rt.Stream, catalog.Products()[0].SKU, 1); err != nil {
 		t.Error(err)
 	}
 	if result, err := analytics.Replay(ctx, rt); err != nil || len(result.Differences) > 0 {

@@ -153,7 +153,7 @@ func checkDeliveries(t *testing.T, js jetstream.JetStream, l systemtest.Ledger) 
 		messages := 0
 		for _, events := range l.Orders {
 			for _, e := range events {
-				for _, f := range d.Filters {
+				for _, f := range d.Filters() {
 					if f == e.Type.Every() {
 						messages++
 					}

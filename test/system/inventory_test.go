@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
@@ -46,7 +47,7 @@ func TestStandbyTakesOver(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
-	if err := client.Restock(ctx, "SOLD-OUT", 20); err != nil { // once the first stock is there
+	if err := inventory.Restock(ctx, client, "SOLD-OUT", 20); err != nil { // once the first stock is there
 		t.Fatal(err)
 	}
 	const n, rounds = 45, 3
@@ -76,8 +77,6 @@ func TestStaleWriterIsRefused(t *testing.T) {
 	t.Parallel()
 	world := systemtest.NewWorld()
 	sys := systemtest.Start(t, world.Use, quickRedelivery)
-	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
-	defer cancel()
 	placeAll(t, sys, 1, func(int) []string { return []string{"COMPASS"} })
 	systemtest.Settle(t, sys.JetStream(), 1)
 
@@ -87,10 +86,7 @@ func TestStaleWriterIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := client.Fence(ctx, event.Lease{Name: event.LeaseKey, Holder: "another"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	token := fence(t, client, "another")
 	placeAll(t, sys, 1, func(int) []string { return []string{"LAST-ONE"} })
 	ledger := systemtest.Settle(t, sys.JetStream(), 2)
 	ledger.Audit(t, world)
@@ -123,14 +119,7 @@ func TestFencing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	old, err := client.Fence(ctx, event.Lease{Name: event.LeaseKey, Holder: "old"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	current, err := client.Fence(ctx, event.Lease{Name: event.LeaseKey, Holder: "current"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	old, current := fence(t, client, "old"), fence(t, client, "current")
 	id := event.NewOrderID()
 	decide := func(token uint64) error {
 		d := event.Draft{Type: event.InventoryRejected, Payload: event.Refused{OrderKey: event.OrderKey{OrderID: id}, Reason: event.ReasonOutOfStock}}
@@ -148,6 +137,20 @@ func TestFencing(t *testing.T) {
 	if got := len(systemtest.Read(t, sys.JetStream()).Orders[id]); got != 1 {
 		t.Errorf("%d decisions are stored, want 1", got)
 	}
+}
+
+// fence publishes a lease message as a writer does, and returns its fencing token.
+func fence(t *testing.T, client *stream.Client, holder string) uint64 {
+	t.Helper()
+	m, err := event.Draft{Type: event.StockLease, Payload: event.Lease{Name: event.LeaseKey, Holder: holder}}.Message(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ack, err := client.Publish(context.Background(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ack.Sequence
 }
 
 // placeAll places orders at once.
