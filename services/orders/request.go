@@ -96,7 +96,7 @@ func explainJSON(err error, body []byte) string {
 		return fmt.Sprintf("%s must not be a JSON %.50s, at byte %d", field, kind.Value, kind.Offset)
 	}
 	if name, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); unknown {
-		return fmt.Sprintf("unknown field %.50s: see the README for the fields of an order", name)
+		return fmt.Sprintf("unknown field %.50s: see docs/http.md for the fields of an order", name)
 	}
 	return err.Error()
 }
