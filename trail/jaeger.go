@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/otel/attribute"
 )
 
@@ -25,8 +26,7 @@ const (
 )
 
 // Jaeger is a [Source] that reads from version 3 of the query API, which Jaeger has
-// since 2.20. It cannot search
-// by span id alone.
+// since 2.20. It cannot search by span id alone.
 type Jaeger struct {
 	base   *url.URL
 	key    string
@@ -138,14 +138,18 @@ func (j *Jaeger) get(ctx context.Context, path string, query url.Values) (found 
 		return found, fmt.Errorf("%w: %s", ErrUnavailable, answer.Status)
 	}
 	body := &io.LimitedReader{R: answer.Body, N: jaegerAnswer}
-	var decoded otlpAnswer
-	if err := json.NewDecoder(body).Decode(&decoded); err != nil {
+	wrapper := struct{ Result json.RawMessage }{json.RawMessage("{}")}
+	if err := json.NewDecoder(body).Decode(&wrapper); err != nil {
 		if body.N <= 0 {
 			return found, fmt.Errorf("%w: the answer is larger than %d MiB", ErrUnavailable, jaegerAnswer>>20)
 		}
+		return found, fmt.Errorf("%w: the answer is not JSON: %w", ErrUnavailable, err)
+	}
+	traces, err := new(ptrace.JSONUnmarshaler).UnmarshalTraces(wrapper.Result)
+	if err != nil {
 		return found, fmt.Errorf("%w: the answer is not OTLP JSON: %w", ErrUnavailable, err)
 	}
-	found.Spans = decoded.spans()
+	found.Spans = readOTLP(traces)
 	if len(found.Spans) == 0 {
 		return found, ErrNotFound
 	}

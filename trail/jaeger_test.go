@@ -228,6 +228,11 @@ func TestJaegerAnswers(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	for _, text := range []string{"{}", `{"result":{}}`, `{"result":null}`} {
+		if _, err := ask(text); !errors.Is(err, trail.ErrNotFound) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
 }
 
 // A search that returns as many traces as it asked for may have left some out.
