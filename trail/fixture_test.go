@@ -89,7 +89,7 @@ func (s *story) publish(parent *tracetest.SpanStub, t string, from, to float64) 
 
 // process adds the span that handles an event.
 func (s *story) process(service string, published *tracetest.SpanStub, delivery int, from, to float64) *tracetest.SpanStub {
-	t := (strings.TrimPrefix(published.Name, "publish "))
+	t := strings.TrimPrefix(published.Name, "publish ")
 	stub := s.span(service, "process "+t, oteltrace.SpanKindConsumer, from, to)
 	stub.Attributes = append(stub.Attributes, s.message(t, "process")...)
 	stub.Attributes = append(stub.Attributes,
@@ -103,7 +103,7 @@ func (s *story) process(service string, published *tracetest.SpanStub, delivery 
 
 // link adds a link to the span that published an event.
 func (s *story) link(from, to *tracetest.SpanStub, relationship string) {
-	t := (strings.TrimPrefix(to.Name, "publish "))
+	t := strings.TrimPrefix(to.Name, "publish ")
 	from.Links = append(from.Links, traceLink(to.SpanContext,
 		attribute.String("link.trace_id", to.SpanContext.TraceID().String()),
 		attribute.String("link.event_type", t),
@@ -205,20 +205,40 @@ func stored(stories ...*story) *trail.Store {
 	store := trail.NewStore(key, trail.StoreOptions{})
 	for _, s := range stories {
 		for _, i := range s.ids.Perm(len(s.spans)) {
-			store.OnEnd(s.spans[i].Snapshot())
+			add(store, s.spans[i])
 		}
 	}
 	return store
 }
 
-// stitched is the story of s, of spans that come from a store.
-func stitched(t testing.TB, s *story) *trail.Story {
+func add(store *trail.Store, spans ...*tracetest.SpanStub) {
+	for _, stub := range spans {
+		store.OnEnd(stub.Snapshot())
+	}
+}
+
+// find returns the spans of the last story, from a store with all of them.
+func find(t testing.TB, stories ...*story) trail.Spans {
 	t.Helper()
-	found, err := stored(s).Find(context.Background(), s.id)
+	found, err := stored(stories...).Find(context.Background(), stories[len(stories)-1].id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return trail.Stitch(found, s.options())
+	return found
+}
+
+func tracesOf(found trail.Spans) map[string]bool {
+	traces := map[string]bool{}
+	for _, s := range found.Spans {
+		traces[s.TraceID] = true
+	}
+	return traces
+}
+
+// stitched is the story of s, of spans that come from a store.
+func stitched(t testing.TB, s *story) *trail.Story {
+	t.Helper()
+	return trail.Stitch(find(t, s), s.options())
 }
 
 func (s *story) options() trail.Options {

@@ -111,10 +111,8 @@ func TestJaeger(t *testing.T) {
 	if err != nil || len(found.Spans) == 0 || !slices.Contains(found.Values(key), order) {
 		t.Errorf("trace %s: %d spans of %v: %v", id, len(found.Spans), found.Values(key), err)
 	}
-	for _, s := range found.Spans {
-		if s.TraceID != id {
-			t.Errorf("a span of trace %s", s.TraceID)
-		}
+	if traces := tracesOf(found); len(traces) != 1 || !traces[id] {
+		t.Errorf("the spans belong to traces %v, want %s", traces, id)
 	}
 	if _, err := source.Trace(t.Context(), strings.Repeat("ab", 16)); !errors.Is(err, trail.ErrNotFound) {
 		t.Errorf("an unknown trace: %v", err)
@@ -170,10 +168,7 @@ func TestJaegerBacklinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := map[string]bool{}
-	for _, s := range found.Spans {
-		got[s.TraceID] = true
-	}
+	got := tracesOf(found)
 	batches := 0
 	for _, l := range want.Lanes {
 		links := slices.ContainsFunc(want.Edges, func(e trail.Edge) bool {

@@ -75,10 +75,7 @@ func edges(s *trail.Story, kind string) []trail.Edge {
 
 func TestStitchIgnoresOrderOfArrival(t *testing.T) {
 	s, _ := happy(1)
-	found, err := stored(s).Find(t.Context(), s.id)
-	if err != nil {
-		t.Fatal(err)
-	}
+	found := find(t, s)
 	want, err := json.Marshal(trail.Stitch(found, s.options()))
 	if err != nil {
 		t.Fatal(err)
@@ -100,10 +97,7 @@ func TestBatch(t *testing.T) {
 	two, byTwo := happy(2)
 	batch := byOne["batch"]
 	batch.Links = append(batch.Links, byTwo["batch"].Links...)
-	found, err := stored(one, two).Find(t.Context(), two.id)
-	if err != nil {
-		t.Fatal(err)
-	}
+	found := find(t, one, two)
 	got := trail.Stitch(found, two.options())
 	n := got.Find(refOf(batch))
 	if n == nil || n.Batch == nil || n.Batch.Links != 12 || n.Batch.Own != 6 {

@@ -2,15 +2,13 @@ package trail_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -30,11 +28,7 @@ func TestStoreKeepsEverything(t *testing.T) {
 		attribute.StringSlice("list", []string{"a", "b"}), attribute.Int64Slice("numbers", []int64{1, 2}))
 	pay.Events = append(pay.Events, sdktrace.Event{Name: "exception", Time: s.at(6), Attributes: []attribute.KeyValue{attribute.String("exception.type", "x")}})
 	pay.DroppedLinks = 3
-	store := stored(s)
-	found, err := store.Trace(t.Context(), refOf(pay).TraceID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	found := find(t, s)
 	for _, got := range found.Spans {
 		if got.Ref != refOf(pay) {
 			continue
@@ -71,16 +65,12 @@ func TestStoreDropsTheOldest(t *testing.T) {
 		s, _ := happy(i)
 		stories = append(stories, s)
 	}
-	late := stories[3].spans[len(stories[3].spans)-1]
-	order := stories[0].ids.Perm(30)
-	for _, i := range order {
-		for _, stub := range stories[i].spans {
-			if stub != late {
-				store.OnEnd(stub.Snapshot())
-			}
-		}
+	for _, i := range stories[0].ids.Perm(30) {
+		add(store, stories[i].spans[1:]...)
 	}
-	store.OnEnd(late.Snapshot()) // its order was dropped
+	for _, s := range stories {
+		add(store, s.spans[0]) // late
+	}
 	if orders, _ := store.Size(); orders != 10 {
 		t.Errorf("%d orders are kept", orders)
 	}
@@ -108,24 +98,18 @@ func TestStoreDropsBatches(t *testing.T) {
 	batch := byOne["batch"]
 	batch.Links = append(batch.Links, byTwo["batch"].Links...)
 	store := trail.NewStore(key, trail.StoreOptions{MaxOrders: 2})
-	add := func(s *story) {
-		for _, stub := range s.spans {
-			store.OnEnd(stub.Snapshot())
-		}
-	}
 	kept := func() bool {
 		_, err := store.TraceOf(t.Context(), refOf(batch).SpanID)
 		return err == nil
 	}
-	add(one)
-	add(two)
+	add(store, slices.Concat(one.spans, two.spans)...)
 	three, _ := happy(3)
-	add(three)
+	add(store, three.spans...)
 	if _, err := store.Find(t.Context(), one.id); !errors.Is(err, trail.ErrNotFound) || !kept() {
 		t.Errorf("the first order: %v; its batch is kept: %t", err, kept())
 	}
 	four, _ := happy(4)
-	add(four)
+	add(store, four.spans...)
 	if kept() {
 		t.Error("the batch is kept without its orders")
 	}
@@ -138,21 +122,18 @@ func TestStoreStrays(t *testing.T) {
 	s, by := happy(1)
 	early := s.child(by["pay"], "dial", oteltrace.SpanKindClient, 6, 7)
 	early.Attributes = nil
-	store.OnEnd(early.Snapshot())
+	s.remove(early)
+	add(store, early)
 	if _, err := store.Trace(t.Context(), refOf(early).TraceID); err != nil {
 		t.Errorf("a span without an order: %v", err)
 	}
-	for _, stub := range s.spans {
-		if stub != early {
-			store.OnEnd(stub.Snapshot())
-		}
-	}
+	add(store, s.spans...)
 	_, before := store.Size()
 	others := newStory(2)
 	for range 1000 {
 		stub := others.span("inventory", "take over stock", oteltrace.SpanKindInternal, 0, 1)
 		stub.Attributes = nil
-		store.OnEnd(stub.Snapshot())
+		add(store, stub)
 	}
 	first, last := others.spans[0], others.spans[999]
 	if _, err := store.Trace(t.Context(), refOf(first).TraceID); !errors.Is(err, trail.ErrNotFound) {
@@ -164,8 +145,8 @@ func TestStoreStrays(t *testing.T) {
 	if _, after := store.Size(); after-before > 200_000 {
 		t.Errorf("1000 spans without an order take %d bytes", after-before)
 	}
-	if found, err := store.Find(t.Context(), s.id); err != nil || len(found.Spans) != len(s.spans) {
-		t.Errorf("the order has %d spans, want %d: %v", len(found.Spans), len(s.spans), err)
+	if found, err := store.Find(t.Context(), s.id); err != nil || len(found.Spans) != len(s.spans)+1 {
+		t.Errorf("the order has %d spans, want %d: %v", len(found.Spans), len(s.spans)+1, err)
 	}
 }
 
@@ -182,14 +163,13 @@ func TestStoreUnsampled(t *testing.T) {
 func TestStoreNotFound(t *testing.T) {
 	store := trail.NewStore(key, trail.StoreOptions{})
 	for _, id := range []string{"", "x", "01a20482-ab51-759f-8537-365521a88cb5", strings.Repeat("0", 32), strings.Repeat("f", 32)} {
-		if _, err := store.Find(t.Context(), id); !errors.Is(err, trail.ErrNotFound) {
-			t.Errorf("order %q: %v", id, err)
-		}
-		if _, err := store.Trace(t.Context(), id); !errors.Is(err, trail.ErrNotFound) {
-			t.Errorf("trace %q: %v", id, err)
-		}
-		if _, err := store.TraceOf(t.Context(), id); !errors.Is(err, trail.ErrNotFound) {
-			t.Errorf("span %q: %v", id, err)
+		_, order := store.Find(t.Context(), id)
+		_, trace := store.Trace(t.Context(), id)
+		_, span := store.TraceOf(t.Context(), id)
+		for kind, err := range map[string]error{"order": order, "trace": trace, "span": span} {
+			if !errors.Is(err, trail.ErrNotFound) {
+				t.Errorf("%s %q: %v", kind, id, err)
+			}
 		}
 	}
 	if found, err := store.Recent(t.Context(), 10); err != nil || len(found.Spans) != 0 {
@@ -205,10 +185,7 @@ func TestStoreRecent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	traces := map[string]bool{}
-	for _, s := range found.Spans {
-		traces[s.TraceID] = true
-	}
+	traces := tracesOf(found)
 	if ids := found.Values(key); len(traces) != 5 || len(ids) != 1 || ids[0] != two.id {
 		t.Errorf("%d traces of %v", len(traces), ids)
 	}
@@ -222,9 +199,7 @@ func TestStoreMemory(t *testing.T) {
 	most := uint64(0)
 	for i := range 2500 {
 		s, _ := happy(i)
-		for _, stub := range s.spans {
-			store.OnEnd(stub.Snapshot())
-		}
+		add(store, s.spans...)
 		if i%500 == 499 {
 			most = max(most, heap()-before)
 		}
@@ -248,45 +223,31 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// The default bounds have room for 10,000 orders: a tenth of them takes a tenth.
+// The default bounds have room for 10,000 orders, many of which share a batch: a tenth of
+// them takes a tenth.
 func TestStoreHoldsTenThousandOrders(t *testing.T) {
-	store, first := filled(1000)
-	if orders, size := store.Size(); orders != 1000 || size > trail.DefaultMaxBytes/10 {
-		t.Errorf("%d orders in %d bytes, of %d", orders, size, trail.DefaultMaxBytes)
-	}
-	if found, err := store.Find(t.Context(), first.id); err != nil || len(found.Spans) != len(first.spans) {
-		t.Errorf("the first order has %d spans, want %d: %v", len(found.Spans), len(first.spans), err)
-	}
-}
-
-// filled returns a store with a number of orders, many of which share a batch, and the
-// first of them.
-func filled(orders int) (*trail.Store, *story) {
 	store := trail.NewStore(key, trail.StoreOptions{})
-	var first *story
 	var batch *tracetest.SpanStub
-	for i := range orders {
+	for i := range 1000 {
 		s, by := happy(i)
-		if first == nil {
-			first = s
-		}
-		if batch == nil {
+		if i%100 == 0 {
 			batch = by["batch"]
 		} else {
 			batch.Links = append(batch.Links, by["batch"].Links...)
 		}
-		full := len(batch.Links) >= 500 || i == orders-1
-		for _, stub := range s.spans {
-			if stub != by["batch"] {
-				store.OnEnd(stub.Snapshot())
-			}
-		}
-		if full {
-			store.OnEnd(batch.Snapshot())
-			batch = nil
+		s.remove(by["batch"])
+		add(store, s.spans...)
+		if i%100 == 99 {
+			add(store, batch)
 		}
 	}
-	return store, first
+	if orders, size := store.Size(); orders != 1000 || size > trail.DefaultMaxBytes/10 {
+		t.Errorf("%d orders in %d bytes, of %d", orders, size, trail.DefaultMaxBytes)
+	}
+	first, _ := happy(0)
+	if found, err := store.Find(t.Context(), first.id); err != nil || len(found.Spans) != len(first.spans) {
+		t.Errorf("the first order has %d spans, want %d: %v", len(found.Spans), len(first.spans), err)
+	}
 }
 
 // The store ignores a span that is as large as its bound.
@@ -294,9 +255,7 @@ func TestStoreHugeSpan(t *testing.T) {
 	store := trail.NewStore(key, trail.StoreOptions{MaxBytes: 1 << 20})
 	s, by := happy(1)
 	by["pay"].Attributes = append(by["pay"].Attributes, attribute.String("huge", strings.Repeat("x", 1<<20)))
-	for _, stub := range s.spans {
-		store.OnEnd(stub.Snapshot())
-	}
+	add(store, s.spans...)
 	if found, err := store.Find(t.Context(), s.id); err != nil || len(found.Spans) != len(s.spans)-1 {
 		t.Errorf("%d spans of %d: %v", len(found.Spans), len(s.spans), err)
 	}
@@ -310,9 +269,7 @@ func TestStoreConcurrency(t *testing.T) {
 		wg.Go(func() {
 			for i := range 50 {
 				s, _ := happy(w*50 + i)
-				for _, stub := range s.spans {
-					store.OnEnd(stub.Snapshot())
-				}
+				add(store, s.spans...)
 				found, err := store.Find(context.Background(), s.id)
 				if err != nil && !errors.Is(err, trail.ErrNotFound) {
 					t.Error(err)
@@ -328,52 +285,4 @@ func TestStoreConcurrency(t *testing.T) {
 	if orders, _ := store.Size(); orders != 50 {
 		t.Errorf("%d orders are kept", orders)
 	}
-}
-
-// BenchmarkTrail finds and encodes the story of one of 10,000 orders. It fails above
-// 50 ms.
-func BenchmarkTrail(b *testing.B) {
-	store, first := filled(10_000)
-	for name, render := range map[string]func(*trail.Story) error{
-		"json": func(t *trail.Story) error { return json.NewEncoder(io.Discard).Encode(t) },
-		"text": func(t *trail.Story) error { return trail.Write(io.Discard, "order", t, trail.WriteOptions{}) },
-	} {
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				found, err := store.Find(b.Context(), first.id)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if err := render(trail.Stitch(found, first.options())); err != nil {
-					b.Fatal(err)
-				}
-			}
-			if each := b.Elapsed() / time.Duration(b.N); each > 50*time.Millisecond {
-				b.Errorf("%v for each", each)
-			}
-		})
-	}
-}
-
-// BenchmarkStoreOnEnd compares the cost of a span with and without the store.
-func BenchmarkStoreOnEnd(b *testing.B) {
-	run := func(b *testing.B, options ...sdktrace.TracerProviderOption) {
-		tracer := sdktrace.NewTracerProvider(options...).Tracer("bench")
-		_, by := happy(1)
-		attributes := oteltrace.WithAttributes(by["pay"].Attributes...)
-		link := oteltrace.WithLinks(oteltrace.Link{SpanContext: by["created"].SpanContext, Attributes: by["pay"].Links[0].Attributes})
-		ids := make([]attribute.KeyValue, 20_000)
-		for i := range ids {
-			ids[i] = attribute.String(key, newStory(i).id)
-		}
-		i := 0
-		for b.Loop() {
-			_, span := tracer.Start(context.Background(), "process orders.created", attributes, link)
-			span.SetAttributes(ids[i/26%len(ids)])
-			span.End()
-			i++
-		}
-	}
-	b.Run("none", func(b *testing.B) { run(b) })
-	b.Run("store", func(b *testing.B) { run(b, sdktrace.WithSpanProcessor(trail.NewStore(key, trail.StoreOptions{}))) })
 }
