@@ -3,7 +3,6 @@ package trail
 import (
 	"bytes"
 	"cmp"
-	"container/heap"
 	"context"
 	"slices"
 	"sync"
@@ -43,7 +42,7 @@ type Store struct {
 	packer packer
 	traces map[oteltrace.TraceID]*tracked
 	orders map[uuid.UUID]*kept
-	oldest ages                                   // of orders
+	byAge  []*kept                                // the orders, oldest first: a UUIDv7 starts with its time
 	spans  map[oteltrace.SpanID]oteltrace.TraceID // the trace of each span
 	strays []oteltrace.TraceID                    // traces that had no order when they started, oldest first
 }
@@ -144,7 +143,8 @@ func (s *Store) refer(order string, traceID oteltrace.TraceID, t *tracked) {
 	if o == nil {
 		o = &kept{id: id}
 		s.orders[id] = o
-		heap.Push(&s.oldest, o)
+		at, _ := slices.BinarySearchFunc(s.byAge, o, func(a, b *kept) int { return bytes.Compare(a.id[:], b.id[:]) })
+		s.byAge = slices.Insert(s.byAge, at, o)
 		s.size += orderOverhead
 	}
 	if !slices.Contains(o.traces, traceID) {
@@ -156,7 +156,9 @@ func (s *Store) refer(order string, traceID oteltrace.TraceID, t *tracked) {
 
 // forget drops the oldest order, and its traces that belong to no other order.
 func (s *Store) forget() {
-	o := heap.Pop(&s.oldest).(*kept)
+	o := s.byAge[0]
+	s.byAge[0] = nil // frees the order
+	s.byAge = s.byAge[1:]
 	delete(s.orders, o.id)
 	s.size -= orderOverhead + refOverhead*len(o.traces)
 	for _, id := range o.traces {
@@ -237,10 +239,8 @@ func (s *Store) TraceOf(_ context.Context, spanID string) (string, error) {
 // Recent implements [Source].
 func (s *Store) Recent(_ context.Context, traces int) (Spans, error) {
 	found, err := s.collect(func() (ids []oteltrace.TraceID) {
-		newest := slices.Clone(s.oldest)
-		slices.SortFunc(newest, func(a, b *kept) int { return bytes.Compare(b.id[:], a.id[:]) })
 		seen := map[oteltrace.TraceID]bool{}
-		for _, o := range newest {
+		for _, o := range slices.Backward(s.byAge) {
 			for _, id := range o.traces {
 				if len(ids) == traces {
 					return ids
@@ -285,19 +285,4 @@ func (s *Store) collect(choose func() []oteltrace.TraceID) (Spans, error) {
 		return found, ErrNotFound
 	}
 	return found, nil
-}
-
-// ages is a heap of orders, the oldest first: a UUIDv7 starts with its time.
-type ages []*kept
-
-func (a ages) Len() int           { return len(a) }
-func (a ages) Less(i, j int) bool { return bytes.Compare(a[i].id[:], a[j].id[:]) < 0 }
-func (a ages) Swap(i, j int)      { a[i], a[j] = a[j], a[i] }
-func (a *ages) Push(o any)        { *a = append(*a, o.(*kept)) }
-func (a *ages) Pop() any {
-	last := len(*a) - 1
-	o := (*a)[last]
-	(*a)[last] = nil
-	*a = (*a)[:last]
-	return o
 }
