@@ -39,7 +39,8 @@ func path(p trail.CriticalPath) string {
 	return strings.Join(lines, "\n")
 }
 
-// The path goes from the parcel through the later outcome, the payment, to the order.
+// The path goes from the parcel through the later outcome, the payment, to the order. It
+// leaves out acknowledgements: they follow the publishing.
 func TestCriticalPath(t *testing.T) {
 	s, by := happy(1)
 	got := stitched(t, s)
@@ -65,18 +66,6 @@ fulfillment: publish fulfillment.shipped 3ms`
 	for name, critical := range map[string]bool{"post": true, "charge": true, "book": true, "shipped": true, "reserve": false, "mail0": false, "batch": false, "due": false} {
 		if got.Find(refOf(by[name])).Critical != critical {
 			t.Errorf("%s: critical %t", name, !critical)
-		}
-	}
-}
-
-// Acknowledgements follow the publishing: the conclusion does not wait for them.
-func TestCriticalPathLeavesOutAcks(t *testing.T) {
-	s, _ := happy(1)
-	for _, l := range stitched(t, s).Lanes {
-		for _, n := range l.Spans {
-			if strings.HasPrefix(n.Name, "ack ") && n.Critical {
-				t.Errorf("%s: %s is on the critical path", n.Service, n.Name)
-			}
 		}
 	}
 }
@@ -107,38 +96,32 @@ func TestCriticalPathOverlaps(t *testing.T) {
 	}
 }
 
-// The path of an order that its deadline cancelled waits for the deadline. The span of
-// the deadline also links the order's creation, with the relationship cancels.
-func TestCriticalPathOfDeadline(t *testing.T) {
-	s, by := happy(1)
-	s.link(by["due"], by["created"], "cancels")
-	s.remove(by["shipped"])
-	cancelled := s.publish(by["due"], "orders.cancelled", 3000.2, 3000.6)
-	decide := s.process("fulfillment", cancelled, 1, 3001, 3005)
-	s.publish(decide, "fulfillment.cancelled", 3002, 3003)
-	got := stitched(t, s)
-	wantPath(t, got.CriticalPath, 0, 3003*time.Millisecond)
-	if !strings.Contains(path(got.CriticalPath), "publish deadlines.at 500µs\nwait for orders: process deadlines.due 2.9985s") {
-		t.Errorf("the path is\n%s", path(got.CriticalPath))
-	}
-	if got.CriticalPath.To != "publish fulfillment.cancelled" {
-		t.Errorf("the path ends with %q", got.CriticalPath.To)
-	}
-}
-
-// The path of a customer's cancellation goes back to the order that it cancels.
+// The path of a cancelled order waits for the deadline, or goes back to the order that
+// its customer cancels. Both spans link the order's creation with the relationship
+// cancels; the deadline's span links its own message too.
 func TestCriticalPathOfCancellation(t *testing.T) {
-	s, by := happy(1)
-	asked := s.span("orders", "DELETE /orders/{id}", oteltrace.SpanKindServer, 10, 14)
-	s.link(asked, by["created"], "cancels")
-	s.remove(by["shipped"])
-	cancelled := s.publish(asked, "orders.cancelled", 11, 13)
-	decide := s.process("fulfillment", cancelled, 1, 14, 19)
-	s.publish(decide, "fulfillment.cancelled", 16, 18)
-	got := stitched(t, s)
-	wantPath(t, got.CriticalPath, 0, 18*time.Millisecond)
-	if !strings.Contains(path(got.CriticalPath), "publish orders.created 2ms\nwait for orders: DELETE /orders/{id} 6ms") {
-		t.Errorf("the path is\n%s", path(got.CriticalPath))
+	for name, tt := range map[string]struct {
+		from float64 // when the order is cancelled, in milliseconds
+		want string
+	}{
+		"deadline": {3000, "publish deadlines.at 500µs\nwait for orders: process deadlines.due 2.9985s"},
+		"customer": {10, "publish orders.created 2ms\nwait for orders: DELETE /orders/{id} 6ms"},
+	} {
+		s, by := happy(1)
+		cancel := by["due"]
+		if name == "customer" {
+			cancel = s.span("orders", "DELETE /orders/{id}", oteltrace.SpanKindServer, tt.from, tt.from+4)
+		}
+		s.link(cancel, by["created"], "cancels")
+		s.remove(by["shipped"])
+		cancelled := s.publish(cancel, "orders.cancelled", tt.from+0.2, tt.from+0.6)
+		decide := s.process("fulfillment", cancelled, 1, tt.from+1, tt.from+5)
+		s.publish(decide, "fulfillment.cancelled", tt.from+2, tt.from+3)
+		got := stitched(t, s)
+		wantPath(t, got.CriticalPath, 0, s.at(tt.from+3).Sub(s.start))
+		if !strings.Contains(path(got.CriticalPath), tt.want) || got.CriticalPath.To != "publish fulfillment.cancelled" {
+			t.Errorf("%s: the path to %q is\n%s", name, got.CriticalPath.To, path(got.CriticalPath))
+		}
 	}
 }
 

@@ -218,7 +218,10 @@ func TestJaegerAnswers(t *testing.T) {
 			t.Errorf("%d: %+v: %v", i, found, err)
 		}
 	}
-	for name, text := range map[string]string{"nothing": "", "cut short": wrap(one)[:100], "a number": "7", "wrong types": `{"result":{"resourceSpans":7}}`, "a time": wrap(fmt.Sprintf(span, "", "1", `"x"`, "0"))} {
+	for name, text := range map[string]string{
+		"nothing": "", "cut short": wrap(one)[:100], "a number": "7", "wrong types": `{"result":{"resourceSpans":7}}`,
+		"a time": wrap(fmt.Sprintf(span, "", "1", `"x"`, "0")), "an id": wrap(`{"traceId":"x"}`),
+	} {
 		if _, err := ask(text); !errors.Is(err, trail.ErrUnavailable) {
 			t.Errorf("%s: %v", name, err)
 		}
