@@ -1,0 +1,145 @@
+package payments
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+
+	"example.org/ordertrail/internal/embedded"
+	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
+)
+
+// till is a card gateway that remembers what it was asked for one order.
+type till struct {
+	err               error  // that Charge returns
+	during            func() // called while Charge runs
+	charged, refunded bool
+}
+
+func (g *till) Charge(_ context.Context, c Charge) (string, error) {
+	g.charged = true
+	if g.during != nil {
+		g.during()
+	}
+	return "ch_" + c.Key, g.err
+}
+
+func (g *till) Refund(context.Context, string) error { g.refunded = true; return nil }
+
+// start returns the runtime of a payments service that consumes nothing: the tests call
+// its handlers themselves.
+func start(t *testing.T) *service.Runtime {
+	t.Helper()
+	server, err := embedded.Start(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	rt, err := service.NewRuntime(t.Context(), service.Config{Name: Name, Log: slog.DiscardHandler, Connect: server.Connect})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rt.Close(context.WithoutCancel(t.Context())) })
+	if err := stream.Provision(t.Context(), rt.Stream.JetStream(), stream.Topology{}); err != nil {
+		t.Fatal(err)
+	}
+	return rt
+}
+
+// Each row is an order: the events before, the handler that runs, and what it must do.
+func TestPayAndClose(t *testing.T) {
+	rt := start(t)
+	const (
+		confirmed = event.PaymentConfirmed
+		declined  = event.PaymentDeclined
+		refunded  = event.PaymentRefunded
+	)
+	gatewayDown := errors.New("the card gateway is down")
+	for _, tt := range []struct {
+		name              string
+		before            []event.Type // stored before the handler runs
+		during            event.Type   // stored while the card is charged
+		close             bool         // close runs, and not pay
+		redriven          bool         // an operator has sent the event again
+		gateway           error
+		err               error
+		charged, refunded bool
+		want              []event.Type // payments' events of the order, in stream order
+	}{
+		{name: "a card that pays", charged: true, want: []event.Type{confirmed}},
+		{name: "a declined card", gateway: ErrDeclined, charged: true, want: []event.Type{declined}},
+		{name: "a gateway that fails decides nothing", gateway: gatewayDown, err: gatewayDown, charged: true},
+		{name: "a redelivery after the outcome publishes no second one", before: []event.Type{confirmed}, charged: true, want: []event.Type{confirmed}},
+		{name: "an order closed during the charge gets its money back", during: declined, charged: true, refunded: true, want: []event.Type{declined}},
+		{name: "an order closed while its card was declined", during: declined, gateway: ErrDeclined, charged: true, want: []event.Type{declined}},
+		{name: "a redrive before any outcome charges", redriven: true, charged: true, want: []event.Type{confirmed}},
+		{name: "a redrive after the outcome does not charge", redriven: true, before: []event.Type{confirmed}, want: []event.Type{confirmed}},
+		{name: "a redrive of a cancelled order only refunds", redriven: true, before: []event.Type{event.FulfillmentCancelled}, refunded: true},
+
+		{name: "close refunds a confirmed payment", close: true, before: []event.Type{confirmed}, refunded: true, want: []event.Type{confirmed, refunded}},
+		{name: "close decides an open payment, so that a late charge finds it closed", close: true, refunded: true, want: []event.Type{declined}},
+		{name: "close has nothing to do for a declined payment", close: true, before: []event.Type{declined}, want: []event.Type{declined}},
+		{name: "close a second time", close: true, before: []event.Type{confirmed, refunded}, refunded: true, want: []event.Type{confirmed, refunded}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			order := event.OrderKey{OrderID: event.NewOrderID()}
+			items := []event.Item{{SKU: "COMPASS", Quantity: 1}}
+			total := event.Money{Amount: 2490, Currency: "EUR"}
+			store := func(typ event.Type) event.Event {
+				payload := map[event.Type]event.Payload{
+					event.OrderCreated:         event.Created{OrderKey: order, Items: items, Total: total},
+					event.FulfillmentCancelled: event.Conclusion{OrderKey: order, Items: items, Total: total},
+					confirmed:                  event.Charge{OrderKey: order, ChargeID: "ch_" + order.OrderID, Amount: total},
+					declined:                   event.Refused{OrderKey: order, Reason: event.ReasonOrderCancelled},
+					refunded:                   event.Charge{OrderKey: order, Amount: total},
+				}[typ]
+				stored, err := rt.Stream.PublishOnce(t.Context(), event.Draft{Type: typ, Payload: payload}, stream.Alone(typ, order.OrderID))
+				if err != nil {
+					t.Error(err)
+				}
+				return stored.Event
+			}
+			gateway := &till{err: tt.gateway}
+			if tt.during != "" {
+				gateway.during = func() { store(tt.during) }
+			}
+			p := &payments{rt, gateway}
+
+			created := store(event.OrderCreated)
+			for _, typ := range tt.before {
+				store(typ)
+			}
+			var err error
+			if tt.close {
+				cancelled := store(event.FulfillmentCancelled)
+				err = p.close(t.Context(), cancelled, event.Conclusion{OrderKey: order, Items: items, Total: total})
+			} else {
+				created.Redriven = tt.redriven
+				err = p.pay(t.Context(), created, event.Created{OrderKey: order, Items: items, Total: total})
+			}
+
+			if !errors.Is(err, tt.err) {
+				t.Errorf("the handler returned %v, want %v", err, tt.err)
+			}
+			if gateway.charged != tt.charged || gateway.refunded != tt.refunded {
+				t.Errorf("charged %v, want %v; refunded %v, want %v", gateway.charged, tt.charged, gateway.refunded, tt.refunded)
+			}
+			events, err := rt.Stream.OrderEvents(t.Context(), order.OrderID, 0, confirmed, declined, refunded)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []event.Type
+			for _, e := range events {
+				got = append(got, e.Type)
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("the stream has %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
