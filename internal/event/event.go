@@ -1,6 +1,5 @@
-// Package event holds the contract between the services: which events exist, on
-// which subjects they are published, and what they carry on the wire. It knows
-// nothing of how they are stored or delivered (package stream does).
+// Package event is the contract between the services: the events, their subjects, and
+// their form on the wire. Package stream stores and delivers them.
 package event
 
 import (
@@ -28,11 +27,11 @@ const (
 // OrderIDKey is the attribute, and the baggage member, that names the order.
 const OrderIDKey = attribute.Key("order.id")
 
-// CompensationKey is the attribute, true, of spans that undo something.
+// CompensationKey is the attribute of spans that undo an earlier effect. Its value is true.
 const CompensationKey = attribute.Key("order.compensation")
 
-// ErrForeign is wrapped by every error about a message that none of the services
-// published as it stands: laundered, forged, or damaged. Trying again is useless.
+// ErrForeign is wrapped by every error about a message that no service published in this
+// form: it is forged, damaged, or a copy under another subject. A retry does not help.
 var ErrForeign = errors.New("not a message of ordertrail's")
 
 // Event is a stored event.
@@ -44,25 +43,24 @@ type Event struct {
 	Time     time.Time // when the stream stored it
 	Header   nats.Header
 	Data     []byte // JSON
-	Delivery uint64 // 1 on the first delivery; 0 when it was read, not delivered
-	Retry    bool   // the same delivery was handled before, and NATS failed its handler
-	Redriven bool   // an operator has sent it again, after its consumer had given it up
+	Delivery uint64 // from 1; 0 for an event that was read and not delivered
+	Retry    bool   // the handler runs again for the same delivery, because NATS was unavailable
+	Redriven bool   // an operator has sent the dead letter again
 }
 
-// Check makes an Event of a message's parts. A message's ce-id is its subject, and
-// its payload is about what the subject names; a message for which that does not
-// hold got to this subject by other ways than its publisher's (a reply sent here,
-// a copy), and Check returns ErrForeign.
+// Check returns the Event of a message's parts. The ce-id of a message is its subject, and
+// its payload names the key of the subject. Any other message did not get to this subject
+// from its publisher (it is a reply sent there, or a copy); for it Check returns ErrForeign.
 func Check(subject string, header nats.Header, data []byte) (Event, error) {
 	t, key, err := ParseSubject(subject)
 	if err != nil {
 		return Event{}, fmt.Errorf("%w: %w", ErrForeign, err)
 	}
-	// Exactly one value: a second one would leave open which of them counts.
+	// Exactly one value: with two it is undefined which one counts.
 	if ids := header[HeaderID]; len(ids) != 1 || ids[0] != subject {
 		return Event{}, fmt.Errorf("%w: %s of the message on %s is %.200q, not its subject", ErrForeign, HeaderID, subject, ids)
 	}
-	// What was published here begins like this; no need to read it all.
+	// Payloads of the services begin like this, so most need not be parsed.
 	if ofOrder := known[t]; ofOrder && bytes.HasPrefix(data, []byte(`{"order_id":"`+key+`"`)) {
 		return Event{Type: t, Key: key, Subject: subject, Header: header, Data: data}, nil
 	}
@@ -87,8 +85,8 @@ func Check(subject string, header nats.Header, data []byte) (Event, error) {
 	return Event{Type: t, Key: key, Subject: subject, Header: header, Data: data}, nil
 }
 
-// Decode reads the event's payload. It returns ErrForeign when that is not JSON
-// of P's form or is about something else than the subject says.
+// Decode returns the event's payload. It returns ErrForeign if the payload is not JSON of
+// P's form, or does not name the key of the subject.
 func Decode[P Payload](e Event) (P, error) {
 	var p P
 	if err := json.Unmarshal(e.Data, &p); err != nil {
@@ -105,17 +103,17 @@ func Decode[P Payload](e Event) (P, error) {
 	return p, nil
 }
 
-// Draft is an event that is yet to be published.
+// Draft is an event before it is published.
 type Draft struct {
 	Type    Type
 	Payload Payload
 }
 
-// Subject is where the draft will be published.
+// Subject returns the subject on which the draft is published.
 func (d Draft) Subject() string { return d.Type.Subject(d.Payload.Key()) }
 
-// Message encodes the draft. The same draft always has the same subject and
-// ce-id, so publishing it again is recognised as that.
+// Message encodes the draft. The same draft always has the same subject and ce-id, so a
+// second publish of it is recognised.
 func (d Draft) Message(now time.Time) (*nats.Msg, error) {
 	data, err := json.Marshal(d.Payload)
 	if err != nil {
@@ -135,7 +133,7 @@ func (d Draft) Message(now time.Time) (*nats.Msg, error) {
 	}}, nil
 }
 
-// Find returns the event of type t among events.
+// Find returns the first event of type t, and whether there is one.
 func Find(events []Event, t Type) (Event, bool) {
 	for _, e := range events {
 		if e.Type == t {

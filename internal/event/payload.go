@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Payload is the body of an event. Key names what it is about (an order, an
-// SKU): the same that ends its subject, or the event is refused.
+// Payload is the body of an event. Key returns the order id or SKU that the event is
+// about. An event whose subject ends in another key is refused.
 type Payload interface{ Key() string }
 
 // Money is an amount in the currency's minor unit (cents), never a float.
@@ -16,31 +16,31 @@ type Money struct {
 	Currency string `json:"currency"` // ISO 4217
 }
 
-// Customer is whom to write to. Personal data: it travels in payloads, never in
-// spans, metrics or logs.
+// Customer is the person who gets the mails. This is personal data: it is in payloads,
+// never in spans, metrics or logs.
 type Customer struct {
 	Name  string `json:"name"`
 	Email string `json:"email"`
 }
 
-// Item is one line of an order, at the catalogue's price when it was placed.
+// Item is one line of an order, with the catalogue's price at the time of the order.
 type Item struct {
 	SKU       string `json:"sku"`
 	Quantity  int    `json:"quantity"`
 	UnitPrice Money  `json:"unit_price"`
 }
 
-// Payment is how the customer pays: the card gateway's token.
+// Payment has the card gateway's token.
 type Payment struct {
 	Token string `json:"token"`
 }
 
-// Shipping is where the parcel goes.
+// Shipping has the address of the parcel.
 type Shipping struct {
 	Address string `json:"address"`
 }
 
-// OrderKey is what every order event has.
+// OrderKey is part of the payload of every order's event.
 type OrderKey struct {
 	OrderID string `json:"order_id"`
 }
@@ -48,17 +48,17 @@ type OrderKey struct {
 // Key returns the order's id.
 func (k OrderKey) Key() string { return k.OrderID }
 
-// Why an order was not paid, not reserved, or cancelled.
+// Reasons for an order that was not paid, not reserved, or cancelled.
 const (
-	ReasonCustomer        = "customer"         // the customer asked
+	ReasonCustomer        = "customer"         // the customer asked to cancel
 	ReasonDeadline        = "deadline"         // it was not concluded in time
-	ReasonPaymentDeclined = "payment_declined" // the card gateway said no
-	ReasonOutOfStock      = "out_of_stock"     // not every item was there
+	ReasonPaymentDeclined = "payment_declined" // the card gateway declined
+	ReasonOutOfStock      = "out_of_stock"     // an item was not in stock
 	ReasonUndeliverable   = "undeliverable"    // the carrier refused the parcel
-	ReasonOrderCancelled  = "order_cancelled"  // an outcome closed by fulfillment.cancelled
+	ReasonOrderCancelled  = "order_cancelled"  // the order was cancelled before it had this outcome
 )
 
-// Created is orders.created: everything about the order that later steps need.
+// Created is the payload of orders.created. It has everything that later steps need.
 type Created struct {
 	OrderKey
 	Customer    Customer  `json:"customer"`
@@ -67,24 +67,24 @@ type Created struct {
 	Shipping    Shipping  `json:"shipping"`
 	Total       Money     `json:"total"`
 	CreatedAt   time.Time `json:"created_at"`
-	RequestHash string    `json:"request_hash"` // hex SHA-256 of the request's body: tells a retry from another request under the same Idempotency-Key
+	RequestHash string    `json:"request_hash"` // hex SHA-256 of the request's body; distinguishes a retry from another request with the same Idempotency-Key
 }
 
-// CancelRequested is orders.cancelled.
+// CancelRequested is the payload of orders.cancelled.
 type CancelRequested struct {
 	OrderKey
 	Reason string `json:"reason"` // ReasonCustomer or ReasonDeadline
 }
 
-// Deadline is deadlines.due: by when an order should have been concluded.
+// Deadline is the payload of deadlines.due: the time by which the order must be concluded.
 type Deadline struct {
 	OrderKey
 	Due time.Time `json:"due"`
-	Try int       `json:"try"` // from 1: a deadline that finds no order yet is set again
+	Try int       `json:"try"` // from 1; a deadline that finds no order yet is set again
 }
 
-// Charge is payments.confirmed and payments.refunded: what was taken, or given
-// back. Customer is filled in on a refund, for the mail about it.
+// Charge is the payload of payments.confirmed and payments.refunded. Only a refund has
+// Customer, for the mail.
 type Charge struct {
 	OrderKey
 	ChargeID string    `json:"charge_id"`
@@ -92,37 +92,37 @@ type Charge struct {
 	Customer *Customer `json:"customer,omitempty"`
 }
 
-// Refused is payments.declined and inventory.rejected.
+// Refused is the payload of payments.declined and inventory.rejected.
 type Refused struct {
 	OrderKey
 	Reason string `json:"reason"`
 }
 
-// Reservation is inventory.reserved and inventory.released.
+// Reservation is the payload of inventory.reserved and inventory.released.
 type Reservation struct {
 	OrderKey
 	Items []Item `json:"items"`
 }
 
-// Conclusion is fulfillment.shipped and fulfillment.cancelled: the one end of an
-// order, with what the services that act on it need.
+// Conclusion is the payload of fulfillment.shipped and fulfillment.cancelled, the end of
+// an order, with everything that the services that act on it need.
 type Conclusion struct {
 	OrderKey
-	Reason   string   `json:"reason,omitempty"`    // why it was cancelled
-	ParcelID string   `json:"parcel_id,omitempty"` // the carrier's, when it was shipped
+	Reason   string   `json:"reason,omitempty"`    // of a cancelled order
+	ParcelID string   `json:"parcel_id,omitempty"` // the carrier's, of a shipped order
 	Customer Customer `json:"customer"`
 	Items    []Item   `json:"items"`
 	Total    Money    `json:"total"`
 }
 
-// MailSent is notify.*: which mail went out. It holds no address.
+// MailSent is the payload of notify.*. It has no address.
 type MailSent struct {
 	OrderKey
 	MessageID string `json:"message_id"` // RFC 5322 Message-ID
 	Channel   string `json:"channel"`    // "smtp" or "outbox"
 }
 
-// Stock is stock.added: units that came in.
+// Stock is the payload of stock.added: units that were added to the stock.
 type Stock struct {
 	SKU      string `json:"sku"`
 	Quantity int    `json:"quantity"`
@@ -131,7 +131,7 @@ type Stock struct {
 // Key returns the SKU.
 func (s Stock) Key() string { return s.SKU }
 
-// Lease is stock.lease.main: its sequence is the fencing token of the writer.
+// Lease is the payload of stock.lease.main, whose sequence is the fencing token of the writer.
 type Lease struct {
 	Name   string `json:"name"`
 	Holder string `json:"holder"`
@@ -151,11 +151,11 @@ func (s Stock) valid() error {
 	return nil
 }
 
-// maxQuantity is far above what any order holds, and so far below the largest int
-// that a sum of quantities cannot overflow.
+// maxQuantity is more than any order has, and so little that a sum of quantities cannot
+// overflow an int.
 const maxQuantity = 1_000_000_000
 
-// validItems refuses what would make stock out of nothing.
+// validItems refuses quantities that would increase the stock.
 func validItems(items []Item) error {
 	if len(items) == 0 {
 		return errors.New("no items")

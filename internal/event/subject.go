@@ -14,7 +14,7 @@ type Type string
 // Every type of event in stream ORDERS.
 const (
 	OrderCreated   Type = "orders.created"
-	OrderCancelled Type = "orders.cancelled" // asked for, not yet decided
+	OrderCancelled Type = "orders.cancelled" // the request to cancel; fulfillment decides
 
 	PaymentConfirmed Type = "payments.confirmed"
 	PaymentDeclined  Type = "payments.declined"
@@ -32,8 +32,8 @@ const (
 	NotifyCancelled Type = "notify.cancelled"
 	NotifyRefunded  Type = "notify.refunded"
 
-	DeadlineAt  Type = "deadlines.at"  // in stream DEADLINES: a message schedule, which becomes
-	DeadlineDue Type = "deadlines.due" // this when its time has come
+	DeadlineAt  Type = "deadlines.at"  // in stream DEADLINES: a message schedule
+	DeadlineDue Type = "deadlines.due" // the message that the schedule becomes when it is due
 
 	StockAdded Type = "stock.added" // keyed by SKU
 	StockLease Type = "stock.lease" // keyed by LeaseKey
@@ -42,8 +42,8 @@ const (
 // LeaseKey ends the subject of the inventory writer's fencing message.
 const LeaseKey = "main"
 
-// OfOrder lists the types of event that an order can have in stream ORDERS: each
-// once at most.
+// OfOrder lists the types of an order's events in stream ORDERS. An order has each at most
+// once.
 var OfOrder = []Type{
 	OrderCreated, OrderCancelled,
 	PaymentConfirmed, PaymentDeclined, PaymentRefunded,
@@ -52,7 +52,7 @@ var OfOrder = []Type{
 	NotifyReceived, NotifyShipped, NotifyCancelled, NotifyRefunded,
 }
 
-// known holds every type; true for those whose subject ends in an order id.
+// known has every type. The value is true if the subject ends in an order id.
 var known = func() map[Type]bool {
 	types := map[Type]bool{DeadlineAt: true, DeadlineDue: true, StockAdded: false, StockLease: false}
 	for _, t := range OfOrder {
@@ -61,20 +61,19 @@ var known = func() map[Type]bool {
 	return types
 }()
 
-// Subject is where the event of this type about key (an order id, an SKU) is
-// published.
+// Subject returns the subject of the event of this type about key, an order id or an SKU.
 func (t Type) Subject(key string) string { return string(t) + "." + key }
 
-// Every matches this type's events about anything: a consumer's filter.
+// Every returns the filter that matches all events of this type.
 func (t Type) Every() string { return string(t) + ".*" }
 
-// Domain is the first token: the service that may publish events of this type.
+// Domain returns the first token of the type, such as payments.
 func (t Type) Domain() string {
 	domain, _, _ := strings.Cut(string(t), ".")
 	return domain
 }
 
-// Publisher is the service that publishes events of this type.
+// Publisher returns the name of the service that publishes events of this type.
 func (t Type) Publisher() string {
 	switch domain := t.Domain(); domain {
 	case "stock":
@@ -86,8 +85,8 @@ func (t Type) Publisher() string {
 	}
 }
 
-// ParseSubject splits a subject into type and key. It fails on a type that does
-// not exist and on an order event whose key is no order id.
+// ParseSubject splits a subject into type and key. It fails for an unknown type, and for
+// an order's event whose key is not an order id.
 func ParseSubject(subject string) (Type, string, error) {
 	domain, rest, _ := strings.Cut(subject, ".")
 	name, key, ok := strings.Cut(rest, ".")
@@ -107,25 +106,24 @@ func ParseSubject(subject string) (Type, string, error) {
 	return t, key, nil
 }
 
-// NewOrderID makes an order id: a UUIDv7, so that it holds its own creation
-// time (RFC 9562, section 5.7).
+// NewOrderID returns a new order id: a UUIDv7, which contains its creation time
+// (RFC 9562, section 5.7).
 func NewOrderID() string { return uuid.Must(uuid.NewV7()).String() }
 
-// IsOrderID reports whether s is an order id in its one canonical form. Other
-// spellings of the same UUID are refused: they would be other subjects.
+// IsOrderID reports whether s is an order id in its canonical form. Other spellings of the
+// same UUID are refused, because they would be other subjects.
 func IsOrderID(s string) bool {
 	id, err := uuid.Parse(s)
 	return err == nil && id.Version() == 7 && id.Variant() == uuid.RFC4122 && id.String() == s
 }
 
-// redrive is the first token of events that are sent to one durable again.
+// redrive is the first token of events that an operator sends to one durable again.
 const redrive = "redrive."
 
-// Redrive is the subject on which one durable alone gets the event of a subject
-// again.
+// Redrive returns the subject on which only the durable gets the event of subject again.
 func Redrive(durable, subject string) string { return redrive + durable + "." + subject }
 
-// CutRedrive takes such a subject apart; ok is false for any other.
+// CutRedrive splits a subject of Redrive. For any other subject ok is false.
 func CutRedrive(subject string) (durable, original string, ok bool) {
 	rest, ok := strings.CutPrefix(subject, redrive)
 	if !ok {
@@ -135,11 +133,11 @@ func CutRedrive(subject string) (durable, original string, ok bool) {
 	return durable, original, ok
 }
 
-// Template is the subject with its key replaced by a placeholder: of bounded
-// number, as messaging.destination.template must be. It is "" for a subject that
-// is no event's.
+// Template returns the subject with a placeholder instead of its key, for
+// messaging.destination.template: the number of templates is bounded. It returns "" for a
+// subject that is not an event's.
 func Template(subject string) string {
-	// The hot path of tracing: no order id is checked here.
+	// Tracing calls this for every span, so it does not check the order id.
 	i := strings.LastIndexByte(subject, '.')
 	if i < 0 {
 		return ""
@@ -155,8 +153,7 @@ func Template(subject string) string {
 	}
 }
 
-// operatorsTemplate is Template for what is not an event: a dead letter, and an
-// event that is sent again.
+// operatorsTemplate is Template for dead letters and for events that are sent again.
 func operatorsTemplate(subject string) string {
 	if durable, original, ok := CutRedrive(subject); ok {
 		if t := Template(original); t != "" {
@@ -171,11 +168,11 @@ func operatorsTemplate(subject string) string {
 
 const deadLetters = "deadletters."
 
-// DeadLetter is the subject, in stream DEADLETTERS, of a message that a durable
+// DeadLetter returns the subject, in stream DEADLETTERS, of a message that the durable
 // could not handle.
 func DeadLetter(durable, sequence string) string { return deadLetters + durable + "." + sequence }
 
-// CutDeadLetter takes such a subject apart; ok is false for any other.
+// CutDeadLetter splits a subject of DeadLetter. For any other subject ok is false.
 func CutDeadLetter(subject string) (durable, sequence string, ok bool) {
 	rest, ok := strings.CutPrefix(subject, deadLetters)
 	if !ok {

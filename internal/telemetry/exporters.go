@@ -2,7 +2,9 @@ package telemetry
 
 import (
 	"context"
+	"io"
 	"strings"
+	"sync"
 
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
@@ -31,11 +33,12 @@ func (o *options) exporters(ctx context.Context) ([]func() error, error) {
 		}
 		return err
 	}
+	console := &lockedWriter{Writer: o.console}
 	split := func(e *otlptrace.Exporter, err error) (sdktrace.SpanExporter, error) { return splitting{e}, err }
 	traces, err := chosen("TRACES", []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"}, map[string]func() error{
 		"http/protobuf": func() error { return spans(split(otlptracehttp.New(ctx))) },
 		"grpc":          func() error { return spans(split(otlptracegrpc.New(ctx))) },
-		"console":       func() error { return spans(stdouttrace.New(stdouttrace.WithWriter(o.console))) },
+		"console":       func() error { return spans(stdouttrace.New(stdouttrace.WithWriter(console))) },
 	})
 	if err != nil {
 		return nil, err
@@ -43,9 +46,22 @@ func (o *options) exporters(ctx context.Context) ([]func() error, error) {
 	numbers, err := chosen("METRICS", []string{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"}, map[string]func() error{
 		"http/protobuf": func() error { return metrics(otlpmetrichttp.New(ctx)) },
 		"grpc":          func() error { return metrics(otlpmetricgrpc.New(ctx)) },
-		"console":       func() error { return metrics(stdoutmetric.New(stdoutmetric.WithWriter(o.console))) },
+		"console":       func() error { return metrics(stdoutmetric.New(stdoutmetric.WithWriter(console))) },
 	})
 	return append(traces, numbers...), err
+}
+
+// lockedWriter is a writer that the exporters of spans and of metrics share. Shutdown
+// runs both at the same time.
+type lockedWriter struct {
+	sync.Mutex
+	io.Writer
+}
+
+func (w *lockedWriter) Write(b []byte) (int, error) {
+	w.Lock()
+	defer w.Unlock()
+	return w.Writer.Write(b)
 }
 
 // chosen returns the functions of add for the exporters of a signal: one for the

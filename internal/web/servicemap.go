@@ -10,8 +10,8 @@ import (
 	"example.org/ordertrail/trail"
 )
 
-// ServiceMap is who sends what to whom, laid out: the first service on the left,
-// and each other one as far to the right as events need steps to get there.
+// ServiceMap is the layout of the events between services: the first service on the left,
+// each other one in the column of its number of steps from there.
 type ServiceMap struct {
 	Width, Height int
 	Nodes         []MapNode
@@ -19,14 +19,14 @@ type ServiceMap struct {
 	Flows         []trail.EventsFlow
 }
 
-// MapNode is a service.
+// MapNode is the drawing of a service.
 type MapNode struct {
 	trail.Service
 	Class string
-	X, Y  int // of its upper left corner
+	X, Y  int // the upper left corner
 }
 
-// MapWay is everything that one service sends to another.
+// MapWay is the arrow for all events from one service to another.
 type MapWay struct {
 	From, To string
 	Class    string
@@ -42,7 +42,7 @@ const (
 	mapMargin                   = 48
 )
 
-// NewServiceMap lays a service map out.
+// NewServiceMap returns the layout of a service map.
 func NewServiceMap(m trail.ServiceMap) *ServiceMap {
 	laid := &ServiceMap{Flows: m.Flows}
 	columns := columns(m)
@@ -56,7 +56,7 @@ func NewServiceMap(m trail.ServiceMap) *ServiceMap {
 	filled := map[int]int{}
 	for _, s := range m.Services {
 		c := columns[s.Name]
-		// Columns are centred on each other.
+		// Columns are centred vertically.
 		y := mapMargin + (most-rows[c])*mapRow/2 + filled[c]*mapRow
 		filled[c]++
 		n := MapNode{s, Class(s.Name), mapMargin/2 + c*mapColumn, y}
@@ -86,7 +86,7 @@ func NewServiceMap(m trail.ServiceMap) *ServiceMap {
 			what[key] = append(what[key], text)
 		}
 	}
-	// Arrows come in beside each other, those from above above.
+	// Arrows end beside each other, sorted by the height of their start.
 	in := map[string][]string{}
 	for _, key := range order {
 		in[key[1]] = append(in[key[1]], key[0])
@@ -108,7 +108,7 @@ func NewServiceMap(m trail.ServiceMap) *ServiceMap {
 			x1, y1 := from.X+mapNodeWidth, from.Y+mapNodeHeight/2
 			x2, y2 := to.X-2, to.Y+mapNodeHeight/2+port(key)
 			bend, dip := (x2-x1)/2, 0
-			if back > 1 && max(y1-y2, y2-y1) < mapRow/2 && most > 1 { // around what is in between
+			if back > 1 && max(y1-y2, y2-y1) < mapRow/2 && most > 1 { // around the services in between
 				bend, dip = (x2-x1)/4, most*mapRow/2*4/3+16*back
 				laid.Height = max(laid.Height, y1+dip*3/4+mapMargin/2)
 			}
@@ -128,8 +128,8 @@ func NewServiceMap(m trail.ServiceMap) *ServiceMap {
 	return laid
 }
 
-// steps is how many steps events need to get to each service, from the one where
-// orders begin. What that one sends later on, to hurry somebody, is no short cut.
+// steps returns the number of events from the service where orders begin to each other
+// service. The first service's later events, such as orders.cancelled, are no short cut.
 func steps(m trail.ServiceMap) map[string]int {
 	at := map[string]int{}
 	if len(m.Services) == 0 {
@@ -174,8 +174,8 @@ func steps(m trail.ServiceMap) map[string]int {
 	return at
 }
 
-// columns is where the services are drawn: by their steps, and behind all others
-// those that send nothing.
+// columns returns the column of each service: its number of steps, or the last column for
+// a service that sends nothing.
 func columns(m trail.ServiceMap) map[string]int {
 	at := steps(m)
 	sends := map[string]bool{}

@@ -10,15 +10,15 @@ import (
 	"example.org/ordertrail/trail"
 )
 
-// A trail can be 20 ms of work around 3 s of waiting for a deadline: drawn to one
-// scale, the work would be a hair's breadth. A timescale cuts such waits short, and
-// says so, so that all that happens can be seen.
+// timescale maps times to positions. A trail can be 20 ms of work around 3 s of waiting
+// for a deadline. On a linear scale the work would be too thin to see, so the timescale
+// shortens long waits, and marks them as cut.
 type timescale struct {
 	parts []part
-	share float64 // percent of the width per nanosecond where nothing is cut
+	share float64 // percent of the width per nanosecond outside the cuts
 }
 
-// part is a stretch of time, and where it is drawn.
+// part is a span of time and its position.
 type part struct {
 	from, to time.Duration
 	x, width float64 // percent
@@ -26,15 +26,15 @@ type part struct {
 }
 
 const (
-	cutFrom    = 20 * time.Millisecond // shorter waits are drawn as they are
-	cutShare   = 0.25                  // of all that is left, a wait must be to be cut
-	cutsMost   = 8
-	cutWidth   = 5.0 // percent, of each
-	cutsWidth  = 32.0
-	scaleStart = 0.6 // percent, on either side
+	cutFrom    = 20 * time.Millisecond // shorter waits are not cut
+	cutShare   = 0.25                  // a wait is cut if it is this part of the remaining time
+	cutsMost   = 8                     // waits that are cut
+	cutWidth   = 5.0                   // percent, of each cut
+	cutsWidth  = 32.0                  // percent, of all cuts
+	scaleStart = 0.6                   // percent, margin on either side
 )
 
-// newTimescale makes a scale for spans that begin and end at these moments.
+// newTimescale returns a scale for spans that begin and end at the moments.
 func newTimescale(moments []time.Duration) timescale {
 	moments = slices.Compact(slices.Sorted(slices.Values(moments)))
 	if len(moments) == 0 {
@@ -47,7 +47,7 @@ func newTimescale(moments []time.Duration) timescale {
 	for i := range moments[1:] {
 		parts = append(parts, part{from: moments[i], to: moments[i+1]})
 	}
-	// The longest first, for as long as they stand out.
+	// Cut the longest waits, as long as they dominate the rest.
 	longest := make([]int, len(parts))
 	left := time.Duration(0)
 	for i, p := range parts {
@@ -83,7 +83,7 @@ func newTimescale(moments []time.Duration) timescale {
 	return s
 }
 
-// at is where a moment is drawn, in percent.
+// at returns the position of a moment, in percent.
 func (s timescale) at(t time.Duration) float64 {
 	for _, p := range s.parts {
 		if t <= p.to {
@@ -102,7 +102,7 @@ type Mark struct {
 
 const markEvery = 9.0 // percent between two marks, at least
 
-// marks returns the moments that the axis names, and the cuts.
+// marks returns the labelled moments of the axis, and the cuts.
 func (s timescale) marks() (ticks, cuts []Mark) {
 	step := niceStep(markEvery / s.share)
 	taken := math.Inf(-1)
@@ -129,7 +129,7 @@ func (s timescale) marks() (ticks, cuts []Mark) {
 	return ticks, cuts
 }
 
-// niceStep is the first of 1, 2, 5, 10, 20, 50… that is no less than ns.
+// niceStep returns the first of 1, 2, 5, 10, 20, 50… that is at least ns.
 func niceStep(ns float64) time.Duration {
 	if ns < 1 || math.IsInf(ns, 0) || math.IsNaN(ns) {
 		return 1
@@ -143,7 +143,7 @@ func niceStep(ns float64) time.Duration {
 	return time.Duration(10 * ten)
 }
 
-// axisLabel is a moment, as short as it can be told.
+// axisLabel formats a moment in its shortest form.
 func axisLabel(t time.Duration) string {
 	switch {
 	case t == 0:

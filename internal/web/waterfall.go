@@ -11,35 +11,35 @@ import (
 	"example.org/ordertrail/trail"
 )
 
-// rowsShown bounds a waterfall: beyond it nobody sees more.
+// rowsShown is the largest number of rows. More would not be readable.
 const rowsShown = 400
 
-// Waterfall is a trail, laid out: a lane for each trace, grouped by service, a row
-// for each span. Places are percentages, so that it has any size.
+// Waterfall is the layout of a trail: a lane for each trace, grouped by service, and a
+// row for each span. Positions are percentages, so that the picture fits any size.
 type Waterfall struct {
 	Groups []Group
 	Bars   []Bar
 	Arrows []Arrow
-	Lines  []string // where a lane begins
+	Lines  []string // the tops of the lanes
 	Ticks  []Mark
 	Cuts   []Mark
-	Rows   int // the axis included
-	Hidden int // spans that are not shown
+	Rows   int // with the row of the axis
+	Hidden int // spans beyond rowsShown
 }
 
-// Group is a service's lanes.
+// Group has the lanes of a service.
 type Group struct {
 	Service string
 	Lanes   []LaneRows
 }
 
-// LaneRows is a trace's rows.
+// LaneRows has the rows of a trace.
 type LaneRows struct {
 	trail.Lane
 	Rows []Row
 }
 
-// Row is a span.
+// Row shows a span.
 type Row struct {
 	trail.Node
 	Badges []Badge
@@ -47,10 +47,10 @@ type Row struct {
 	Led    []Tie // the spans that link this one
 }
 
-// Badge is something particular about a span.
+// Badge marks a property of a span, such as a failure.
 type Badge struct{ Kind, Text string }
 
-// Tie is one end of an edge, as the other sees it.
+// Tie is an edge as a row shows it: the span at the other end, and the relationship.
 type Tie struct {
 	Ref          trail.Ref
 	Label        string // "service: name" of the span at the other end
@@ -62,33 +62,33 @@ type Tie struct {
 	External     bool
 }
 
-// Bar is a span as it is drawn.
+// Bar is the drawing of a span.
 type Bar struct {
 	SpanID, Service, Class string
 	X, Width, Y            string
 }
 
-// Arrow is an edge as it is drawn: from the span From down or up to To's row, then
-// along it to where To begins. Arrows from one span share the way.
+// Arrow is the drawing of an edge: vertical from the span From to the row of To, then
+// horizontal to the start of To. The arrows of one span share their vertical part.
 type Arrow struct {
 	From, To, Class string
 	X1, Y1, X2, Y2  string
 	Title           string
 }
 
-// NewWaterfall lays a trail out.
+// NewWaterfall returns the layout of a trail.
 func NewWaterfall(t *trail.Story) *Waterfall {
 	w := &Waterfall{}
 	groups := grouped(t)
 
-	// Which spans are shown, and when something happens.
+	// The rows of the spans, and the moments for the time axis.
 	places := map[trail.Ref]*place{}
 	var moments []time.Duration
-	row := 1 // the axis is above
+	row := 1 // below the axis
 	var starts []int
 	for gi := range groups {
 		g := &groups[gi]
-		row++ // its heading
+		row++ // the heading of the group
 		for li := range g.Lanes {
 			l := &g.Lanes[li]
 			starts = append(starts, row)
@@ -115,15 +115,15 @@ func NewWaterfall(t *trail.Story) *Waterfall {
 	return w
 }
 
-// place is where a span is.
+// place is the row of a span.
 type place struct {
 	row  int
 	node trail.Node
 }
 
-// grouped sorts lanes by service: the services by how many steps events need to get
-// there, so that it is the same for every order, and those last that only count
-// what others did.
+// grouped groups the lanes by service. It sorts the services by the number of steps from
+// the start of an order, so that all orders look alike. Services that handle only batches
+// come last.
 func grouped(t *trail.Story) (groups []Group) {
 	at := map[string]int{}
 	batches := map[string]bool{}
@@ -152,7 +152,7 @@ func grouped(t *trail.Story) (groups []Group) {
 	return groups
 }
 
-// tie gives each row its badges, and what it is tied to.
+// tie sets the badges and the edges of each row.
 func (w *Waterfall) tie(edges []trail.Edge, places map[trail.Ref]*place) {
 	causes, led := map[trail.Ref][]Tie{}, map[trail.Ref][]Tie{}
 	label := func(r trail.Ref) string {
@@ -206,7 +206,7 @@ func badges(n trail.Node) (all []Badge) {
 	return all
 }
 
-// draw places bars and arrows.
+// draw computes the bars and arrows.
 func (w *Waterfall) draw(scale timescale, edges []trail.Edge, places map[trail.Ref]*place) {
 	for _, r := range slices.SortedFunc(maps.Keys(places), func(a, b trail.Ref) int {
 		return cmp.Compare(places[a].row, places[b].row)
@@ -225,8 +225,8 @@ func (w *Waterfall) draw(scale timescale, edges []trail.Edge, places map[trail.R
 		}
 		w.Bars = append(w.Bars, Bar{r.SpanID, p.node.Service, class, percent(from), percent(max(to-from, 0)), w.y(float64(p.row) + 0.5)})
 	}
-	// The way down from a span is where it has ended, or where the first of those that
-	// it led to begins, if that is earlier: an arrow never points back in time.
+	// The arrows of a span leave it at its end, or at the start of the first span that it
+	// caused if that is earlier: an arrow never points back in time.
 	way := map[trail.Ref]float64{}
 	drawn := func(e trail.Edge) bool {
 		return e.Kind != trail.EdgeParent && places[e.From] != nil && places[e.To] != nil
@@ -263,7 +263,7 @@ func (w *Waterfall) draw(scale timescale, edges []trail.Edge, places map[trail.R
 			Title: cmp.Or(e.Relationship, e.Kind),
 		})
 	}
-	// What matters is drawn last, above all else.
+	// Arrows of the critical path are drawn last, above the others.
 	slices.SortStableFunc(w.Arrows, func(a, b Arrow) int { return cmp.Compare(rank(a.Class), rank(b.Class)) })
 }
 
@@ -287,8 +287,8 @@ type Share struct {
 	X, Width     string // in Segments
 }
 
-// Shares is where the time of a critical path went: its segments in time's order,
-// and the sums by service, the largest first.
+// Shares returns the segments of a critical path in the order of time, and their sums by
+// service, the largest first. It returns nil for an empty path.
 func Shares(p trail.CriticalPath) (segments, sums []Share) {
 	if p.Duration <= 0 || len(p.Segments) == 0 {
 		return nil, nil
