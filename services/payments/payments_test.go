@@ -15,20 +15,24 @@ import (
 
 // till is a card gateway that remembers what it was asked for one order.
 type till struct {
-	err               error  // that Charge returns
-	during            func() // called while Charge runs
-	charged, refunded bool
+	err     error  // that Charge returns
+	during  func() // called while its first call runs
+	charged bool
+	refunds int
 }
 
 func (g *till) Charge(_ context.Context, c Charge) (string, error) {
 	g.charged = true
-	if g.during != nil {
-		g.during()
-	}
+	g.during()
 	return "ch_" + c.Key, g.err
 }
 
-func (g *till) Refund(context.Context, string) error { g.refunded = true; return nil }
+func (g *till) Refund(context.Context, string) error {
+	if g.refunds++; g.refunds == 1 && !g.charged {
+		g.during()
+	}
+	return nil
+}
 
 // start returns the runtime of a payments service that consumes nothing: the tests call
 // its handlers themselves.
@@ -60,30 +64,34 @@ func TestPayAndClose(t *testing.T) {
 	)
 	gatewayDown := errors.New("the card gateway is down")
 	for _, tt := range []struct {
-		name              string
-		before            []event.Type // stored before the handler runs
-		during            event.Type   // stored while the card is charged
-		close             bool         // close runs, and not pay
-		redriven          bool         // an operator has sent the event again
-		gateway           error
-		err               error
-		charged, refunded bool
-		want              []event.Type // payments' events of the order, in stream order
+		name     string
+		before   []event.Type // stored before the handler runs
+		during   event.Type   // stored while the gateway charges or refunds
+		close    bool         // close runs, and not pay
+		redriven bool         // an operator has sent the event again
+		gateway  error
+		err      error
+		charged  bool
+		refunds  int
+		want     []event.Type // payments' events of the order, in stream order
 	}{
 		{name: "a card that pays", charged: true, want: []event.Type{confirmed}},
 		{name: "a declined card", gateway: ErrDeclined, charged: true, want: []event.Type{declined}},
 		{name: "a gateway that fails decides nothing", gateway: gatewayDown, err: gatewayDown, charged: true},
 		{name: "a redelivery after the outcome publishes no second one", before: []event.Type{confirmed}, charged: true, want: []event.Type{confirmed}},
-		{name: "an order closed during the charge gets its money back", during: declined, charged: true, refunded: true, want: []event.Type{declined}},
+		{name: "an order closed during the charge gets its money back", during: declined, charged: true, refunds: 1, want: []event.Type{declined}},
 		{name: "an order closed while its card was declined", during: declined, gateway: ErrDeclined, charged: true, want: []event.Type{declined}},
 		{name: "a redrive before any outcome charges", redriven: true, charged: true, want: []event.Type{confirmed}},
 		{name: "a redrive after the outcome does not charge", redriven: true, before: []event.Type{confirmed}, want: []event.Type{confirmed}},
-		{name: "a redrive of a cancelled order only refunds", redriven: true, before: []event.Type{event.FulfillmentCancelled}, refunded: true},
+		{name: "a redrive after the card was declined only refunds", redriven: true, before: []event.Type{declined}, refunds: 1, want: []event.Type{declined}},
+		{name: "a redrive of a cancelled order only refunds", redriven: true, before: []event.Type{event.FulfillmentCancelled}, refunds: 1},
 
-		{name: "close refunds a confirmed payment", close: true, before: []event.Type{confirmed}, refunded: true, want: []event.Type{confirmed, refunded}},
-		{name: "close decides an open payment, so that a late charge finds it closed", close: true, refunded: true, want: []event.Type{declined}},
+		{name: "close refunds a confirmed payment", close: true, before: []event.Type{confirmed}, refunds: 1, want: []event.Type{confirmed, refunded}},
+		{name: "close decides an open payment, so that a late charge finds it closed", close: true, refunds: 1, want: []event.Type{declined}},
+		{name: "close refunds a charge that is confirmed meanwhile", close: true, during: confirmed, refunds: 2, want: []event.Type{confirmed, refunded}},
+		{name: "close finds the card declined meanwhile", close: true, during: declined, refunds: 1, want: []event.Type{declined}},
 		{name: "close has nothing to do for a declined payment", close: true, before: []event.Type{declined}, want: []event.Type{declined}},
-		{name: "close a second time", close: true, before: []event.Type{confirmed, refunded}, refunded: true, want: []event.Type{confirmed, refunded}},
+		{name: "close a second time", close: true, before: []event.Type{confirmed, refunded}, refunds: 1, want: []event.Type{confirmed, refunded}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -104,10 +112,11 @@ func TestPayAndClose(t *testing.T) {
 				}
 				return stored.Event
 			}
-			gateway := &till{err: tt.gateway}
-			if tt.during != "" {
-				gateway.during = func() { store(tt.during) }
-			}
+			gateway := &till{err: tt.gateway, during: func() {
+				if tt.during != "" {
+					store(tt.during)
+				}
+			}}
 			p := &payments{rt, gateway}
 
 			created := store(event.OrderCreated)
@@ -126,8 +135,8 @@ func TestPayAndClose(t *testing.T) {
 			if !errors.Is(err, tt.err) {
 				t.Errorf("the handler returned %v, want %v", err, tt.err)
 			}
-			if gateway.charged != tt.charged || gateway.refunded != tt.refunded {
-				t.Errorf("charged %v, want %v; refunded %v, want %v", gateway.charged, tt.charged, gateway.refunded, tt.refunded)
+			if gateway.charged != tt.charged || gateway.refunds != tt.refunds {
+				t.Errorf("charged %v, want %v; refunded %d times, want %d", gateway.charged, tt.charged, gateway.refunds, tt.refunds)
 			}
 			events, err := rt.Stream.OrderEvents(t.Context(), order.OrderID, 0, confirmed, declined, refunded)
 			if err != nil {
