@@ -24,7 +24,7 @@ func golist(t *testing.T, args ...string) []string {
 // Imports point down: main and cmd, app, services and storefront, the rest of internal and
 // trail, pkg/tracing. Services do not import each other.
 func TestImportsPointDown(t *testing.T) {
-	clients := []string{"internal/app", "internal/demo", "internal/load", "internal/storefront"} // may import services
+	clients := []string{"internal/app", "internal/demo", "internal/storefront"} // may import services
 	edges := 0
 	for _, line := range golist(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
 		path, imports, _ := strings.Cut(line, " ")

@@ -16,7 +16,6 @@ import (
 
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/services/orders"
 )
 
 // Options are the options of a load.
@@ -103,7 +102,7 @@ func (l *load) each(ctx context.Context, customers int, do func(context.Context,
 func (l *load) place(ctx context.Context, one *order) error {
 	one.start = time.Now()
 	key := rand.Text()
-	placed, err := l.patiently(ctx, func(ctx context.Context) (orders.Order, error) {
+	placed, err := l.patiently(ctx, func(ctx context.Context) (demo.Order, error) {
 		return l.shop.PlaceWithKey(ctx, l.scenario, key)
 	})
 	one.id = placed.ID
@@ -112,10 +111,8 @@ func (l *load) place(ctx context.Context, one *order) error {
 
 // await waits until the order is concluded.
 func (l *load) await(ctx context.Context, one *order) error {
-	end, err := l.patiently(ctx, func(ctx context.Context) (orders.Order, error) {
-		return l.shop.Await(ctx, one.id, func(o orders.Order) bool {
-			return o.State == orders.StateShipped || o.State == orders.StateCancelled
-		})
+	end, err := l.patiently(ctx, func(ctx context.Context) (demo.Order, error) {
+		return l.shop.Await(ctx, one.id, demo.Order.Concluded)
 	})
 	if err != nil {
 		return fmt.Errorf("order %s: %w", one.id, err)
@@ -123,14 +120,17 @@ func (l *load) await(ctx context.Context, one *order) error {
 	if end.State != l.scenario.Want.State {
 		return fmt.Errorf("order %s is %s %s", end.ID, end.State, end.Reason)
 	}
-	shipped := slices.IndexFunc(end.Events, func(e orders.Event) bool { return e.Type == event.FulfillmentShipped })
-	one.took = end.Events[shipped].Time.Sub(one.start)
+	for _, e := range end.Events {
+		if e.Type == event.FulfillmentShipped {
+			one.took = e.Time.Sub(one.start)
+		}
+	}
 	return nil
 }
 
 // patiently repeats a request while the shop answers with Retry-After, until
 // orderTimeout ends.
-func (l *load) patiently(ctx context.Context, ask func(context.Context) (orders.Order, error)) (orders.Order, error) {
+func (l *load) patiently(ctx context.Context, ask func(context.Context) (demo.Order, error)) (demo.Order, error) {
 	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
 	for {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"example.org/ordertrail/internal/demo"
-	"example.org/ordertrail/services/orders"
 )
 
 // Steady places one order per Options.Every, of each scenario in turn, until ctx ends,
@@ -53,9 +52,9 @@ func Steady(ctx context.Context, o Options) error {
 }
 
 // placeScenario places one order, and cancels it at once if the scenario does.
-func (l *load) placeScenario(ctx context.Context, sc demo.Scenario) (orders.Order, error) {
+func (l *load) placeScenario(ctx context.Context, sc demo.Scenario) (demo.Order, error) {
 	key := rand.Text()
-	order, err := l.patiently(ctx, func(ctx context.Context) (orders.Order, error) {
+	order, err := l.patiently(ctx, func(ctx context.Context) (demo.Order, error) {
 		return l.shop.PlaceWithKey(ctx, sc, key)
 	})
 	if err == nil && sc.Cancel {

@@ -49,15 +49,21 @@ const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 type twoFields struct{ traceparent, tracestate string }
 
 func (c *twoFields) Get(key string) string {
-	if key == "traceparent" {
+	switch key {
+	case "traceparent":
 		return c.traceparent
+	case "tracestate":
+		return c.tracestate
 	}
 	return ""
 }
 
 func (c *twoFields) Set(key, value string) {
-	if key == "traceparent" {
+	switch key {
+	case "traceparent":
 		c.traceparent = value
+	case "tracestate":
+		c.tracestate = value
 	}
 }
 
