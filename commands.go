@@ -14,6 +14,7 @@ import (
 
 	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/catalog"
+	"example.org/ordertrail/internal/cli"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/load"
 	"example.org/ordertrail/internal/service"
@@ -21,6 +22,7 @@ import (
 	"example.org/ordertrail/internal/telemetry"
 	"example.org/ordertrail/services/analytics"
 	"example.org/ordertrail/services/inventory"
+	"example.org/ordertrail/trail"
 )
 
 // shopURL is the default address of the shop, the demo's.
@@ -30,10 +32,15 @@ func demoCommand(f *flag.FlagSet) func(context.Context, []string) error {
 	o := demo.Options{Out: os.Stdout}
 	f.BoolVar(&o.Once, "once", false, "stop after the scenarios; exit with 0 only if each ended as it should")
 	f.StringVar(&o.Store, "store", "", "keep the streams in `DIR` instead of a temporary directory")
-	f.StringVar(&o.NATSAddr, "nats", "", "`ADDR` for NATS clients, default 127.0.0.1:4222 while it serves; none: no clients")
+	f.StringVar(&o.NATSAddr, "nats", "", "loopback `ADDR` for NATS clients, default 127.0.0.1:4222 while it serves; none: no clients")
 	return func(ctx context.Context, _ []string) (err error) {
 		if o.Settings, err = service.ReadSettings(); err != nil {
 			return err
+		}
+		for _, name := range []string{"NATS_URL", "NATS_NKEY"} {
+			if os.Getenv(name) != "" {
+				fmt.Fprintf(os.Stderr, "ordertrail: demo ignores %s: it starts a NATS server of its own\n", name)
+			}
 		}
 		if os.Getenv("LOG_LEVEL") == "" {
 			o.Settings.LogLevel = slog.LevelError // the scenarios cause warnings on purpose
@@ -41,7 +48,7 @@ func demoCommand(f *flag.FlagSet) func(context.Context, []string) error {
 		if os.Getenv("ORDER_DEADLINE") == "" {
 			o.Settings.OrderDeadline = demo.OrderDeadline
 		}
-		o.Color = colorful(os.Stdout)
+		o.Color = cli.Colorful(os.Stdout)
 		o.Log = slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.Settings.LogLevel})
 		return demo.Run(ctx, o)
 	}
@@ -49,8 +56,11 @@ func demoCommand(f *flag.FlagSet) func(context.Context, []string) error {
 
 func provisionCommand(*flag.FlagSet) func(context.Context, []string) error {
 	return func(ctx context.Context, _ []string) error {
-		return administer(ctx, "provision", "provision", func(ctx context.Context, rt *service.Runtime) error {
-			err := stream.Provision(ctx, rt.Stream.JetStream(), stream.Topology{Replicas: rt.Settings.Replicas, Durables: app.Durables()})
+		return administer(ctx, "provision", "provision", 0, func(ctx context.Context, rt *service.Runtime) error {
+			err := stream.Provision(ctx, rt.Stream.JetStream(), stream.Topology{
+				Replicas: rt.Settings.Replicas, Durables: app.Durables(),
+				Report: func(change string) { fmt.Println(trail.Wrap("ordertrail: corrected "+change, 2)) },
+			})
 			if err == nil {
 				fmt.Println("ordertrail: streams, consumers and buckets exist")
 			}
@@ -59,7 +69,8 @@ func provisionCommand(*flag.FlagSet) func(context.Context, []string) error {
 	}
 }
 
-func restockCommand(*flag.FlagSet) func(context.Context, []string) error {
+func restockCommand(f *flag.FlagSet) func(context.Context, []string) error {
+	wait := waitFlag(f)
 	return func(ctx context.Context, args []string) error {
 		if len(args) != 2 {
 			return errors.New("restock: want an SKU and a number of units, such as: go run . restock LAST-ONE 5")
@@ -75,7 +86,7 @@ func restockCommand(*flag.FlagSet) func(context.Context, []string) error {
 			}
 			return fmt.Errorf("restock: unknown product %q (products: %s)", args[0], strings.Join(skus, ", "))
 		}
-		return administer(ctx, "restock", operator, func(ctx context.Context, rt *service.Runtime) error {
+		return administer(ctx, "restock", operator, *wait, func(ctx context.Context, rt *service.Runtime) error {
 			if err := inventory.Restock(ctx, rt.Stream, args[0], n); err != nil {
 				return err
 			}
@@ -87,15 +98,18 @@ func restockCommand(*flag.FlagSet) func(context.Context, []string) error {
 
 // replayCommand replays analytics alone, because the other services have effects
 // outside the stream.
-func replayCommand(*flag.FlagSet) func(context.Context, []string) error {
+func replayCommand(f *flag.FlagSet) func(context.Context, []string) error {
+	wait := waitFlag(f)
 	return func(ctx context.Context, args []string) error {
 		if len(args) != 1 || args[0] != analytics.Name {
 			return errors.New("replay: want analytics, the one service without effects outside the stream: go run . replay analytics")
 		}
-		return administer(ctx, analytics.Name, operator, func(ctx context.Context, rt *service.Runtime) error {
+		return administer(ctx, analytics.Name, operator, *wait, func(ctx context.Context, rt *service.Runtime) error {
 			result, err := analytics.Replay(ctx, rt)
 			if err == nil {
-				fmt.Println(result)
+				for line := range strings.Lines(result.String()) {
+					fmt.Println(trail.Wrap(strings.TrimSuffix(line, "\n"), 2))
+				}
 			}
 			return err
 		})
@@ -103,17 +117,24 @@ func replayCommand(*flag.FlagSet) func(context.Context, []string) error {
 }
 
 func loadCommand(f *flag.FlagSet) func(context.Context, []string) error {
-	o := load.Options{Out: os.Stdout}
+	o := load.Options{Out: os.Stdout, Progress: os.Stderr, Terminal: cli.Terminal(os.Stderr)}
 	f.StringVar(&o.URL, "url", shopURL, "`URL` of the shop, default "+shopURL)
 	f.IntVar(&o.Orders, "orders", 1000, "`NUMBER` of orders to place, default 1000")
 	f.IntVar(&o.Concurrency, "concurrency", 16, "`NUMBER` of customers at once, default 16; each places an order and waits for its end")
 	f.BoolVar(&o.Burst, "burst", false, "place all orders first, as fast as the shop accepts them, then wait for their ends")
 	f.DurationVar(&o.Every, "every", 0, "instead, place one order per `DURATION`, such as 1s, of each scenario in turn, until Ctrl-C")
 	return func(ctx context.Context, _ []string) error {
-		if o.Every != 0 {
-			return load.Steady(ctx, o)
+		given := map[string]bool{}
+		f.Visit(func(f *flag.Flag) { given[f.Name] = true })
+		if !given["every"] {
+			return load.Run(ctx, o)
 		}
-		return load.Run(ctx, o)
+		for _, other := range []string{"orders", "concurrency", "burst"} {
+			if given[other] {
+				return fmt.Errorf("load: -every places orders until Ctrl-C, without -%s: use one of them", other)
+			}
+		}
+		return load.Steady(ctx, o)
 	}
 }
 
@@ -139,31 +160,47 @@ func healthcheckCommand(*flag.FlagSet) func(context.Context, []string) error {
 }
 
 // operator is the NATS user of the commands, other than provision, in nats/nats.conf.
+// The demo's server has one user for all.
 const operator = "operator"
 
+// waitFlag defines the flag that bounds the wait for NATS.
+func waitFlag(f *flag.FlagSet) *time.Duration {
+	return f.Duration("wait", 10*time.Second, "`DURATION` to wait for NATS, default 10s; 0: no limit")
+}
+
 // administer connects to the NATS server at NATS_URL, with an inbox that the user may
-// read, and works there.
-func administer(ctx context.Context, name, user string, work func(context.Context, *service.Runtime) error) error {
+// read, and works there. It waits for a server that is away, and for the stream, for at
+// most the given time if that is not 0.
+func administer(ctx context.Context, name, user string, wait time.Duration, work func(context.Context, *service.Runtime) error) error {
 	settings, err := service.ReadSettings()
 	if err != nil {
 		return err
 	}
-	rt, err := service.NewRuntime(ctx, service.Config{
+	connecting, cancel := ctx, context.CancelFunc(func() {})
+	if wait > 0 {
+		connecting, cancel = context.WithTimeout(ctx, wait)
+	}
+	defer cancel()
+	rt, err := service.NewRuntime(connecting, service.Config{
 		Name: name, User: user, Settings: settings,
 		Tracing: []telemetry.Option{telemetry.WithConsoleWriter(os.Stderr)},
 	})
+	if err == nil && wait > 0 {
+		if _, missing := rt.Stream.Extent(connecting); missing != nil {
+			return errors.Join(missing, closeRuntime(ctx, rt))
+		}
+	}
+	if err != nil && ctx.Err() == nil && connecting.Err() != nil {
+		return fmt.Errorf("NATS does not answer: start the server, set NATS_URL, or wait longer than %s with --wait: %w", wait, err)
+	}
 	if err != nil {
 		return err
 	}
-	err = work(ctx, rt)
-	stopping, cancel := app.StopTimeout(ctx)
-	defer cancel()
-	return errors.Join(err, rt.Close(stopping))
+	return errors.Join(work(ctx, rt), closeRuntime(ctx, rt))
 }
 
-// colorful reports whether out is a terminal that should show colour
-// (https://no-color.org).
-func colorful(out *os.File) bool {
-	info, err := out.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+func closeRuntime(ctx context.Context, rt *service.Runtime) error {
+	stopping, cancel := app.StopTimeout(ctx)
+	defer cancel()
+	return rt.Close(stopping)
 }

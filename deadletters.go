@@ -12,17 +12,18 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/trail"
 )
 
 // deadLettersCommand lists and shows the dead letters, and sends them again.
 func deadLettersCommand(f *flag.FlagSet) func(context.Context, []string) error {
 	all := f.Bool("all", false, "redrive all dead letters")
+	wait := waitFlag(f)
 	return func(ctx context.Context, args []string) error {
 		verb, ids := "list", args
 		if len(args) > 0 {
@@ -39,7 +40,7 @@ func deadLettersCommand(f *flag.FlagSet) func(context.Context, []string) error {
 		default:
 			return errors.New("deadletters: want list, show ID, redrive ID… or redrive --all")
 		}
-		return administer(ctx, "deadletters", operator, func(ctx context.Context, rt *service.Runtime) error { return work(ctx, rt.Stream) })
+		return administer(ctx, "deadletters", operator, *wait, func(ctx context.Context, rt *service.Runtime) error { return work(ctx, rt.Stream) })
 	}
 }
 
@@ -100,34 +101,38 @@ func printable(s string) string {
 	}, s)
 }
 
+// printDeadLetters prints three lines for each letter, which fit a terminal.
 func printDeadLetters(out io.Writer, letters []stream.DeadLetter) error {
 	if len(letters) == 0 {
 		_, err := fmt.Fprintln(out, "ordertrail: no dead letters")
 		return err
 	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ID\tGIVEN UP\tEVENT\tDELIVERIES\tREASON\tERROR")
 	for _, l := range letters {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%.100s\n",
-			l.ID, l.Time.Format(time.DateTime), printable(l.Subject), l.Deliveries, printable(l.Reason), printable(l.Error))
+		for _, line := range []string{
+			fmt.Sprintf("%s  given up at %s after %s: %s", l.ID, l.Time.Format(time.DateTime), trail.Counted(int(l.Deliveries), "delivery"), l.Reason),
+			"    " + l.Subject,
+			"    " + l.Error,
+		} {
+			if _, err := fmt.Fprintln(out, trail.Cut(printable(line), trail.Columns)); err != nil {
+				return err
+			}
+		}
 	}
-	return table.Flush()
+	return nil
 }
 
 func printDeadLetter(out io.Writer, l stream.DeadLetter) error {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
 		{"dead letter", l.ID},
-		{"event", fmt.Sprintf("%s (delivered as sequence %d of %s)", l.Subject, l.Sequence, l.Stream)},
-		{"given up by", fmt.Sprintf("%s at %s, after %d deliveries", l.Consumer, l.Time.Format(time.RFC3339), l.Deliveries)},
+		{"event", l.Subject},
+		{"delivered as", fmt.Sprintf("sequence %d of %s", l.Sequence, l.Stream)},
+		{"given up by", l.Consumer},
+		{"at", fmt.Sprintf("%s, after %s", l.Time.Format(time.RFC3339), trail.Counted(int(l.Deliveries), "delivery"))},
 		{"reason", l.Reason},
 		{"error", l.Error},
 		{"failed span", l.Span},
 	} {
-		fmt.Fprintf(table, "%s\t%s\n", row[0], printable(row[1]))
-	}
-	if err := table.Flush(); err != nil {
-		return err
+		fmt.Fprintln(out, trail.Wrap(fmt.Sprintf("%-13s %s", row[0], printable(row[1])), 14))
 	}
 	fmt.Fprintln(out, "\nheaders")
 	for _, name := range slices.Sorted(maps.Keys(l.Header)) {
@@ -135,7 +140,7 @@ func printDeadLetter(out io.Writer, l stream.DeadLetter) error {
 			continue // not the event's own; the table above has their values
 		}
 		for _, value := range l.Header[name] {
-			fmt.Fprintf(out, "  %s: %s\n", printable(name), printable(value))
+			fmt.Fprintln(out, trail.Wrap(fmt.Sprintf("  %s: %s", printable(name), printable(value)), 4))
 		}
 	}
 	var pretty bytes.Buffer

@@ -31,8 +31,8 @@ func TestDeadLettersDoNotCommandTheTerminal(t *testing.T) {
 		if bytes.ContainsAny(out.Bytes(), clear[:1]+"\u009b\x7f") {
 			t.Errorf("%s prints %q", name, &out)
 		}
-		if name == "list" && bytes.Count(out.Bytes(), []byte("\n")) != 2 {
-			t.Errorf("a dead letter is listed in several lines: %q", &out)
+		if name == "list" && bytes.Count(out.Bytes(), []byte("\n")) != 3 {
+			t.Errorf("a dead letter is not listed in three lines: %q", &out)
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"time"
 
+	"example.org/ordertrail/internal/cli"
+	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/trail"
@@ -23,8 +25,8 @@ var traceOrSpan = regexp.MustCompile(`^([0-9a-f]{32}|[0-9a-f]{16})$`)
 // trailCommand prints an order's trail. The id of a trace that belongs to several orders
 // prints a list of them.
 func trailCommand(f *flag.FlagSet) func(context.Context, []string) error {
-	client := ordertrail.Client{HTTP: http.DefaultClient}
-	f.StringVar(&client.URL, "url", shopURL, "`URL` of the shop, default "+shopURL)
+	shop := demo.Shop{Client: http.DefaultClient}
+	f.StringVar(&shop.URL, "url", shopURL, "`URL` of the shop, default "+shopURL)
 	return func(ctx context.Context, args []string) error {
 		if len(args) > 1 {
 			return fmt.Errorf("trail: unexpected %q", args[1])
@@ -36,12 +38,12 @@ func trailCommand(f *flag.FlagSet) func(context.Context, []string) error {
 		ctx, cancel := context.WithTimeout(ctx, trailTimeout)
 		defer cancel()
 		if traceOrSpan.MatchString(id) {
-			orders, err := client.Orders(ctx, id)
+			orders, err := shop.Locate(ctx, id)
 			if err != nil {
 				return fmt.Errorf("trail: %w", err)
 			}
-			if len(orders) > 1 {
-				fmt.Printf("%s belongs to %d orders:\n", id, len(orders))
+			if len(orders) != 1 {
+				fmt.Printf("%s belongs to %s:\n", id, trail.Counted(len(orders), "order"))
 				for _, o := range orders {
 					fmt.Println("  " + o)
 				}
@@ -49,10 +51,10 @@ func trailCommand(f *flag.FlagSet) func(context.Context, []string) error {
 			}
 			id = orders[0]
 		}
-		t, err := client.Trail(ctx, id)
+		t, err := shop.Trail(ctx, id)
 		if err != nil {
 			return fmt.Errorf("trail: %w", err)
 		}
-		return ordertrail.Write(os.Stdout, t, trail.WriteOptions{Color: colorful(os.Stdout)})
+		return ordertrail.Write(os.Stdout, t, trail.WriteOptions{Color: cli.Colorful(os.Stdout)})
 	}
 }

@@ -31,5 +31,5 @@ func BenchmarkStoreOnEnd(b *testing.B) {
 		}
 	}
 	b.Run("none", func(b *testing.B) { run(b) })
-	b.Run("store", func(b *testing.B) { run(b, sdktrace.WithSpanProcessor(trail.NewStore(key, trail.StoreOptions{}))) })
+	b.Run("store", func(b *testing.B) { run(b, sdktrace.WithSpanProcessor(trail.NewStore(0))) })
 }

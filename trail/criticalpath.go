@@ -7,7 +7,7 @@ import (
 )
 
 // criticalPath walks back from the story's conclusion: through the children that each
-// span waited for, to its parent, and from a root span to its cause.
+// span waited for, to its parent or to the span that it links.
 func (s *stitcher) criticalPath() CriticalPath {
 	w := pathWalker{stitcher: s, segments: []Segment{}, seen: map[Ref]bool{}}
 	target := s.conclusion()
@@ -17,12 +17,9 @@ func (s *stitcher) criticalPath() CriticalPath {
 	w.cursor = target.End
 	for at := target; at != nil && !w.seen[at.Ref]; {
 		w.within(at)
-		if parent := s.nodes[Ref{at.TraceID, at.ParentID}]; parent != nil {
-			at = parent
-			continue
-		}
 		cause := s.cause(at)
 		if cause != nil {
+			// What lies between the two is a wait. A span's parent may still run, and wait.
 			w.to(at, cause.End, true)
 		}
 		at = cause
@@ -35,24 +32,25 @@ func (s *stitcher) criticalPath() CriticalPath {
 func (s *stitcher) conclusion() (last *Node) {
 	for _, m := range s.members {
 		n := s.nodes[m.Ref]
-		if n.Status != StatusError && slices.Contains(s.Until, n.Name) {
+		if s.Until != nil && n.Status != StatusError && s.Until(&n.Span) {
 			return n
 		}
-		if last == nil || n.End.After(last.End) {
+		if (n.Batch == nil || !n.Batch.Boundary) && (last == nil || n.End.After(last.End)) {
 			last = n
 		}
 	}
 	return last
 }
 
-// cause returns the delivery before, else the span that ended last of those that the
-// span links, else nil. The span that it cancels is the cause only if there is no other.
+// cause returns the delivery before, else the span that ended last of those that the span
+// links if its parent has waited for that one or it has no parent, else the parent. The
+// span that it cancels is the cause only if there is no other.
 func (s *stitcher) cause(n *Node) *Node {
 	if before := s.retried[n.Ref]; before != nil {
 		return before
 	}
 	var cause, cancelled *Node
-	for _, l := range s.links(s.known[n.Ref]) {
+	for _, l := range s.links(s.span(n.Ref)) {
 		from, last := s.nodes[l.Ref], &cause
 		if l.Attributes.Text(relationshipKey) == "cancels" {
 			last = &cancelled
@@ -61,7 +59,12 @@ func (s *stitcher) cause(n *Node) *Node {
 			*last = from
 		}
 	}
-	return cmp.Or(cause, cancelled)
+	cause = cmp.Or(cause, cancelled)
+	parent := s.nodes[Ref{n.TraceID, n.ParentID}]
+	if parent != nil && (cause == nil || !cause.End.After(parent.Start) || cause.End.After(n.Start)) {
+		return parent
+	}
+	return cause
 }
 
 // endsLater compares by end, the latest first.

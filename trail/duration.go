@@ -2,8 +2,19 @@ package trail
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
+
+// Counted returns a number with its noun, such as "1 trace", "2 traces" and "2 deliveries".
+func Counted(n int, noun string) string {
+	if stem, y := strings.CutSuffix(noun, "y"); n != 1 && y {
+		noun = stem + "ies"
+	} else if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}
 
 // Duration formats a duration with three significant digits, such as 950 µs, 4.20 ms
 // and 1.03 s. From 100 s on it counts whole seconds.

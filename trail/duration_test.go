@@ -28,3 +28,18 @@ func TestDuration(t *testing.T) {
 		}
 	}
 }
+
+func TestCounted(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		n          int
+		noun, want string
+	}{
+		{0, "trace", "0 traces"}, {1, "trace", "1 trace"}, {2, "trace", "2 traces"}, {1, "more span", "1 more span"},
+		{1, "delivery", "1 delivery"}, {5, "delivery", "5 deliveries"},
+	} {
+		if got := trail.Counted(tc.n, tc.noun); got != tc.want {
+			t.Errorf("Counted(%d, %q) = %q, want %q", tc.n, tc.noun, got, tc.want)
+		}
+	}
+}

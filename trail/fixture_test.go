@@ -202,7 +202,7 @@ func (s *story) batch(from float64, published ...*tracetest.SpanStub) *tracetest
 
 // stored returns a store with the spans of the stories, added in random order.
 func stored(stories ...*story) *trail.Store {
-	store := trail.NewStore(key, trail.StoreOptions{})
+	store := trail.NewStore(0)
 	for _, s := range stories {
 		for _, i := range s.ids.Perm(len(s.spans)) {
 			add(store, s.spans[i])
@@ -220,7 +220,7 @@ func add(store *trail.Store, spans ...*tracetest.SpanStub) {
 // find returns the spans of the last story, from a store with all of them.
 func find(t testing.TB, stories ...*story) trail.Spans {
 	t.Helper()
-	found, err := stored(stories...).Find(context.Background(), stories[len(stories)-1].id)
+	found, err := stored(stories...).Find(context.Background(), key, stories[len(stories)-1].id, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,5 +242,8 @@ func stitched(t testing.TB, s *story) *trail.Story {
 }
 
 func (s *story) options() trail.Options {
-	return trail.Options{Key: key, Value: s.id, Until: []string{"publish fulfillment.shipped", "publish fulfillment.cancelled"}}
+	return trail.Options{Key: key, Value: s.id, Until: func(s *trail.Span) bool {
+		to := s.Attributes.Text("messaging.destination.template")
+		return s.Kind == "producer" && (to == "fulfillment.shipped.{order_id}" || to == "fulfillment.cancelled.{order_id}")
+	}}
 }

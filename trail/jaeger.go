@@ -1,87 +1,130 @@
 package trail
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/collector/pdata/ptrace"
-	"go.opentelemetry.io/otel/attribute"
 )
 
-// Bounds of requests to Jaeger. Callers limit the time with their context.
-const (
-	jaegerDepth   = 200      // traces of one search; an order has about ten traces
-	jaegerAnswer  = 64 << 20 // bytes
-	jaegerAtOnce  = 16       // requests at a time: a slow Jaeger holds no more
-	jaegerSkew    = 5 * time.Minute
-	jaegerHorizon = time.Hour // age of the oldest recent trace
-)
+// Bounds of requests to Jaeger.
+const jaegerDepth = 200 // traces of one search; an order has about ten traces
 
 // Jaeger is a [Source] that reads from version 3 of the query API, which Jaeger has
-// since 2.20. It cannot search by span id alone.
+// since 2.20. It finds links only by their attribute link.trace_id.
+//
+// With Scan, it also reads the newest traces, once, for links without that attribute and
+// for spans by their id alone. Without, it does not find them.
 type Jaeger struct {
-	base   *url.URL
-	key    string
-	client *http.Client
-	slots  chan struct{}
+	remote
+	Since time.Duration // age of the oldest traces that searches find; default an hour
+	Scan  int           // traces to read; Jaeger's limit is 1500 by default
+
+	mu      sync.Mutex
+	scanned *Store
+	partial string
 }
 
 // NewJaeger returns a Source that reads from the API at base, such as
-// http://localhost:16686, and searches by key. It does not connect yet.
-func NewJaeger(base *url.URL, key attribute.Key) *Jaeger {
-	return &Jaeger{
-		base: base, key: string(key),
-		client: &http.Client{
-			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: jaegerAtOnce, IdleConnTimeout: time.Minute},
-			// The API never redirects, but a login page does.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		slots: make(chan struct{}, jaegerAtOnce),
-	}
-}
+// http://localhost:16686. It does not connect yet.
+func NewJaeger(base *url.URL) *Jaeger { return &Jaeger{remote: newRemote(base)} }
 
 // Find implements [Source].
-func (j *Jaeger) Find(ctx context.Context, id string) (Spans, error) {
-	attributes, err := json.Marshal(map[string]string{j.key: id})
+func (j *Jaeger) Find(ctx context.Context, key, value string, traces int) (Spans, error) {
+	attributes, err := json.Marshal(map[string]string{key: value})
 	if err != nil {
 		return Spans{}, err
 	}
-	from := time.Now().Add(-jaegerHorizon)
-	if u, err := uuid.Parse(id); err == nil && u.Version() == 7 {
+	from := since(j.Since)
+	if u, err := uuid.Parse(value); err == nil && u.Version() == 7 {
 		from = time.Unix(u.Time().UnixTime())
 	}
-	return j.search(ctx, from.Add(-jaegerSkew), jaegerDepth, url.Values{"query.attributes": {string(attributes)}})
+	return j.search(ctx, from.Add(-remoteSkew), min(traces, jaegerDepth), url.Values{"query.attributes": {string(attributes)}})
 }
 
-// Trace implements [Source].
-func (j *Jaeger) Trace(ctx context.Context, id string) (Spans, error) {
-	return j.get(ctx, "/"+url.PathEscape(id), url.Values{"rawTraces": {"true"}, "raw_traces": {"true"}})
+// Traces implements [Source].
+func (j *Jaeger) Traces(ctx context.Context, ids ...string) (Spans, error) {
+	return each(ctx, ids, func(ctx context.Context, id string) (Spans, error) {
+		return j.read(ctx, "/"+url.PathEscape(id), url.Values{"rawTraces": {"true"}, "raw_traces": {"true"}})
+	})
 }
 
-// TraceOf implements [Source]: it returns [ErrUnsupported].
-func (j *Jaeger) TraceOf(context.Context, string) (string, error) { return "", ErrUnsupported }
+// Linking implements [Source].
+func (j *Jaeger) Linking(ctx context.Context, ids ...string) (Spans, error) {
+	found, err := each(ctx, ids, func(ctx context.Context, id string) (Spans, error) {
+		return j.Find(ctx, linkTraceKey, id, jaegerDepth)
+	})
+	if err != nil || j.Scan == 0 {
+		return found, err
+	}
+	scanned, err := j.scan(ctx)
+	if err != nil {
+		return found, err
+	}
+	others, err := scanned.Linking(ctx, ids...)
+	others.Partial = j.partial
+	return merge(found, others), err
+}
+
+// scan reads the newest traces, once.
+func (j *Jaeger) scan(ctx context.Context) (*Store, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.scanned != nil {
+		return j.scanned, nil
+	}
+	found, err := j.Recent(ctx, j.Scan)
+	if err != nil {
+		return nil, err
+	}
+	j.scanned = NewStore(0)
+	j.scanned.Add(found.Spans...)
+	for _, s := range found.Spans {
+		if slices.ContainsFunc(s.Links, func(l Link) bool { return l.Attributes[linkTraceKey] == nil }) {
+			j.partial = fmt.Sprintf("Jaeger cannot search for links without the attribute %s: they were looked for in the newest %d traces of the last %s only.", linkTraceKey, j.Scan, strings.TrimSuffix(cmp.Or(j.Since, remoteSince).String(), "0m0s"))
+			break
+		}
+	}
+	return j.scanned, nil
+}
+
+// TraceOf implements [Source]. Without Scan it returns [ErrUnsupported], also for spans that
+// are not among those that were read.
+func (j *Jaeger) TraceOf(ctx context.Context, spanID string) (string, error) {
+	if j.Scan == 0 {
+		return "", ErrUnsupported
+	}
+	scanned, err := j.scan(ctx)
+	if err != nil {
+		return "", err
+	}
+	id, err := scanned.TraceOf(ctx, spanID)
+	if errors.Is(err, ErrNotFound) {
+		err = ErrUnsupported // Jaeger may have it nevertheless
+	}
+	return id, err
+}
 
 // Recent implements [Source].
 func (j *Jaeger) Recent(ctx context.Context, traces int) (Spans, error) {
-	found, err := j.search(ctx, time.Now().Add(-jaegerHorizon), traces, url.Values{})
-	if errors.Is(err, ErrNotFound) {
-		err = nil
-	}
-	return found, err
+	return j.search(ctx, since(j.Since), traces, url.Values{})
 }
 
 func (j *Jaeger) search(ctx context.Context, from time.Time, depth int, query url.Values) (Spans, error) {
-	to := time.Now().Add(jaegerSkew)
+	to := time.Now().Add(remoteSkew)
 	if !from.Before(to) {
-		from = to.Add(-jaegerHorizon) // the id comes from a clock that is ahead
+		from = to.Add(-remoteSince) // the id comes from a clock that is ahead
 	}
 	// Jaeger releases differ in the names of these parameters.
 	for names, value := range map[[2]string]string{
@@ -95,7 +138,7 @@ func (j *Jaeger) search(ctx context.Context, from time.Time, depth int, query ur
 	// Raw traces, because Jaeger otherwise corrects clock skew.
 	query.Set("query.rawTraces", "true")
 	query.Set("query.raw_traces", "true")
-	found, err := j.get(ctx, "", query)
+	found, err := j.read(ctx, "", query)
 	traces := map[string]bool{}
 	for _, s := range found.Spans {
 		traces[s.TraceID] = true
@@ -104,54 +147,32 @@ func (j *Jaeger) search(ctx context.Context, from time.Time, depth int, query ur
 	return found, err
 }
 
-// get sends a request and reads the spans of the answer.
-func (j *Jaeger) get(ctx context.Context, path string, query url.Values) (found Spans, err error) {
-	select {
-	case j.slots <- struct{}{}:
-		defer func() { <-j.slots }()
-	case <-ctx.Done():
-		return found, fmt.Errorf("%w: too many requests wait for an answer: %w", ErrUnavailable, ctx.Err())
-	}
-	at := j.base.JoinPath("/api/v3/traces" + path)
-	at.RawQuery = query.Encode()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
+// read sends a request and reads the spans of the answer.
+func (j *Jaeger) read(ctx context.Context, path string, query url.Values) (found Spans, err error) {
+	status, body, err := j.get(ctx, "/api/v3/traces"+path, "application/json", query)
 	if err != nil {
 		return found, err
 	}
-	answer, err := j.client.Do(r)
-	if err != nil {
-		return found, fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	defer func() { _ = answer.Body.Close() }()
-	switch answer.StatusCode {
-	case http.StatusOK:
-	case http.StatusNotFound:
+	if status == http.StatusNotFound {
 		// Without a JSON error, this is not the API.
 		var refusal struct {
 			Error *struct{} `json:"error"`
 		}
-		if json.NewDecoder(io.LimitReader(answer.Body, 1<<16)).Decode(&refusal) != nil || refusal.Error == nil {
+		if json.Unmarshal(body, &refusal) != nil || refusal.Error == nil {
 			return found, fmt.Errorf("%w: no query API at %s", ErrUnavailable, j.base.Redacted())
 		}
-		return found, ErrNotFound
-	default:
-		return found, fmt.Errorf("%w: %s", ErrUnavailable, answer.Status)
+		return found, nil
 	}
-	body := &io.LimitedReader{R: answer.Body, N: jaegerAnswer}
 	wrapper := struct{ Result json.RawMessage }{json.RawMessage("{}")}
-	if err := json.NewDecoder(body).Decode(&wrapper); err != nil {
-		if body.N <= 0 {
-			return found, fmt.Errorf("%w: the answer is larger than %d MiB", ErrUnavailable, jaegerAnswer>>20)
-		}
+	if err := json.Unmarshal(body, &wrapper); err != nil {
 		return found, fmt.Errorf("%w: the answer is not JSON: %w", ErrUnavailable, err)
 	}
 	traces, err := new(ptrace.JSONUnmarshaler).UnmarshalTraces(wrapper.Result)
 	if err != nil {
 		return found, fmt.Errorf("%w: the answer is not OTLP JSON: %w", ErrUnavailable, err)
 	}
-	found.Spans = readOTLP(traces)
-	if len(found.Spans) == 0 {
-		return found, ErrNotFound
+	for span := range FromOTLP(traces) {
+		found.Spans = append(found.Spans, span)
 	}
-	return found, nil
+	return merge(found), nil
 }

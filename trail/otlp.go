@@ -1,29 +1,34 @@
 package trail
 
 import (
+	"iter"
 	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/trace"
 )
 
-// readOTLP returns the spans of traces, each once: Jaeger may store a span twice.
-func readOTLP(traces ptrace.Traces) (spans []Span) {
-	seen := map[Ref]bool{}
-	for _, resource := range traces.ResourceSpans().All() {
-		service := readAttributes(resource.Resource().Attributes()).Text("service.name")
-		for _, scope := range resource.ScopeSpans().All() {
-			for _, s := range scope.Spans().All() {
-				span := readSpan(s)
-				span.Service = service
-				if !seen[span.Ref] {
-					seen[span.Ref] = true
-					spans = append(spans, span)
+// FromOTLP returns the spans of traces.
+func FromOTLP(traces ptrace.Traces) iter.Seq[Span] {
+	return func(yield func(Span) bool) {
+		for _, resource := range traces.ResourceSpans().All() {
+			service := ""
+			if v, ok := resource.Resource().Attributes().Get("service.name"); ok {
+				service = v.AsString()
+			}
+			for _, scope := range resource.ScopeSpans().All() {
+				for _, s := range scope.Spans().All() {
+					span := readSpan(s)
+					span.Service = service
+					if !yield(span) {
+						return
+					}
 				}
 			}
 		}
 	}
-	return spans
 }
 
 func readSpan(s ptrace.Span) Span {
@@ -59,6 +64,43 @@ func readAttributes(m pcommon.Map) Attributes {
 			read[key] = v.AsRaw()
 		default:
 			read[key] = v.AsString() // a list becomes JSON
+		}
+	}
+	return read
+}
+
+// fromSDK returns a span that has ended in this process.
+func fromSDK(s trace.ReadOnlySpan) Span {
+	service, _ := s.Resource().Set().Value("service.name")
+	span := Span{
+		Ref:     Ref{s.SpanContext().TraceID().String(), s.SpanContext().SpanID().String()},
+		Service: service.AsString(), Name: s.Name(), Kind: s.SpanKind().String(), Start: s.StartTime(), End: s.EndTime(),
+		Status: statuses[s.Status().Code], StatusMessage: s.Status().Description,
+		Attributes: attributesOf(s.Attributes()), DroppedLinks: s.DroppedLinks(),
+	}
+	if s.Parent().HasSpanID() {
+		span.ParentID = s.Parent().SpanID().String()
+	}
+	for _, e := range s.Events() {
+		span.Events = append(span.Events, Moment{e.Name, e.Time, attributesOf(e.Attributes)})
+	}
+	for _, l := range s.Links() {
+		span.Links = append(span.Links, Link{Ref{l.SpanContext.TraceID().String(), l.SpanContext.SpanID().String()}, attributesOf(l.Attributes)})
+	}
+	return span
+}
+
+func attributesOf(as []attribute.KeyValue) Attributes {
+	if len(as) == 0 {
+		return nil
+	}
+	read := make(Attributes, len(as))
+	for _, a := range as {
+		switch v := a.Value; v.Type() {
+		case attribute.BOOL, attribute.INT64, attribute.FLOAT64, attribute.STRING:
+			read[string(a.Key)] = v.AsInterface()
+		default:
+			read[string(a.Key)] = v.String() // a list becomes JSON
 		}
 	}
 	return read

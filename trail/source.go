@@ -9,7 +9,7 @@ import (
 
 // Errors of a [Source].
 var (
-	// ErrNotFound is returned if the source has no such span.
+	// ErrNotFound is returned if there is no such span.
 	ErrNotFound = errors.New("no such span")
 	// ErrUnavailable is wrapped by the error of a source that did not answer as it
 	// should, or not in time.
@@ -18,28 +18,30 @@ var (
 	ErrUnsupported = errors.New("the trace source does not support this search")
 )
 
-// Source returns spans. It has a key: an attribute such as order.id, whose values are
-// on spans, or on links of batches. A Source is safe for concurrent use.
+// Source returns whole traces. Traces, spans and values that it does not know are no
+// errors. A Source is safe for concurrent use.
 type Source interface {
-	// Find returns all spans of every trace in which a span or a link has the value.
-	// A batch's trace brings spans of other values with it: Stitch leaves them out.
-	// Find returns ErrNotFound if there are none.
-	Find(ctx context.Context, value string) (Spans, error)
-	// Trace returns all spans of a trace, by its id of 32 hex digits, or ErrNotFound.
-	Trace(ctx context.Context, id string) (Spans, error)
+	// Traces returns all spans of the traces with these ids, of 32 hex digits.
+	Traces(ctx context.Context, ids ...string) (Spans, error)
+	// Linking returns all spans of the traces in which a span links to a span of one of
+	// these traces.
+	Linking(ctx context.Context, ids ...string) (Spans, error)
 	// TraceOf returns the id of the trace that contains a span, by the span's id of 16
 	// hex digits. It returns ErrNotFound, or ErrUnsupported if the source cannot search
 	// by span id alone.
 	TraceOf(ctx context.Context, spanID string) (traceID string, err error)
-	// Recent returns the spans of the newest traces, up to a number of traces. No spans
-	// are not an error.
+	// Find returns all spans of every trace in which a span or a link has the attribute,
+	// of the newest traces first, up to a number of traces.
+	Find(ctx context.Context, key, value string, traces int) (Spans, error)
+	// Recent returns the spans of the newest traces, up to a number of traces.
 	Recent(ctx context.Context, traces int) (Spans, error)
 }
 
 // Spans are the result of a search.
 type Spans struct {
 	Spans     []Span
-	Truncated bool // the source has more, which it left out
+	Truncated bool   // the source has more, which it left out
+	Partial   string // why spans may be missing without notice, a sentence; else ""
 }
 
 // Values returns the different values of an attribute, sorted.

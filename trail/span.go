@@ -1,9 +1,7 @@
 package trail
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"strconv"
 	"time"
 )
@@ -60,7 +58,7 @@ type Link struct {
 }
 
 // Attributes belong to a span, an event or a link. A value is a string, a bool, an
-// int64 or a float64; a list is a string of JSON.
+// int64 or a float64; a list is a string of JSON. Read from JSON, all numbers are float64.
 type Attributes map[string]any
 
 // Text returns an attribute as text, "" if it is missing.
@@ -78,25 +76,15 @@ func (a Attributes) Text(key string) string {
 	return ""
 }
 
-// UnmarshalJSON reads whole numbers as int64, so that attributes keep their types.
-func (a *Attributes) UnmarshalJSON(b []byte) error {
-	var read map[string]any
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	if err := d.Decode(&read); err != nil {
-		return err
+// number returns an attribute as a number, 0 if it is missing.
+func (a Attributes) number(key string) int {
+	switch v := a[key].(type) {
+	case int64:
+		return int(v)
+	case float64:
+		return int(v)
 	}
-	for k, v := range read {
-		if n, ok := v.(json.Number); ok {
-			if whole, err := n.Int64(); err == nil {
-				read[k] = whole
-			} else if float, err := n.Float64(); err == nil {
-				read[k] = float
-			}
-		}
-	}
-	*a = read
-	return nil
+	return 0
 }
 
 // values returns the values of an attribute that a span has: its own, else those of

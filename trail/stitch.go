@@ -16,47 +16,147 @@ const (
 	untrustedKey    = "link.untrusted"
 	errorTypeKey    = "error.type"
 	destinationKey  = "messaging.destination.name"
-	groupKey        = "messaging.consumer.group.name"
-	operationKey    = "messaging.operation.type"
-	deliveryKey     = "messaging.nats.message.delivery_count"
+	batchCountKey   = "messaging.batch.message_count"
 	settlementKey   = "messaging.nats.message.settlement"
 	refusedKey      = "call.refused"
 )
 
-// MaxSpans is how many spans a story has at most, the earliest ones.
-const MaxSpans = 2000
+// DefaultMaxSpans is how many spans a story has at most.
+const DefaultMaxSpans = 20_000
 
 // Options select a story's spans.
 type Options struct {
-	// Key and Value are the attribute that the spans have in common, such as order.id.
-	Key, Value string
-	// Until holds span names: the critical path ends at the first such span that did
-	// not fail. Without one it ends at the span that ended last.
-	Until []string
+	// Key is an attribute whose different values keep stories apart, such as order.id. ""
+	// means that the structure alone decides.
+	Key string
+	// Value is the value of Key that the story's spans have. All spans that have it belong
+	// to the story. The default is the value of the start.
+	Value string
+	// MaxSpans is how many spans the story has at most: those that the fewest parents and
+	// links separate from the start. 0 means [DefaultMaxSpans].
+	MaxSpans int
+	// Until reports whether a span concludes the story: the critical path ends at the
+	// first such span that did not fail. Without one, and if Until is nil, it ends at the
+	// span that ended last, batches of several stories excepted.
+	Until func(*Span) bool
 	// Publisher returns the service that publishes an event type. The service map needs
 	// it where the publisher's span is missing; if nil, those links are left out.
 	Publisher func(eventType string) string
 }
 
-// Stitch makes a story of spans. A span belongs to it if its own attribute has the
-// value, or, without such an attribute, if a link has the value, as in a batch. The
-// ancestors and descendants of these spans that have no value at all belong to it too.
-func Stitch(found Spans, o Options) *Story {
-	s := stitcher{
-		Options: o,
-		story:   &Story{Lanes: []Lane{}, Edges: []Edge{}, Gaps: []Gap{}, Complete: true},
-		known:   make(map[Ref]*Span, len(found.Spans)),
-		nodes:   map[Ref]*Node{},
+// Stitch makes a story of spans, in any order. It starts at spans, or at all spans of
+// traces, which have no SpanID, and follows parents and links both ways:
+//
+//   - A batch, which is a consumer's span with several messages, belongs to the story if
+//     all spans that it links do. Otherwise it is shown without its children.
+//   - A cause with more than 100 effects that is reached from one of them is shown without
+//     the others.
+//   - A link that is not trusted is not followed, nor is one between different values of
+//     the key.
+//
+// If the start is a batch of several stories, Stories lists them.
+func Stitch(found Spans, o Options, start ...Ref) *Story {
+	g := newGraph(found.Spans, o.Key)
+	return g.stitch(found, o, g.choose(o, start))
+}
+
+// choice is what a start leads to.
+type choice struct {
+	stories []*closure // one, unless the start is a batch of several
+	batch   int        // the batch; -1 if there is one story
+}
+
+// choose returns the story of a start, or the stories that meet there.
+func (g *graph) choose(o Options, start []Ref) choice {
+	var from []int
+	values := map[string]bool{}
+	for _, r := range start {
+		if i, ok := g.index[r]; ok {
+			if o.Value == "" && g.boundary(i) {
+				return g.meet(i)
+			}
+			from = append(from, i)
+			values[g.vertices[i].value] = true
+		}
 	}
-	for i := range found.Spans {
-		s.known[found.Spans[i].Ref] = &found.Spans[i]
+	for i := range g.vertices {
+		v := &g.vertices[i]
+		of := slices.Contains(start, Ref{TraceID: v.ref.TraceID}) && v.span != nil
+		if of && v.batch && v.span.ParentID == "" && o.Value == "" && g.boundary(i) {
+			return g.meet(i)
+		}
+		if of && !g.boundary(i) || o.Value != "" && v.value == o.Value {
+			from = append(from, i)
+			values[v.value] = true
+		}
+		for _, j := range v.joints {
+			if o.Value != "" && v.batch && v.value == "" && j.cause && j.link && j.value == o.Value {
+				from = append(from, j.to) // a message of a batch
+			}
+		}
 	}
-	s.choose(found.Truncated)
+	value := o.Value
+	if delete(values, ""); value == "" && len(values) == 1 {
+		value = slices.Collect(maps.Keys(values))[0]
+	}
+	return choice{[]*closure{g.closure(value, from...)}, -1}
+}
+
+// meet returns the stories that meet in a batch.
+func (g *graph) meet(batch int) choice {
+	c := choice{batch: batch}
+	for _, j := range g.vertices[batch].joints {
+		known := func(s *closure) bool { return s.member[j.to] }
+		if j.cause && j.link && !j.cut && len(c.stories) < meetings && !slices.ContainsFunc(c.stories, known) {
+			c.stories = append(c.stories, g.closure(j.value, j.to))
+		}
+	}
+	return c
+}
+
+// meetings is how many stories of one batch are listed.
+const meetings = 100
+
+type stitcher struct {
+	Options
+	*closure
+	story    *Story
+	members  []*Span       // the story's spans, by start
+	nodes    map[Ref]*Node // the story's spans, in their lanes
+	children map[Ref][]*Node
+	retried  map[Ref]*Node // by the later delivery: the one before
+}
+
+func (g *graph) stitch(found Spans, o Options, c choice) *Story {
+	s := &stitcher{
+		Options: o, nodes: map[Ref]*Node{},
+		story: &Story{Lanes: []Lane{}, Edges: []Edge{}, Gaps: []Gap{}, Complete: true},
+	}
+	if c.batch >= 0 {
+		s.closure = g.closure("") // of the batch alone
+		s.leaf[c.batch] = true
+		s.list(c)
+	} else {
+		s.closure = c.stories[0]
+	}
+	s.gather(cmp.Or(o.MaxSpans, DefaultMaxSpans))
+	if found.Truncated {
+		s.story.AddGap(Gap{Kind: GapTruncated, Detail: "The source has more spans than it returned."})
+	}
+	if found.Partial != "" {
+		s.story.AddGap(Gap{Kind: GapSearch, Detail: found.Partial})
+	}
+	s.hubs()
+	return s.assemble()
+}
+
+// assemble makes the story of its members.
+func (s *stitcher) assemble() *Story {
 	s.lanes()
 	s.retries()
 	s.edges()
 	s.story.CriticalPath = s.criticalPath()
-	s.story.Services = serviceMap(s.members, s.links, s.known, o.Publisher)
+	s.story.Services = serviceMap(s.members, s.links, s.span, s.Publisher)
 	return s.story
 }
 
@@ -67,75 +167,100 @@ func (s *Story) AddGap(g Gap) {
 	s.Pending = s.Pending || g.Pending
 }
 
-type stitcher struct {
-	Options
-	story    *Story
-	known    map[Ref]*Span // every span that was found
-	members  []*Span       // the story's spans, by start
-	nodes    map[Ref]*Node // the story's spans, in their lanes
-	children map[Ref][]*Node
-	retried  map[Ref]*Node // by the later delivery: the one before
+// list lists the stories that meet in a batch.
+func (s *stitcher) list(c choice) {
+	for _, story := range c.stories {
+		m := Meeting{}
+		for _, j := range s.vertices[c.batch].joints {
+			to := &s.vertices[j.to]
+			if !j.cause || !j.link || !story.member[j.to] {
+				continue
+			}
+			if m.Links++; m.Links == 1 {
+				m.Ref, m.Value = to.ref, j.value
+				if to.span != nil {
+					m.Service, m.Name = to.span.Service, to.span.Name
+				}
+			}
+		}
+		s.story.Stories = append(s.story.Stories, m)
+	}
 }
 
-// batch reports whether a span may belong to several stories.
-func (s *stitcher) batch(span *Span) bool {
-	return span.Attributes.Text(s.Key) == "" && len(span.values(s.Key)) > 0
+// span returns a span, nil if it is not known.
+func (s *stitcher) span(r Ref) *Span {
+	if i, ok := s.index[r]; ok {
+		return s.vertices[i].span
+	}
+	return nil
+}
+
+// border reports whether a span is a batch that belongs to other stories, too.
+func (s *stitcher) border(span *Span) bool {
+	i, ok := s.index[span.Ref]
+	return ok && s.leaf[i]
 }
 
 // links returns the links of a span that belong to the story.
 func (s *stitcher) links(span *Span) []Link {
-	if !s.batch(span) {
+	if !s.border(span) || s.story.Stories != nil {
 		return span.Links
 	}
 	var own []Link
 	for _, l := range span.Links {
-		if l.Attributes.Text(s.Key) == s.Value {
+		if i, ok := s.index[l.Ref]; ok && s.member[i] {
 			own = append(own, l)
 		}
 	}
 	return own
 }
 
-// choose finds the spans that belong to the story.
-func (s *stitcher) choose(truncated bool) {
-	neutral := map[Ref][]*Span{} // by parent: the spans without a value
-	for _, span := range s.known {
-		if len(span.values(s.Key)) == 0 {
-			parent := Ref{span.TraceID, span.ParentID}
-			neutral[parent] = append(neutral[parent], span)
+// gather finds the spans that belong to the story, up to a number.
+func (s *stitcher) gather(most int) {
+	var chosen []int
+	for i := range s.vertices {
+		if s.vertices[i].span != nil && (s.member[i] || s.leaf[i]) {
+			chosen = append(chosen, i)
 		}
 	}
-	own := map[Ref]bool{}
-	var add func(*Span)
-	add = func(span *Span) {
-		if own[span.Ref] {
-			return
-		}
-		own[span.Ref] = true
-		s.members = append(s.members, span)
-		if s.batch(span) {
-			return // its children belong to the other stories just as much
-		}
-		for _, child := range neutral[span.Ref] {
-			add(child)
-		}
-		if parent := s.known[Ref{span.TraceID, span.ParentID}]; parent != nil && len(parent.values(s.Key)) == 0 {
-			add(parent)
-		}
+	if all := len(chosen); all > most {
+		distance := s.distances()
+		slices.SortFunc(chosen, func(a, b int) int {
+			return cmp.Or(cmp.Compare(distance[a], distance[b]), compareSpans(s.vertices[a].span, s.vertices[b].span))
+		})
+		chosen = chosen[:most]
+		s.story.AddGap(Gap{Kind: GapTruncated, Detail: fmt.Sprintf("The story has %d more spans than the %d shown here, which are the nearest.", all-most, most)})
 	}
-	for _, span := range s.known {
-		if slices.Contains(span.values(s.Key), s.Value) {
-			add(span)
+	for _, i := range chosen {
+		s.members = append(s.members, s.vertices[i].span)
+	}
+	slices.SortFunc(s.members, compareSpans)
+}
+
+// compareSpans compares by start.
+func compareSpans(a, b *Span) int {
+	return cmp.Or(a.Start.Compare(b.Start), compareRefs(a.Ref, b.Ref))
+}
+
+// hubs adds a gap for each hub whose other consequences are left out.
+func (s *stitcher) hubs() {
+	for i, held := range s.held {
+		if !held {
+			continue
 		}
-	}
-	slices.SortFunc(s.members, func(a, b *Span) int {
-		return cmp.Or(a.Start.Compare(b.Start), compareRefs(a.Ref, b.Ref))
-	})
-	if len(s.members) > MaxSpans {
-		s.members, truncated = s.members[:MaxSpans], true
-	}
-	if truncated {
-		s.story.AddGap(Gap{Kind: GapTruncated, Detail: fmt.Sprintf("There are more spans than the %d shown here.", len(s.members))})
+		others := map[int]bool{}
+		for _, j := range s.vertices[i].joints {
+			if !j.cause && !j.cut && !s.member[j.to] && !s.leaf[j.to] && !s.foreign(j.value) {
+				others[j.to] = true
+			}
+		}
+		if v := &s.vertices[i]; len(others) > 0 {
+			what := "A span that is missing"
+			if v.span != nil {
+				what = fmt.Sprintf("%s %q", v.span.Service, v.span.Name)
+			}
+			s.story.AddGap(Gap{Kind: GapHub, Ref: v.ref, Detail: fmt.Sprintf("%s has %d other consequences, which are not shown: its own story has them.", what, len(others))})
+		}
 	}
 }
 
@@ -220,84 +345,21 @@ func latest(spans []*Span) time.Time {
 }
 
 func (s *stitcher) node(span *Span, depth int) Node {
-	delivery, _ := span.Attributes[deliveryKey].(int64)
 	n := Node{
 		Span: *span, Depth: depth,
 		Offset: span.Start.Sub(s.story.Start), Duration: span.End.Sub(span.Start),
-		Delivery:   int(delivery),
+		Delivery:   span.delivery(),
 		Settlement: span.Attributes.Text(settlementKey),
 	}
 	n.Span.Links = nil
 	if span.Status == StatusError {
 		n.ErrorType = span.Attributes.Text(errorTypeKey)
 	}
-	if s.batch(span) {
-		n.Batch = &Batch{Links: len(span.Links) + span.DroppedLinks, Own: len(s.links(span))}
+	if span.batch() || s.border(span) {
+		n.Batch = &Batch{Links: len(span.Links) + span.DroppedLinks, Own: len(s.links(span)), Boundary: s.border(span)}
+		if s.story.Stories != nil {
+			n.Batch.Own = 0
+		}
 	}
 	return n
-}
-
-// retries finds the delivery before each redelivery of a message to a consumer.
-func (s *stitcher) retries() {
-	type consumer struct{ service, group, subject string }
-	deliveries := map[consumer][]*Node{}
-	for _, m := range s.members {
-		n := s.nodes[m.Ref]
-		if n.Kind == "consumer" && n.Delivery > 0 && n.Batch == nil {
-			c := consumer{n.Service, n.Attributes.Text(groupKey), n.Attributes.Text(destinationKey)}
-			deliveries[c] = append(deliveries[c], n)
-		}
-	}
-	s.retried = map[Ref]*Node{}
-	for _, nodes := range deliveries {
-		slices.SortStableFunc(nodes, func(a, b *Node) int { return cmp.Compare(a.Delivery, b.Delivery) })
-		for i := 1; i < len(nodes); i++ {
-			if nodes[i-1].Delivery < nodes[i].Delivery {
-				s.retried[nodes[i].Ref] = nodes[i-1]
-			}
-		}
-	}
-}
-
-// edges makes the edges that lead to each span: from its parent, from the delivery
-// before, and from the spans that it links.
-func (s *stitcher) edges() {
-	add := func(e Edge) { s.story.Edges = append(s.story.Edges, e) }
-	for _, span := range s.members {
-		if span.ParentID != "" {
-			e := Edge{Kind: EdgeParent, From: Ref{span.TraceID, span.ParentID}, To: span.Ref}
-			if e.Missing = s.nodes[e.From] == nil; e.Missing {
-				s.story.AddGap(Gap{Kind: GapParent, Ref: e.From, Detail: fmt.Sprintf("The parent of %s %q is missing: it has not ended yet, was not sampled, or is no longer kept.", span.Service, span.Name)})
-			}
-			add(e)
-		}
-		if before := s.retried[span.Ref]; before != nil {
-			add(Edge{Kind: EdgeRetry, From: before.Ref, To: span.Ref, Wait: max(0, span.Start.Sub(before.End))})
-		}
-		for _, l := range s.links(span) {
-			add(s.link(span, l))
-		}
-		if span.DroppedLinks > 0 {
-			s.story.AddGap(Gap{Kind: GapLinksDropped, Ref: span.Ref, Detail: fmt.Sprintf("%s %q lost %d of its links to a limit (OTEL_SPAN_LINK_COUNT_LIMIT): some of them may belong here.", span.Service, span.Name, span.DroppedLinks)})
-		}
-	}
-}
-
-func (s *stitcher) link(span *Span, l Link) Edge {
-	e := Edge{
-		Kind: EdgeLink, From: l.Ref, To: span.Ref, Attributes: l.Attributes,
-		Relationship: l.Attributes.Text(relationshipKey), EventType: l.Attributes.Text(linkEventKey),
-	}
-	if from := s.nodes[l.Ref]; from != nil {
-		e.Wait = max(0, span.Start.Sub(from.End))
-		return e
-	}
-	e.Missing = true
-	// Links that package tracing makes have link.trace_id. An outside caller's link has
-	// no attributes, or is marked as untrusted.
-	e.External = l.Attributes.Text(linkTraceKey) == "" || l.Attributes[untrustedKey] == true
-	if !e.External {
-		s.story.AddGap(Gap{Kind: GapLinkTarget, Ref: l.Ref, EventType: e.EventType, Detail: fmt.Sprintf("%s %q links a span that is missing: it was not sampled, was not exported, or is no longer kept.", span.Service, span.Name)})
-	}
-	return e
 }

@@ -138,7 +138,7 @@ func TestSpansWithoutValue(t *testing.T) {
 	}
 	other.Attributes = []attribute.KeyValue{attribute.String(key, newStory(7).id)}
 	got := stitched(t, s)
-	for stub, want := range map[*tracetest.SpanStub]bool{call: true, below: true, above: true, other: false, ofBatch: false} {
+	for stub, want := range map[*tracetest.SpanStub]bool{call: true, below: true, above: true, other: false, ofBatch: true} {
 		if in := got.Find(refOf(stub)) != nil; in != want {
 			t.Errorf("%q is in the story: %t, want %t", stub.Name, in, want)
 		}
@@ -220,7 +220,7 @@ func TestGaps(t *testing.T) {
 		"a producer": {change: func(s *story, by map[string]*tracetest.SpanStub) { s.remove(by["mail1"]) },
 			want: []string{trail.GapLinkTarget}, detail: `analytics "process ORDERS" links a span that is missing`},
 		"a parent": {change: func(s *story, by map[string]*tracetest.SpanStub) { s.remove(by["fulfillment"]) },
-			want: []string{trail.GapParent, trail.GapParent}, detail: "The parent of fulfillment"},
+			want: []string{trail.GapParent}, detail: "The parent of fulfillment \"fulfill order\" is missing: it has not ended yet, was not sampled, or is no longer kept. 2 spans refer to it."},
 		"links": {change: func(_ *story, by map[string]*tracetest.SpanStub) { by["batch"].DroppedLinks = 7 },
 			want: []string{trail.GapLinksDropped}, detail: "lost 7 of its links"},
 		"an outside caller": {change: func(_ *story, by map[string]*tracetest.SpanStub) {
@@ -229,11 +229,11 @@ func TestGaps(t *testing.T) {
 		"an untrusted producer": {change: func(_ *story, by map[string]*tracetest.SpanStub) {
 			by["post"].Links = append(by["post"].Links, traceLink(outside, attribute.String("link.trace_id", outside.TraceID().String()), attribute.Bool("link.untrusted", true)))
 		}},
-		"more than 10,000 spans": {change: func(s *story, by map[string]*tracetest.SpanStub) {
-			for i := range 10_000 {
-				s.child(by["due"], "call", oteltrace.SpanKindClient, 3000+float64(i)/10_000, 3001)
+		"more than 20,000 spans": {change: func(s *story, by map[string]*tracetest.SpanStub) {
+			for i := range 20_000 {
+				s.child(by["due"], "call", oteltrace.SpanKindClient, 3000+float64(i)/20_000, 3001)
 			}
-		}, want: []string{trail.GapTruncated}, detail: "more spans than the 2000 shown here"},
+		}, want: []string{trail.GapTruncated}, detail: "more spans than the 20000 shown here"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, by := happy(1)
@@ -249,7 +249,7 @@ func TestGaps(t *testing.T) {
 			if !slices.Equal(kinds, tt.want) || got.Complete != (len(kinds) == 0) || got.Pending {
 				t.Errorf("the gaps are %q, want %q; complete: %t, pending: %t", kinds, tt.want, got.Complete, got.Pending)
 			}
-			if spanCount(got) > trail.MaxSpans {
+			if spanCount(got) > trail.DefaultMaxSpans {
 				t.Errorf("%d spans", spanCount(got))
 			}
 		})

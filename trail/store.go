@@ -1,98 +1,75 @@
 package trail
 
 import (
-	"bytes"
 	"cmp"
 	"context"
+	"encoding/hex"
 	"slices"
 	"sync"
 
-	"github.com/google/uuid"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/trace"
-	oteltrace "go.opentelemetry.io/otel/trace"
 )
 
-// Defaults of a [Store].
-const (
-	DefaultMaxOrders = 12_000
-	DefaultMaxBytes  = 128 << 20
-)
+// DefaultMaxBytes bounds the memory of a [Store].
+const DefaultMaxBytes = 128 << 20
 
-// StoreOptions are the bounds of a [Store]. The zero value means the defaults.
-type StoreOptions struct {
-	MaxOrders int // values of the key
-	MaxBytes  int // estimated memory; at least 1 MiB
-}
-
-// Store keeps the newest spans in memory. It is a span processor, for the tracer
-// providers of any number of services in the process, and a [Source].
+// Store keeps the newest traces in memory. It is a [Source], and a span processor for the
+// tracer providers of any number of services in the process.
 //
-// The values of its key are UUIDv7s, such as ids of orders. If there are too many
-// orders, or they take too much memory, the store drops the oldest by the time in
-// their ids, with every trace that belongs to no other order. It keeps sampled spans
-// only, as an exporter does, and the newest traces that belong to no order: a later
-// span may name one.
+// If the spans take too much memory, the store drops the trace whose first span arrived
+// before all others, and so on. Of a span that arrives twice it keeps the first.
 type Store struct {
-	key                 attribute.Key
-	maxOrders, maxBytes int
+	maxBytes int
 
-	mu     sync.Mutex
-	size   int // bytes
-	packer packer
-	traces map[oteltrace.TraceID]*tracked
-	orders map[uuid.UUID]*kept
-	byAge  []*kept                                // the orders, oldest first: a UUIDv7 starts with its time
-	spans  map[oteltrace.SpanID]oteltrace.TraceID // the trace of each span
-	strays []oteltrace.TraceID                    // traces that had no order when they started, oldest first
+	mu      sync.Mutex
+	size    int // bytes, estimated
+	added   int // spans, ever
+	dropped int // traces
+	packer  packer
+	traces  map[traceID]*stored
+	byAge   []*stored          // the traces with spans, oldest first
+	spans   map[spanID]*stored // the trace of each span
 }
 
-// tracked is one trace.
-type tracked struct {
-	spans [][]byte // packed
-	size  int
-	refs  int // orders that it belongs to
-}
-
-// kept is one order.
-type kept struct {
-	id     uuid.UUID
-	traces []oteltrace.TraceID
-}
-
-// Estimated memory of the index, in bytes, beside the packed spans.
-const (
-	spanOverhead  = 120
-	traceOverhead = 190
-	orderOverhead = 190
-	refOverhead   = 24 // an order's reference to a trace
+type (
+	traceID [16]byte
+	spanID  [8]byte
+	linkID  struct {
+		trace traceID
+		span  spanID
+	}
 )
 
-// maxStrays is how many traces without an order are kept.
-const maxStrays = 256
+const noSpanID = "0000000000000000"
 
-// NewStore returns an empty Store. Its key is the attribute that names an order.
-func NewStore(key attribute.Key, o StoreOptions) *Store {
+// stored is one trace. It has no spans if it is known only because others link to it.
+type stored struct {
+	id       traceID
+	spans    [][]byte  // packed; only ever appended to
+	links    []*stored // the traces that its spans link to
+	linkedBy []*stored // the traces whose spans link to it
+}
+
+// Estimated memory beside the packed spans, in bytes.
+const (
+	spanOverhead  = 96
+	traceOverhead = 210
+	linkOverhead  = 32
+)
+
+// NewStore returns an empty Store. It estimates its memory; maxBytes is at least 1 MiB,
+// and 0 means [DefaultMaxBytes].
+func NewStore(maxBytes int) *Store {
 	return &Store{
-		key:       key,
-		maxOrders: cmp.Or(o.MaxOrders, DefaultMaxOrders),
-		maxBytes:  max(cmp.Or(o.MaxBytes, DefaultMaxBytes), 1<<20),
-		packer:    newPacker(key),
-		traces:    map[oteltrace.TraceID]*tracked{},
-		orders:    map[uuid.UUID]*kept{},
-		spans:     map[oteltrace.SpanID]oteltrace.TraceID{},
+		maxBytes: max(cmp.Or(maxBytes, DefaultMaxBytes), 1<<20),
+		packer:   newPacker(),
+		traces:   map[traceID]*stored{},
+		spans:    map[spanID]*stored{},
 	}
 }
 
 // OnStart does nothing: the store keeps a span when it ends.
 func (s *Store) OnStart(context.Context, trace.ReadWriteSpan) {}
-
-// OnEnd keeps a span.
-func (s *Store) OnEnd(span trace.ReadOnlySpan) {
-	if span.SpanContext().IsSampled() {
-		s.add(span)
-	}
-}
 
 // Shutdown does nothing: the spans can still be read.
 func (s *Store) Shutdown(context.Context) error { return nil }
@@ -100,189 +77,265 @@ func (s *Store) Shutdown(context.Context) error { return nil }
 // ForceFlush does nothing: the store keeps a span at once.
 func (s *Store) ForceFlush(context.Context) error { return nil }
 
-func (s *Store) add(span trace.ReadOnlySpan) {
-	traceID := span.SpanContext().TraceID()
+// OnEnd keeps a span if it is sampled: an exporter would get it too.
+func (s *Store) OnEnd(span trace.ReadOnlySpan) {
+	if span.SpanContext().IsSampled() {
+		s.Add(fromSDK(span))
+	}
+}
+
+// Add keeps spans. It returns how many of them it refused: they have no valid ids, or take
+// more than an eighth of the memory.
+func (s *Store) Add(spans ...Span) (refused int) {
+	var links []linkID
+	for i := range spans {
+		span := &spans[i]
+		var id, parent spanID
+		var in traceID
+		if !parse(in[:], span.TraceID) || !parse(id[:], span.SpanID) {
+			refused++
+			continue
+		}
+		parse(parent[:], span.ParentID)
+		links = links[:0]
+		for _, l := range span.Links {
+			var to linkID
+			parse(to.trace[:], l.TraceID)
+			parse(to.span[:], l.SpanID)
+			links = append(links, to)
+		}
+		if !s.add(span, in, id, parent, links) {
+			refused++
+		}
+	}
+	return refused
+}
+
+// parse reads an id of hex digits. It reports whether the id is valid.
+func parse(id []byte, text string) bool {
+	if len(text) != 2*len(id) {
+		return false
+	}
+	if _, err := hex.Decode(id, []byte(text)); err != nil {
+		clear(id)
+	}
+	return slices.ContainsFunc(id, func(b byte) bool { return b != 0 })
+}
+
+func (s *Store) add(span *Span, in traceID, id, parent spanID, links []linkID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	packed := s.packer.pack(span)
-	if len(packed) > s.maxBytes/8 {
-		return
+	at, known := s.spans[id]
+	if known && at.id == in {
+		return true
 	}
-	t, known := s.traces[traceID]
-	if !known {
-		t = &tracked{size: traceOverhead}
-		s.traces[traceID] = t
-		s.size += traceOverhead
+	packed := s.packer.pack(span, id, parent, links)
+	if len(packed) > s.maxBytes/8 {
+		return false
+	}
+	t := s.trace(in)
+	if len(t.spans) == 0 {
+		s.byAge = append(s.byAge, t)
 	}
 	t.spans = append(t.spans, packed)
-	t.size += len(packed) + spanOverhead
-	s.size += len(packed) + spanOverhead
-	s.spans[span.SpanContext().SpanID()] = traceID
-	if own := valueOf(span.Attributes(), s.key); own != "" {
-		s.refer(own, traceID, t)
-	} else {
-		for _, l := range span.Links() {
-			s.refer(valueOf(l.Attributes, s.key), traceID, t)
+	if !known {
+		s.spans[id] = t
+	}
+	s.added++
+	s.size += spanOverhead + len(packed)
+	for _, l := range links {
+		if l.trace == in || l.trace == (traceID{}) {
+			continue
 		}
+		to := s.trace(l.trace)
+		if n := len(to.linkedBy); n > 0 && to.linkedBy[n-1] == t {
+			continue
+		}
+		to.linkedBy, t.links = append(to.linkedBy, t), append(t.links, to)
+		s.size += linkOverhead
 	}
-	if !known && t.refs == 0 {
-		s.stray(traceID)
+	for s.size > s.maxBytes {
+		s.dropOldest()
 	}
-	for len(s.orders) > s.maxOrders || s.size > s.maxBytes && len(s.orders) > 0 {
-		s.forget()
-	}
+	return true
 }
 
-// refer adds a trace to an order. It ignores values that are no UUIDs.
-func (s *Store) refer(order string, traceID oteltrace.TraceID, t *tracked) {
-	id, err := uuid.Parse(order)
-	if err != nil {
-		return
+// trace returns a trace, which it makes if it is not known.
+func (s *Store) trace(id traceID) *stored {
+	t := s.traces[id]
+	if t == nil {
+		t = &stored{id: id}
+		s.traces[id] = t
+		s.size += traceOverhead
 	}
-	o := s.orders[id]
-	if o == nil {
-		o = &kept{id: id}
-		s.orders[id] = o
-		at, _ := slices.BinarySearchFunc(s.byAge, o, func(a, b *kept) int { return bytes.Compare(a.id[:], b.id[:]) })
-		s.byAge = slices.Insert(s.byAge, at, o)
-		s.size += orderOverhead
-	}
-	if !slices.Contains(o.traces, traceID) {
-		o.traces = append(o.traces, traceID)
-		t.refs++
-		s.size += refOverhead
-	}
+	return t
 }
 
-// forget drops the oldest order, and its traces that belong to no other order.
-func (s *Store) forget() {
-	o := s.byAge[0]
-	s.byAge[0] = nil // frees the order
+func (s *Store) dropOldest() {
+	t := s.byAge[0]
 	s.byAge = s.byAge[1:]
-	delete(s.orders, o.id)
-	s.size -= orderOverhead + refOverhead*len(o.traces)
-	for _, id := range o.traces {
-		if t := s.traces[id]; t != nil {
-			if t.refs--; t.refs == 0 {
-				s.drop(id, t)
-			}
-		}
-	}
-}
-
-// stray adds a trace without an order, and drops the oldest such trace if there are
-// too many.
-func (s *Store) stray(id oteltrace.TraceID) {
-	s.strays = append(s.strays, id)
-	if len(s.strays) <= maxStrays {
-		return
-	}
-	if t := s.traces[s.strays[0]]; t != nil && t.refs == 0 {
-		s.drop(s.strays[0], t)
-	}
-	s.strays = s.strays[1:]
-}
-
-func (s *Store) drop(id oteltrace.TraceID, t *tracked) {
+	s.dropped++
 	for _, packed := range t.spans {
-		delete(s.spans, packedID(packed))
+		if id := spanID(packed[:filterAt]); s.spans[id] == t {
+			delete(s.spans, id)
+		}
+		s.size -= spanOverhead + len(packed)
 	}
-	s.size -= t.size
-	delete(s.traces, id)
+	for _, to := range t.links {
+		// It is mostly the first.
+		if i := slices.Index(to.linkedBy, t); i == 0 {
+			to.linkedBy = to.linkedBy[1:]
+		} else {
+			to.linkedBy = slices.Delete(to.linkedBy, i, i+1)
+		}
+		s.size -= linkOverhead
+		s.forget(to)
+	}
+	t.spans, t.links = nil, nil
+	s.forget(t)
 }
 
-// Size returns the number of orders and their estimated memory in bytes.
-func (s *Store) Size() (orders, bytes int) {
+// forget removes a trace without spans that no trace links to.
+func (s *Store) forget(t *stored) {
+	if len(t.spans) == 0 && len(t.linkedBy) == 0 {
+		delete(s.traces, t.id)
+		s.size -= traceOverhead
+	}
+}
+
+// Size is what a [Store] contains.
+type Size struct {
+	Spans  int `json:"spans"`
+	Traces int `json:"traces"`
+	Bytes  int `json:"bytes"` // estimated
+	Added  int `json:"added"` // spans, including those that were dropped since
+	// Dropped traces made room for others.
+	Dropped int `json:"dropped_traces"`
+}
+
+// Size returns what the store contains.
+func (s *Store) Size() Size {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.orders), s.size
+	return Size{len(s.spans), len(s.byAge), s.size, s.added, s.dropped}
 }
 
-// Find implements [Source].
-func (s *Store) Find(_ context.Context, id string) (Spans, error) {
-	key, err := uuid.Parse(id)
-	if err != nil {
-		return Spans{}, ErrNotFound
-	}
-	return s.collect(func() []oteltrace.TraceID {
-		if o := s.orders[key]; o != nil {
-			return o.traces
+// Traces implements [Source].
+func (s *Store) Traces(_ context.Context, ids ...string) (Spans, error) {
+	return s.of(ids, func(t *stored) []*stored { return []*stored{t} }), nil
+}
+
+// Linking implements [Source].
+func (s *Store) Linking(_ context.Context, ids ...string) (Spans, error) {
+	return s.of(ids, func(t *stored) []*stored { return t.linkedBy }), nil
+}
+
+// of returns the traces that choose returns for the traces with these ids, each once.
+func (s *Store) of(ids []string, choose func(*stored) []*stored) Spans {
+	return unpackAll(s.choose(func() (chosen []*stored) {
+		seen := map[*stored]bool{}
+		for _, text := range ids {
+			var id traceID
+			if !parse(id[:], text) || s.traces[id] == nil {
+				continue
+			}
+			for _, t := range choose(s.traces[id]) {
+				if !seen[t] {
+					seen[t] = true
+					chosen = append(chosen, t)
+				}
+			}
 		}
-		return nil
-	})
-}
-
-// Trace implements [Source].
-func (s *Store) Trace(_ context.Context, id string) (Spans, error) {
-	key, err := oteltrace.TraceIDFromHex(id)
-	if err != nil {
-		return Spans{}, ErrNotFound
-	}
-	return s.collect(func() []oteltrace.TraceID { return []oteltrace.TraceID{key} })
+		return chosen
+	}))
 }
 
 // TraceOf implements [Source].
-func (s *Store) TraceOf(_ context.Context, spanID string) (string, error) {
-	key, err := oteltrace.SpanIDFromHex(spanID)
-	if err != nil {
-		return "", ErrNotFound
-	}
+func (s *Store) TraceOf(_ context.Context, text string) (string, error) {
+	var id spanID
+	parse(id[:], text)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id, ok := s.spans[key]
-	if !ok {
-		return "", ErrNotFound
+	if t := s.spans[id]; t != nil {
+		return hex.EncodeToString(t.id[:]), nil
 	}
-	return id.String(), nil
+	return "", ErrNotFound
+}
+
+// Find implements [Source].
+func (s *Store) Find(ctx context.Context, key, value string, traces int) (found Spans, err error) {
+	all := s.choose(func() []*stored { return s.byAge })
+	wanted := s.packer.hash(key, value)
+	var chosen parts
+	for _, p := range slices.Backward(all.parts) {
+		if ctx.Err() != nil {
+			return Spans{}, ctx.Err()
+		}
+		if !slices.ContainsFunc(p.spans, func(packed []byte) bool {
+			if !mayHave(packed, wanted) {
+				return false
+			}
+			span := unpack(packed, "", all.words)
+			return span.has(key, value)
+		}) {
+			continue
+		}
+		if len(chosen.parts) == traces {
+			found.Truncated = true
+			break
+		}
+		chosen.parts = append(chosen.parts, p)
+	}
+	chosen.words = all.words
+	found.Spans = unpackAll(chosen).Spans
+	return found, nil
+}
+
+// has reports whether the span or one of its links has the attribute.
+func (s *Span) has(key, value string) bool {
+	has := func(as Attributes) bool {
+		_, ok := as[key]
+		return ok && as.Text(key) == value
+	}
+	return has(s.Attributes) || slices.ContainsFunc(s.Links, func(l Link) bool { return has(l.Attributes) })
 }
 
 // Recent implements [Source].
 func (s *Store) Recent(_ context.Context, traces int) (Spans, error) {
-	found, err := s.collect(func() (ids []oteltrace.TraceID) {
-		seen := map[oteltrace.TraceID]bool{}
-		for _, o := range slices.Backward(s.byAge) {
-			for _, id := range o.traces {
-				if len(ids) == traces {
-					return ids
-				}
-				if !seen[id] {
-					seen[id] = true
-					ids = append(ids, id)
-				}
-			}
-		}
-		return ids
-	})
-	if err == ErrNotFound {
-		err = nil
-	}
-	return found, err
+	return unpackAll(s.choose(func() []*stored {
+		return s.byAge[max(0, len(s.byAge)-traces):]
+	})), nil
 }
 
-// collect returns the spans of the traces that choose returns. It holds the lock while
-// it calls choose, and unpacks without it.
-func (s *Store) collect(choose func() []oteltrace.TraceID) (Spans, error) {
-	type part struct {
-		id    oteltrace.TraceID
-		spans [][]byte // never modified
-	}
-	var parts []part
+// parts are packed traces.
+type parts struct {
+	parts []part
+	words []string
+}
+
+type part struct {
+	id    traceID
+	spans [][]byte
+}
+
+// choose returns the traces that choose returns. It holds the lock while it calls choose.
+func (s *Store) choose(choose func() []*stored) parts {
 	s.mu.Lock()
-	for _, id := range choose() {
-		if t := s.traces[id]; t != nil {
-			parts = append(parts, part{id, slices.Clone(t.spans)})
+	defer s.mu.Unlock()
+	chosen := choose()
+	p := parts{make([]part, len(chosen)), s.packer.ordered}
+	for i, t := range chosen {
+		p.parts[i] = part{t.id, t.spans}
+	}
+	return p
+}
+
+func unpackAll(p parts) (found Spans) {
+	for _, t := range p.parts {
+		id := hex.EncodeToString(t.id[:])
+		for _, packed := range t.spans {
+			found.Spans = append(found.Spans, unpack(packed, id, p.words))
 		}
 	}
-	words := s.packer.words()
-	s.mu.Unlock()
-	var found Spans
-	for _, p := range parts {
-		for _, packed := range p.spans {
-			found.Spans = append(found.Spans, unpack(packed, p.id, words))
-		}
-	}
-	if len(found.Spans) == 0 {
-		return found, ErrNotFound
-	}
-	return found, nil
+	return found
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"reflect"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -56,96 +55,19 @@ func TestStoreKeepsEverything(t *testing.T) {
 	t.Errorf("the span is not among %d spans", len(found.Spans))
 }
 
-// The store drops the oldest orders first, by the time in their ids, with all traces
-// that belong to them alone. The order in which spans arrive does not matter.
-func TestStoreDropsTheOldest(t *testing.T) {
-	store := trail.NewStore(key, trail.StoreOptions{MaxOrders: 10})
-	var stories []*story
-	for i := range 30 {
-		s, _ := happy(i)
-		stories = append(stories, s)
-	}
-	for _, i := range stories[0].ids.Perm(30) {
-		add(store, stories[i].spans[1:]...)
-	}
-	for _, s := range stories {
-		add(store, s.spans[0]) // late
-	}
-	if orders, _ := store.Size(); orders != 10 {
-		t.Errorf("%d orders are kept", orders)
-	}
-	for i, s := range stories {
-		found, err := store.Find(t.Context(), s.id)
-		if i < 20 {
-			if !errors.Is(err, trail.ErrNotFound) {
-				t.Errorf("order %d is kept: %v", i, err)
-			}
-			for _, stub := range s.spans {
-				if _, err := store.TraceOf(t.Context(), refOf(stub).SpanID); !errors.Is(err, trail.ErrNotFound) {
-					t.Errorf("order %d: span %s is kept: %v", i, stub.Name, err)
-				}
-			}
-		} else if err != nil || len(found.Spans) != len(s.spans) {
-			t.Errorf("order %d has %d spans, want %d: %v", i, len(found.Spans), len(s.spans), err)
-		}
-	}
-}
-
-// The store drops a batch with the last of its orders.
-func TestStoreDropsBatches(t *testing.T) {
-	one, byOne := happy(1)
-	two, byTwo := happy(2)
-	batch := byOne["batch"]
-	batch.Links = append(batch.Links, byTwo["batch"].Links...)
-	store := trail.NewStore(key, trail.StoreOptions{MaxOrders: 2})
-	kept := func() bool {
-		_, err := store.TraceOf(t.Context(), refOf(batch).SpanID)
-		return err == nil
-	}
-	add(store, slices.Concat(one.spans, two.spans)...)
-	three, _ := happy(3)
-	add(store, three.spans...)
-	if _, err := store.Find(t.Context(), one.id); !errors.Is(err, trail.ErrNotFound) || !kept() {
-		t.Errorf("the first order: %v; its batch is kept: %t", err, kept())
-	}
-	four, _ := happy(4)
-	add(store, four.spans...)
-	if kept() {
-		t.Error("the batch is kept without its orders")
-	}
-}
-
-// The store keeps the newest spans without an order: a later span of the trace may name
-// one.
-func TestStoreStrays(t *testing.T) {
-	store := trail.NewStore(key, trail.StoreOptions{})
+// The store keeps a span without an order: a later span of the trace may name one.
+func TestStoreEarlySpan(t *testing.T) {
+	store := trail.NewStore(0)
 	s, by := happy(1)
 	early := s.child(by["pay"], "dial", oteltrace.SpanKindClient, 6, 7)
 	early.Attributes = nil
 	s.remove(early)
 	add(store, early)
-	if _, err := store.Trace(t.Context(), refOf(early).TraceID); err != nil {
+	if found, err := store.Traces(t.Context(), refOf(early).TraceID); err != nil || len(found.Values(key)) != 0 {
 		t.Errorf("a span without an order: %v", err)
 	}
 	add(store, s.spans...)
-	_, before := store.Size()
-	others := newStory(2)
-	for range 1000 {
-		stub := others.span("inventory", "take over stock", oteltrace.SpanKindInternal, 0, 1)
-		stub.Attributes = nil
-		add(store, stub)
-	}
-	first, last := others.spans[0], others.spans[999]
-	if _, err := store.Trace(t.Context(), refOf(first).TraceID); !errors.Is(err, trail.ErrNotFound) {
-		t.Errorf("the first of 1000 spans without an order: %v", err)
-	}
-	if found, err := store.Trace(t.Context(), refOf(last).TraceID); err != nil || len(found.Values(key)) != 0 {
-		t.Errorf("the last of 1000 spans without an order: %v", err)
-	}
-	if _, after := store.Size(); after-before > 200_000 {
-		t.Errorf("1000 spans without an order take %d bytes", after-before)
-	}
-	if found, err := store.Find(t.Context(), s.id); err != nil || len(found.Spans) != len(s.spans)+1 {
+	if found, err := store.Find(t.Context(), key, s.id, 1000); err != nil || len(found.Spans) != len(s.spans)+1 {
 		t.Errorf("the order has %d spans, want %d: %v", len(found.Spans), len(s.spans)+1, err)
 	}
 }
@@ -161,15 +83,16 @@ func TestStoreUnsampled(t *testing.T) {
 }
 
 func TestStoreNotFound(t *testing.T) {
-	store := trail.NewStore(key, trail.StoreOptions{})
+	store := trail.NewStore(0)
 	for _, id := range []string{"", "x", "01a20482-ab51-759f-8537-365521a88cb5", strings.Repeat("0", 32), strings.Repeat("f", 32)} {
-		_, order := store.Find(t.Context(), id)
-		_, trace := store.Trace(t.Context(), id)
-		_, span := store.TraceOf(t.Context(), id)
-		for kind, err := range map[string]error{"order": order, "trace": trace, "span": span} {
-			if !errors.Is(err, trail.ErrNotFound) {
-				t.Errorf("%s %q: %v", kind, id, err)
-			}
+		if found, err := store.Find(t.Context(), key, id, 10); err != nil || len(found.Spans) != 0 {
+			t.Errorf("order %q: %v, %v", id, found, err)
+		}
+		if found, err := store.Traces(t.Context(), id); err != nil || len(found.Spans) != 0 {
+			t.Errorf("trace %q: %v, %v", id, found, err)
+		}
+		if _, err := store.TraceOf(t.Context(), id); !errors.Is(err, trail.ErrNotFound) {
+			t.Errorf("span %q: %v", id, err)
 		}
 	}
 	if found, err := store.Recent(t.Context(), 10); err != nil || len(found.Spans) != 0 {
@@ -177,11 +100,33 @@ func TestStoreNotFound(t *testing.T) {
 	}
 }
 
+// Linking returns the traces whose spans link a trace, and Find searches by any attribute.
+func TestStoreSearches(t *testing.T) {
+	one, by := happy(1)
+	two, _ := happy(2)
+	store := stored(one, two)
+	found, err := store.Linking(t.Context(), refOf(by["created"]).TraceID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, linking := range map[string]bool{"pay": true, "reserve": true, "due": true, "batch": true, "fulfillment": false, "post": false} {
+		if tracesOf(found)[refOf(by[name]).TraceID] != linking {
+			t.Errorf("the trace of %s is found: %t", name, !linking)
+		}
+	}
+	for traces, want := range map[int]int{1: 1, 10: 4} {
+		found, err := store.Find(t.Context(), "messaging.consumer.group.name", "notify", traces)
+		if err != nil || len(tracesOf(found)) != want {
+			t.Errorf("%d traces of notify, want %d: %v", len(tracesOf(found)), want, err)
+		}
+	}
+}
+
 // Recent returns the newest traces, up to the given number.
 func TestStoreRecent(t *testing.T) {
 	one, _ := happy(1)
 	two, _ := happy(2)
-	found, err := stored(two, one).Recent(t.Context(), 5)
+	found, err := stored(one, two).Recent(t.Context(), 5)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,28 +136,50 @@ func TestStoreRecent(t *testing.T) {
 	}
 }
 
-// The store stays within its bound in bytes, as the runtime counts them.
+// The store stays within its bound, as the runtime counts the bytes. It drops the oldest
+// traces, and an order with the last of its traces.
 func TestStoreMemory(t *testing.T) {
 	const limit = 8 << 20
-	store := trail.NewStore(key, trail.StoreOptions{MaxOrders: 1_000_000, MaxBytes: limit})
+	store := trail.NewStore(limit)
 	before := heap()
 	most := uint64(0)
+	var batch *tracetest.SpanStub
 	for i := range 2500 {
-		s, _ := happy(i)
+		s, by := happy(i)
+		if i%100 == 0 { // a hundred orders share a batch
+			batch = by["batch"]
+		} else {
+			batch.Links = append(batch.Links, by["batch"].Links...)
+		}
+		s.remove(by["batch"])
 		add(store, s.spans...)
+		if i%100 == 99 {
+			add(store, batch)
+		}
 		if i%500 == 499 {
 			most = max(most, heap()-before)
 		}
 	}
-	orders, size := store.Size()
-	t.Logf("%d orders, %.1f kB each; %.1f MiB by its own count, %.1f MiB by the runtime's at most", orders, float64(size)/float64(orders)/1e3, float64(size)/(1<<20), float64(most)/(1<<20))
-	if size > limit || orders < 500 || orders == 2500 {
-		t.Errorf("%d orders in %d bytes, of %d", orders, size, limit)
+	size := store.Size()
+	t.Logf("%+v, %d bytes for each span; %.1f MiB as the runtime counts them, at most", size, size.Bytes/size.Spans, float64(most)/(1<<20))
+	if size.Bytes > limit || size.Bytes < limit*9/10 || most > limit*5/4 {
+		t.Errorf("%d bytes and %d of heap, of %d", size.Bytes, most, limit)
 	}
-	if most > limit*5/4 {
-		t.Errorf("%d bytes of heap, more than a quarter above %d", most, limit)
+	for i := 0; i < 2500; i += 10 {
+		s, by := happy(i)
+		found, err := store.Find(t.Context(), key, s.id, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, _ := store.Traces(t.Context(), refOf(by["post"]).TraceID)
+		_, span := store.TraceOf(t.Context(), refOf(by["post"]).SpanID)
+		if i < 1000 && (len(found.Spans) > 0 || len(first.Spans) > 0 || !errors.Is(span, trail.ErrNotFound)) {
+			t.Errorf("order %d is kept: %d spans, %d of its first trace, %v", i, len(found.Spans), len(first.Spans), span)
+		}
+		if i >= 2000 && (len(first.Spans) == 0 || span != nil || len(found.Spans) != len(s.spans)) {
+			t.Errorf("order %d has %d spans, want %d; %d of its first trace, %v", i, len(found.Spans), len(s.spans), len(first.Spans), span)
+		}
 	}
-	runtime.KeepAlive(store)
 }
 
 func heap() uint64 {
@@ -223,55 +190,47 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// The default bounds have room for 10,000 orders, many of which share a batch: a tenth of
-// them takes a tenth.
-func TestStoreHoldsTenThousandOrders(t *testing.T) {
-	store := trail.NewStore(key, trail.StoreOptions{})
-	var batch *tracetest.SpanStub
-	for i := range 1000 {
-		s, by := happy(i)
-		if i%100 == 0 {
-			batch = by["batch"]
-		} else {
-			batch.Links = append(batch.Links, by["batch"].Links...)
-		}
-		s.remove(by["batch"])
-		add(store, s.spans...)
-		if i%100 == 99 {
-			add(store, batch)
-		}
-	}
-	if orders, size := store.Size(); orders != 1000 || size > trail.DefaultMaxBytes/10 {
-		t.Errorf("%d orders in %d bytes, of %d", orders, size, trail.DefaultMaxBytes)
-	}
-	first, _ := happy(0)
-	if found, err := store.Find(t.Context(), first.id); err != nil || len(found.Spans) != len(first.spans) {
-		t.Errorf("the first order has %d spans, want %d: %v", len(found.Spans), len(first.spans), err)
-	}
-}
-
 // The store ignores a span that is as large as its bound.
 func TestStoreHugeSpan(t *testing.T) {
-	store := trail.NewStore(key, trail.StoreOptions{MaxBytes: 1 << 20})
+	store := trail.NewStore(1 << 20)
 	s, by := happy(1)
 	by["pay"].Attributes = append(by["pay"].Attributes, attribute.String("huge", strings.Repeat("x", 1<<20)))
 	add(store, s.spans...)
-	if found, err := store.Find(t.Context(), s.id); err != nil || len(found.Spans) != len(s.spans)-1 {
+	if found, err := store.Find(t.Context(), key, s.id, 1000); err != nil || len(found.Spans) != len(s.spans)-1 {
 		t.Errorf("%d spans of %d: %v", len(found.Spans), len(s.spans), err)
+	}
+}
+
+// The store keeps a span once, though it may arrive twice, and refuses one without ids.
+func TestStoreAdd(t *testing.T) {
+	store := trail.NewStore(0)
+	s, by := happy(1)
+	add(store, s.spans...)
+	add(store, s.spans...)
+	if size := store.Size(); size.Spans != len(s.spans) || size.Added != len(s.spans) {
+		t.Errorf("%+v, want %d spans", size, len(s.spans))
+	}
+	good := trail.Span{Ref: refOf(by["pay"])}
+	good.SpanID = "00000000000000aa"
+	for _, bad := range []trail.Ref{{}, {TraceID: good.TraceID}, {SpanID: good.SpanID}, {TraceID: strings.Repeat("0", 32), SpanID: good.SpanID},
+		{TraceID: strings.Repeat("x", 32), SpanID: good.SpanID}, {TraceID: good.TraceID, SpanID: good.SpanID + "00"}} {
+		if refused := store.Add(good, trail.Span{Ref: bad}); refused != 1 {
+			t.Errorf("%v: %d spans are refused, want 1", bad, refused)
+		}
 	}
 }
 
 // Services end spans while readers search.
 func TestStoreConcurrency(t *testing.T) {
-	store := trail.NewStore(key, trail.StoreOptions{MaxOrders: 50})
+	store := trail.NewStore(1 << 20)
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {
 			for i := range 50 {
 				s, _ := happy(w*50 + i)
 				add(store, s.spans...)
-				found, err := store.Find(context.Background(), s.id)
-				if err != nil && !errors.Is(err, trail.ErrNotFound) {
+				found, err := store.Find(context.Background(), key, s.id, 1000)
+				if err != nil {
 					t.Error(err)
 				}
 				trail.Stitch(found, s.options())
@@ -282,7 +241,7 @@ func TestStoreConcurrency(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if orders, _ := store.Size(); orders != 50 {
-		t.Errorf("%d orders are kept", orders)
+	if size := store.Size(); size.Bytes > 1<<20 {
+		t.Errorf("%+v is kept", size)
 	}
 }

@@ -25,10 +25,14 @@ type Story struct {
 	CriticalPath CriticalPath `json:"critical_path"`
 	// Services is the service map of this story's links.
 	Services ServiceMap `json:"service_map"`
+	// Stories are those that meet in the start, if that is a batch of several. The rest of
+	// the story is the batch alone.
+	Stories []Meeting `json:"stories,omitempty"`
 
-	Complete bool  `json:"complete"` // Gaps is empty
-	Pending  bool  `json:"pending"`  // one of the Gaps is pending: a later search finds more
-	Gaps     []Gap `json:"gaps"`     // what is missing, and why
+	Lost     int   `json:"lost,omitempty"` // causes that are lost; see Parents
+	Complete bool  `json:"complete"`       // Gaps is empty
+	Pending  bool  `json:"pending"`        // one of the Gaps is pending: a later search finds more
+	Gaps     []Gap `json:"gaps"`           // what is missing, and why
 }
 
 // Lane is one trace, or the part of it that belongs to the story.
@@ -62,17 +66,29 @@ type Node struct {
 	Delivery int `json:"delivery,omitempty"`
 	// Settlement is how the message was settled (ack, nak, term), if that is known.
 	Settlement string `json:"settlement,omitempty"`
-	// Batch is set on a span that processes messages of several stories. Only the links
-	// of this story are among the edges.
+	// Batch is set on a span that processes several messages.
 	Batch        *Batch `json:"batch,omitempty"`
-	Compensation bool   `json:"compensation"` // see Lane
-	Critical     bool   `json:"critical"`     // the span is on the critical path
+	Compensation bool   `json:"compensation"`   // see Lane
+	Critical     bool   `json:"critical"`       // the span is on the critical path
+	Lost         []Edge `json:"lost,omitempty"` // see Parents
 }
 
-// Batch counts the links of a span that belongs to several stories.
+// Batch counts the links of a span that processes several messages.
 type Batch struct {
 	Links int `json:"links"`          // all
-	Own   int `json:"links_of_order"` // this story's
+	Own   int `json:"links_of_order"` // this story's: the only ones among the edges
+	// Boundary reports that the batch belongs to other stories, too. The story has it
+	// without its children.
+	Boundary bool `json:"boundary,omitempty"`
+}
+
+// Meeting is one of several stories that meet in a batch.
+type Meeting struct {
+	Ref            // the first span of the story that the batch links
+	Service string `json:"service,omitempty"`
+	Name    string `json:"name,omitempty"`
+	Value   string `json:"value,omitempty"` // of [Options].Key
+	Links   int    `json:"links"`           // of the batch, to this story
 }
 
 // Kinds of edges.
@@ -99,6 +115,9 @@ type Edge struct {
 	Wait time.Duration `json:"wait_ns"`
 	// Missing reports that the story does not contain From. Gaps states why.
 	Missing bool `json:"missing"`
+	// Elsewhere reports that From is known, but belongs to another story, or is left out.
+	// Missing is set, too.
+	Elsewhere bool `json:"elsewhere,omitempty"`
 	// External reports that From belongs to the trace of an outside caller.
 	External bool `json:"external"`
 }
@@ -129,6 +148,8 @@ const (
 	GapLinkTarget   = "link_target"    // a linked span is missing
 	GapLinksDropped = "links_dropped"  // a span had more links than its SDK's limit
 	GapTruncated    = "spans_left_out" // there are more spans than the story contains
+	GapHub          = "hub"            // a cause has other consequences, which are left out
+	GapSearch       = "search"         // the source could not search everything
 )
 
 // Gap is something that the story lacks.

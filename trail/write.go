@@ -14,14 +14,16 @@ type WriteOptions struct {
 }
 
 // Write prints a story for people: a tree for each trace, with offsets from the
-// story's start, durations, and the spans that each span links (⇠).
+// story's start, durations, and the spans that each span links (⇠). Lines that are longer
+// than [Columns] are broken.
 func Write(out io.Writer, title string, s *Story, o WriteOptions) error {
 	w := &writer{story: s, WriteOptions: o}
 	spans := 0
 	for _, l := range s.Lanes {
 		spans += len(l.Spans)
 	}
-	w.printf("%s  %s in %s, %s\n", w.style(bold, title), count(spans, "span"), count(len(s.Lanes), "trace"), Duration(s.Duration))
+	w.printf("%s\n", Wrap(w.style(bold, title), 2))
+	w.printf("%s in %s, %s\n", Counted(spans, "span"), Counted(len(s.Lanes), "trace"), Duration(s.Duration))
 	for _, l := range s.Lanes {
 		w.lane(l)
 	}
@@ -57,16 +59,10 @@ func (w *writer) style(style, s string) string {
 
 func (w *writer) printf(format string, args ...any) { fmt.Fprintf(&w.text, format, args...) }
 
-func count(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
-}
-
-// row prints a line: an offset, a duration, and text.
+// row prints an offset, a duration, and text.
 func (w *writer) row(offset, took time.Duration, text string) {
-	w.printf("%12s %10s  %s\n", "+"+Duration(offset), Duration(took), text)
+	line := fmt.Sprintf("%12s %10s  %s", "+"+Duration(offset), Duration(took), text)
+	w.printf("%s\n", Wrap(line, 29))
 }
 
 func (w *writer) lane(l Lane) {
@@ -74,7 +70,7 @@ func (w *writer) lane(l Lane) {
 		w.printf("\n%s\n", w.style(faint, "trace "+l.TraceID))
 	}
 	for _, n := range l.Spans {
-		if w.Brief && n.Attributes.Text(operationKey) == "settle" && n.Status != StatusError {
+		if w.Brief && n.Attributes.first(operationKeys) == "settle" && n.Status != StatusError {
 			continue
 		}
 		name := n.Service + ": " + n.Name
@@ -87,7 +83,7 @@ func (w *writer) lane(l Lane) {
 		branch := strings.Repeat("  ", n.Depth)
 		w.row(n.Offset, n.Duration, branch+name+w.remarks(n))
 		for _, e := range w.story.Links(n.Ref) {
-			w.printf("%23s  %s  %s\n", "", branch, w.link(e))
+			w.printf("%s\n", Wrap(fmt.Sprintf("%23s  %s  %s", "", branch, w.link(e)), 29+len(branch)))
 		}
 	}
 }
@@ -118,7 +114,7 @@ func (w *writer) remarks(n Node) string {
 		text = "  " + strings.Join(remarks, ", ")
 	}
 	if w.Brief && n.Depth == 0 {
-		text += w.style(faint, fmt.Sprintf("  trace %.8s…", n.TraceID))
+		text += w.style(faint, fmt.Sprintf("  trace%s%.8s…", noBreak, n.TraceID))
 	}
 	return text
 }
@@ -134,7 +130,7 @@ func (w *writer) link(e Edge) string {
 	}
 	text := strings.TrimSpace("⇠ "+e.Relationship) + " " + to
 	if e.Wait > 0 {
-		text += ", " + Duration(e.Wait) + " later"
+		text += ", " + strings.ReplaceAll(Duration(e.Wait), " ", noBreak) + noBreak + "later"
 	}
 	return w.style(cyan, text)
 }
@@ -145,10 +141,10 @@ func (w *writer) path() {
 		return
 	}
 	if w.Brief {
-		w.printf("critical path (*): %s to %s, %s\n", Duration(p.Duration), p.To, longest(p))
+		w.printf("%s\n", Wrap(fmt.Sprintf("critical path (*): %s to %s, %s", Duration(p.Duration), p.To, longest(p)), 2))
 		return
 	}
-	w.printf("\ncritical path (*): %s to %s\n", Duration(p.Duration), p.To)
+	w.printf("\n%s\n", Wrap(fmt.Sprintf("critical path (*): %s to %s", Duration(p.Duration), p.To), 2))
 	for _, s := range p.Segments {
 		what := s.Service + ": " + s.Name
 		if s.Wait {
@@ -188,6 +184,6 @@ func (w *writer) gaps(title string, pending bool) {
 			w.printf("%s\n", w.style(yellow, title))
 		}
 		first = false
-		w.printf("  %s\n", g.Detail)
+		w.printf("%s\n", Wrap("  "+g.Detail, 4))
 	}
 }

@@ -15,9 +15,9 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden texts")
 
-// told is a story with everything that Write prints: a redelivery, a refusal, an undo,
+// printed is a story with everything that Write prints: a redelivery, a refusal, an undo,
 // an outside caller's link, links to missing spans, a batch, and gaps.
-func told(t *testing.T) *trail.Story {
+func printed(t *testing.T) *trail.Story {
 	s, by := happy(1)
 	by["post"].Links = append(by["post"].Links, traceLink(newStory(9).span("x", "x", oteltrace.SpanKindClient, 0, 1).SpanContext))
 	fail(by["pay"], "timeout")
@@ -34,7 +34,7 @@ func told(t *testing.T) *trail.Story {
 func TestWrite(t *testing.T) {
 	for name, o := range map[string]trail.WriteOptions{"full": {}, "brief": {Brief: true}} {
 		var text strings.Builder
-		if err := trail.Write(&text, "order 1", told(t), o); err != nil {
+		if err := trail.Write(&text, "order 1", printed(t), o); err != nil {
 			t.Fatal(err)
 		}
 		golden := "testdata/write-" + name + ".txt"
@@ -50,15 +50,37 @@ func TestWrite(t *testing.T) {
 		if text.String() != string(want) {
 			t.Errorf("%s differs (-update rewrites it):\n%s", golden, text.String())
 		}
+		for line := range strings.Lines(text.String()) {
+			if n := trail.Width(strings.TrimSuffix(line, "\n")); n > trail.Columns {
+				t.Errorf("%s: %d columns: %s", name, n, line)
+			}
+		}
 		// Colour changes nothing else.
 		o.Color = true
 		var colored strings.Builder
-		if err := trail.Write(&colored, "order 1", told(t), o); err != nil {
+		if err := trail.Write(&colored, "order 1", printed(t), o); err != nil {
 			t.Fatal(err)
 		}
 		plain := regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(colored.String(), "")
 		if plain != text.String() || strings.Count(colored.String(), "\x1b[") < 20 {
 			t.Errorf("%s: with colour:\n%s", name, colored.String())
 		}
+	}
+}
+
+// Wide characters take two columns, styles none, and a long word stays whole.
+func TestWrap(t *testing.T) {
+	if got := trail.Width("\x1b[31m注文 é\x1b[0m"); got != 6 {
+		t.Errorf("width is %d, want 6", got)
+	}
+	wide, long := strings.Repeat("注", 30), strings.Repeat("x", 100)
+	if got, want := trail.Wrap("  "+wide+" "+wide+" "+long, 4), "  "+wide+"\n    "+wide+"\n    "+long; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := trail.Wrap(strings.Repeat("a", 75)+" 1\u00a0second", 2); !strings.HasSuffix(got, "a\n  1 second") {
+		t.Errorf("got %q", got)
+	}
+	if got := trail.Cut("a注文", 4); got != "a注" {
+		t.Errorf("cut: %q", got)
 	}
 }

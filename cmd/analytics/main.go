@@ -2,8 +2,10 @@
 package main
 
 import (
+	"os"
+
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/services/analytics"
 )
 
-func main() { service.Main(analytics.Service) }
+func main() { service.Main(analytics.Service, os.Args[1:]) }

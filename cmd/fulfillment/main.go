@@ -2,8 +2,10 @@
 package main
 
 import (
+	"os"
+
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/services/fulfillment"
 )
 
-func main() { service.Main(fulfillment.Service) }
+func main() { service.Main(fulfillment.Service, os.Args[1:]) }

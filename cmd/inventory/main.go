@@ -2,8 +2,10 @@
 package main
 
 import (
+	"os"
+
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/services/inventory"
 )
 
-func main() { service.Main(inventory.Service) }
+func main() { service.Main(inventory.Service, os.Args[1:]) }

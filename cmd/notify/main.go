@@ -2,8 +2,10 @@
 package main
 
 import (
+	"os"
+
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/services/notify"
 )
 
-func main() { service.Main(notify.Service(nil)) }
+func main() { service.Main(notify.Service(nil), os.Args[1:]) }

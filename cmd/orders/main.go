@@ -2,8 +2,10 @@
 package main
 
 import (
+	"os"
+
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/storefront"
 )
 
-func main() { service.Main(storefront.Service(nil, nil)) }
+func main() { service.Main(storefront.Service(nil, nil), os.Args[1:]) }

@@ -2,8 +2,10 @@
 package main
 
 import (
+	"os"
+
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/services/payments"
 )
 
-func main() { service.Main(payments.Service) }
+func main() { service.Main(payments.Service, os.Args[1:]) }

@@ -16,7 +16,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/trace/noop"
 
-	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/outbox"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/storefront"
@@ -48,9 +47,7 @@ func Services(traces trail.Source, mails *outbox.Outbox) []service.Definition {
 // Durables returns the durable consumers of the services, which provisioning makes.
 func Durables() (all []stream.Durable) {
 	for _, def := range Services(nil, nil) {
-		if def.Durable.Name != "" {
-			all = append(all, def.Durable)
-		}
+		all = append(all, def.Durables...)
 	}
 	return all
 }
@@ -76,29 +73,37 @@ type System struct {
 
 // Start provisions the streams, starts the services and serves the shop, with
 // analytics beside it. End it with Stop.
-func Start(ctx context.Context, cfg Config) (s *System, err error) {
+func Start(ctx context.Context, cfg Config) (*System, error) {
+	s := &System{}
+	if err := s.start(ctx, cfg); err != nil {
+		return nil, errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
+	}
+	return s, nil
+}
+
+func (s *System) start(ctx context.Context, cfg Config) error {
 	log := slog.New(cmp.Or[slog.Handler](cfg.Log, slog.DiscardHandler))
-	// The port comes first, because one that is taken fails at once.
+	// Listen first: a port that is in use must fail at once.
 	listener, err := net.Listen("tcp", cmp.Or(cfg.HTTPAddr, "127.0.0.1:0"))
 	if err != nil {
-		return nil, fmt.Errorf("listen for the shop at HTTP_ADDR: %w", err)
+		return fmt.Errorf("listen for the shop at HTTP_ADDR: %w", err)
 	}
-	s = &System{URL: "http://" + listener.Addr().String(), stopHTTP: listener.Close}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
-		}
-	}()
+	s.URL, s.stopHTTP = "http://"+listener.Addr().String(), listener.Close
 	if s.conn, err = cfg.Connect(nats.Name("ordertrail administrator"), nats.MaxReconnects(-1)); err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		return fmt.Errorf("connect: %w", err)
 	}
 	if s.Client, err = stream.New(s.conn, Untraced(), log); err != nil {
-		return nil, err
+		return err
 	}
-	if err = stream.Provision(ctx, s.Client.JetStream(), stream.Topology{Durables: Durables()}); err != nil {
-		return nil, err
+	if err = stream.Provision(ctx, s.Client.JetStream(), stream.Topology{
+		Durables: Durables(),
+		Report: func(change string) {
+			log.WarnContext(ctx, "corrected a setting of an existing stream", "change", change)
+		},
+	}); err != nil {
+		return err
 	}
-	spans, mails := trail.NewStore(event.OrderIDKey, trail.StoreOptions{}), new(outbox.Outbox)
+	spans, mails := trail.NewStore(0), new(outbox.Outbox)
 	byName := map[string]*service.Replica{}
 	for _, def := range Services(spans, mails) {
 		r, err := service.Start(ctx, def, service.Config{
@@ -106,13 +111,13 @@ func Start(ctx context.Context, cfg Config) (s *System, err error) {
 			Tracing: append([]telemetry.Option{telemetry.WithSpanProcessor(spans)}, cfg.Tracing...),
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		s.instances = append(s.instances, r)
 		byName[def.Name] = r
 	}
 	s.stopHTTP = Serve(ctx, listener, Handler(byName[orders.Name], byName[analytics.Name]))
-	return s, nil
+	return nil
 }
 
 // Untraced returns a tracer that makes no spans.
@@ -120,19 +125,20 @@ func Untraced() *tracing.Tracer {
 	return tracing.New(tracing.WithTracerProvider(noop.NewTracerProvider()))
 }
 
-// InOneProcess returns the settings with links between pages that need no more than
-// a path, because one process has one address.
+// InOneProcess returns the settings of services that share one process: it keeps their
+// traces, and links between pages need no more than a path.
 func InOneProcess(s service.Settings) service.Settings {
 	s.ShopURL = cmp.Or(s.ShopURL, &url.URL{Path: "/"})
 	s.AnalyticsURL = cmp.Or(s.AnalyticsURL, &url.URL{Path: "/analytics"})
+	s.KeepsTraces = true
 	return s
 }
 
 // Handler serves the shop, and analytics under the same address.
 func Handler(orders, analytics *service.Replica) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/", orders.HTTP)
-	mux.Handle("GET /analytics", analytics.HTTP)
+	mux.Handle("/", service.KnownHosts(orders.Settings, orders.HTTP))
+	mux.Handle("GET /analytics", service.KnownHosts(orders.Settings, analytics.HTTP))
 	orders.Health(mux)
 	return mux
 }
@@ -150,7 +156,9 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) (stop func() err
 // messages that it handles.
 func (s *System) Stop(ctx context.Context) error {
 	errs := make([]error, len(s.instances)+1)
-	errs[len(s.instances)] = s.stopHTTP()
+	if s.stopHTTP != nil {
+		errs[len(s.instances)] = s.stopHTTP()
+	}
 	var stopping sync.WaitGroup
 	for i, r := range s.instances {
 		stopping.Go(func() { errs[i] = r.Stop(ctx) })

@@ -26,7 +26,7 @@ var products = []Product{
 	{"COMPASS", "Baseplate compass", price(2490), plenty},
 	{"HEADLAMP", "Headlamp, 400 lm", price(3995), plenty},
 	{"THERMOS", "Vacuum flask, 0.75 l", price(2950), plenty},
-	{"LAST-ONE", "Last season's tent: one left", price(14900), 1},
+	{"LAST-ONE", "Last season's tent", price(14900), 1},
 	{"SOLD-OUT", "Out of print guidebook", price(1990), 0},
 }
 

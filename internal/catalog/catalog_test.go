@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"strings"
 	"testing"
 
 	"example.org/ordertrail/internal/catalog"
@@ -20,6 +21,9 @@ func TestProducts(t *testing.T) {
 		seen[p.SKU] = true
 		if _, _, err := event.ParseSubject(event.StockAdded.Subject(p.SKU)); err != nil {
 			t.Errorf("%s cannot be the key of an event: %v", p.SKU, err)
+		}
+		if strings.Contains(p.Name, " left") { // the stock changes
+			t.Errorf("the name of %s says how many there are: %s", p.SKU, p.Name)
 		}
 		if p.Name == "" || p.Price.Amount <= 0 || p.Price.Currency != catalog.Currency {
 			t.Errorf("%+v: want a name and a price in %s", p, catalog.Currency)

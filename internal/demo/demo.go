@@ -45,6 +45,8 @@ const scenarioTimeout = 20 * time.Second
 // ErrScenario is the error of Run after a scenario that did not end as it should.
 var ErrScenario = errors.New("not every scenario ended as it should")
 
+var errInterrupted = errors.New("interrupted before all scenarios were played")
+
 // Run plays the scenarios, then serves until ctx ends, unless Options.Once is set.
 func Run(ctx context.Context, o Options) (err error) {
 	server, natsURL, err := startNATS(o)
@@ -67,32 +69,38 @@ func Run(ctx context.Context, o Options) (err error) {
 	}()
 
 	client := sys.Client
-	info, err := client.JetStream().Stream(ctx, stream.OrdersStream)
+	extent, err := client.Extent(ctx)
 	if err != nil {
 		return err
 	}
 	out := &narrator{out: o.Out}
 	following, stop := context.WithCancel(ctx)
 	followed := make(chan error, 1)
-	go func() { followed <- out.follow(following, client, info.CachedInfo().State.LastSeq+1) }()
+	go func() { followed <- out.follow(following, client, extent.End()) }()
 	defer func() { stop(); err = errors.Join(err, <-followed) }()
 
-	out.printf("ordertrail: six services on an embedded NATS server. The shop's API is at %s\n", sys.URL)
+	out.printf("ordertrail: six services on an embedded NATS server.\nThe shop's API is at %s\n", sys.URL)
 	err = play(ctx, out, Shop{sys.URL, http.DefaultClient}, client, trail.WriteOptions{Brief: true, Color: o.Color})
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil && o.Once:
+		return errInterrupted
+	case ctx.Err() != nil:
 		return nil // Ctrl-C
 	}
 	if o.Once || err != nil && !errors.Is(err, ErrScenario) {
 		return err
 	}
+	out.brief()
 	out.printf("\nServing until Ctrl-C. Open %[1]s in a browser. Try:\n  curl %[1]s/orders\n  curl %[1]s/catalog\n  curl %[1]s/analytics\n", sys.URL)
 	switch natsURL {
 	case "":
 		out.printf("No NATS client can connect: %s\n", why(o))
 	default:
-		out.printf("NATS clients can connect at %s. Try:\n  %sgo run . deadletters\n  %[2]sgo run . replay analytics\n", natsURL, setting(natsURL))
+		out.printf("In another terminal, with the password of this run for NATS, try:\n"+
+			"  export NATS_URL=%s\n  go run . deadletters\n  go run . replay analytics\n", natsURL)
 	}
 	<-ctx.Done()
+	out.printf("\nStopping: %v\n", context.Cause(ctx))
 	return err
 }
 
@@ -119,14 +127,15 @@ func play(ctx context.Context, out *narrator, shop Shop, client *stream.Client, 
 		}
 		for _, l := range letters {
 			if t, id, err := event.ParseSubject(l.Subject); err == nil && id == order.ID {
-				out.printf("  dead letter %s: %s, given up after %d deliveries: %s\n", l.ID, t, l.Deliveries, l.Error)
+				out.printf("  dead letter %s: %s, given up after %s\n", l.ID, t, trail.Counted(int(l.Deliveries), "delivery"))
+				out.printf("%s\n", trail.Wrap("    "+l.Error, 4))
 			}
 		}
 		if err := printTrail(ctx, out, shop, order.ID, trails); err != nil {
 			return err
 		}
-		fmt.Fprintf(&summary, "  %-14s %-36s %-35s %2d events, %2d traces  %s\n",
-			sc.Name, order.ID, outcome(order), len(order.Events), traces(order), verdict)
+		line := fmt.Sprintf("  %-14s %s  %s", sc.Name, order.ID, verdict)
+		fmt.Fprintf(&summary, "%s\n      %s: %s, %s\n", trail.Wrap(line, 6), outcome(order), trail.Counted(len(order.Events), "event"), trail.Counted(traces(order), "trace"))
 	}
 	out.printf("\nThe orders:\n%s", summary.String())
 	if failed {
@@ -139,7 +148,7 @@ func play(ctx context.Context, out *narrator, shop Shop, client *stream.Client, 
 func printTrail(ctx context.Context, out *narrator, shop Shop, id string, o trail.WriteOptions) (err error) {
 	var t *ordertrail.Trail
 	await(ctx, func() bool {
-		t, err = ordertrail.Client{URL: shop.URL, HTTP: shop.Client}.Trail(ctx, id)
+		t, err = shop.Trail(ctx, id)
 		return err != nil || !slices.ContainsFunc(t.Gaps, func(g trail.Gap) bool { return g.Pending && g.Kind != ordertrail.GapDeadline })
 	})
 	if ctx.Err() != nil {

@@ -1,12 +1,12 @@
 package demo
 
 import (
+	"cmp"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
 	"syscall"
-
-	"github.com/nats-io/nats.go"
 
 	"example.org/ordertrail/internal/embedded"
 )
@@ -17,8 +17,11 @@ const DefaultNATSAddr = "127.0.0.1:4222"
 // NoNATS is an Options.NATSAddr that accepts no clients of other processes.
 const NoNATS = "none"
 
-// startNATS starts the server and returns the URL for clients of other processes; "" if
-// they cannot connect.
+// defaultNATSUser is the default name of the only user of the demo's NATS server.
+const defaultNATSUser = "demo"
+
+// startNATS starts the server and returns the URL for clients of other processes, with
+// the password; "" if they cannot connect.
 func startNATS(o Options) (*embedded.Server, string, error) {
 	addr := o.NATSAddr
 	switch {
@@ -32,7 +35,14 @@ func startNATS(o Options) (*embedded.Server, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("--nats: %w", err)
 	}
-	server, err := embedded.Start(o.Store, embedded.Listen(resolved))
+	if resolved.IP == nil {
+		resolved.IP = net.IPv4(127, 0, 0, 1) // ":4222"
+	}
+	if !resolved.IP.IsLoopback() {
+		return nil, "", fmt.Errorf("--nats: want a loopback address such as %s, because clients are not encrypted, not %s", DefaultNATSAddr, addr)
+	}
+	user := embedded.User(cmp.Or(o.Settings.NATSUser, defaultNATSUser), cmp.Or(o.Settings.NATSPassword, rand.Text()))
+	server, err := embedded.Start(o.Store, embedded.Listen(resolved), user)
 	if o.NATSAddr == "" && errors.Is(err, syscall.EADDRINUSE) {
 		server, err = embedded.Start(o.Store) // another NATS server uses the port
 		return server, "", err
@@ -49,12 +59,4 @@ func why(o Options) string {
 		return "--nats " + NoNATS
 	}
 	return DefaultNATSAddr + " is in use; choose another address with --nats"
-}
-
-// setting returns the environment that lets a command find the server.
-func setting(natsURL string) string {
-	if natsURL == nats.DefaultURL {
-		return ""
-	}
-	return "NATS_URL=" + natsURL + " "
 }

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
+	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/services/orders"
 )
 
@@ -30,17 +32,44 @@ func (s Shop) Place(ctx context.Context, sc Scenario) (orders.Order, error) {
 // PlaceWithKey places the scenario's order under an Idempotency-Key: a repetition
 // returns the same order. "" is no key.
 func (s Shop) PlaceWithKey(ctx context.Context, sc Scenario, key string) (orders.Order, error) {
-	return s.call(ctx, http.MethodPost, "/orders", key, sc.Request())
+	var o Order
+	err := s.call(ctx, http.MethodPost, "/orders", key, sc.Request(), &o)
+	return o, err
 }
 
 // Cancel asks to cancel the order.
 func (s Shop) Cancel(ctx context.Context, id string) (orders.Order, error) {
-	return s.call(ctx, http.MethodDelete, "/orders/"+id, "", nil)
+	var o Order
+	err := s.call(ctx, http.MethodDelete, "/orders/"+id, "", nil, &o)
+	return o, err
 }
 
 // Get returns the order as it is now.
 func (s Shop) Get(ctx context.Context, id string) (orders.Order, error) {
-	return s.call(ctx, http.MethodGet, "/orders/"+id, "", nil)
+	var o Order
+	err := s.call(ctx, http.MethodGet, "/orders/"+id, "", nil, &o)
+	return o, err
+}
+
+// Trail returns an order's trail.
+func (s Shop) Trail(ctx context.Context, id string) (*ordertrail.Trail, error) {
+	t := new(ordertrail.Trail)
+	return t, s.call(ctx, http.MethodGet, "/orders/"+url.PathEscape(id)+"/trail", "", nil, t)
+}
+
+// Locate returns the ids of the orders that a trace (32 hex digits) or a span (16) belongs
+// to, oldest first.
+func (s Shop) Locate(ctx context.Context, id string) (orders []string, err error) {
+	query := "/trail?trace="
+	if len(id) == 16 {
+		query = "/trail?span="
+	}
+	var located struct{ Orders []struct{ ID string } }
+	err = s.call(ctx, http.MethodGet, query+url.QueryEscape(id), "", nil, &located)
+	for _, o := range located.Orders {
+		orders = append(orders, o.ID)
+	}
+	return orders, err
 }
 
 const pollEvery = 10 * time.Millisecond
@@ -73,18 +102,20 @@ type StatusError struct {
 
 func (e *StatusError) Error() string { return e.text }
 
-func (s Shop) call(ctx context.Context, method, path, key string, body any) (o orders.Order, err error) {
-	var send io.Reader
+// maxAnswer bounds an answer, in bytes. A trail may be large.
+const maxAnswer = 64 << 20
+
+// call sends a request with body, unless that is nil, and decodes the answer into answer.
+func (s Shop) call(ctx context.Context, method, path, key string, body, answer any) error {
+	var send bytes.Buffer
 	if body != nil {
-		encoded, err := json.Marshal(body)
-		if err != nil {
-			return o, err
+		if err := json.NewEncoder(&send).Encode(body); err != nil {
+			return err
 		}
-		send = bytes.NewReader(encoded)
 	}
-	r, err := http.NewRequestWithContext(ctx, method, s.URL+path, send)
+	r, err := http.NewRequestWithContext(ctx, method, s.URL+path, &send)
 	if err != nil {
-		return o, err
+		return err
 	}
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
@@ -92,19 +123,24 @@ func (s Shop) call(ctx context.Context, method, path, key string, body any) (o o
 	if key != "" {
 		r.Header.Set("Idempotency-Key", key)
 	}
-	answer, err := s.Client.Do(r)
+	response, err := s.Client.Do(r)
 	if err != nil {
-		return o, err
+		return err
 	}
-	defer func() { _ = answer.Body.Close() }()
-	got, err := io.ReadAll(answer.Body)
+	defer func() { _ = response.Body.Close() }()
+	got, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		return o, err
+		return fmt.Errorf("%s %s: %w", method, r.URL, err)
 	}
-	if answer.StatusCode >= 300 {
-		seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After")) // 0 without the header
-		return o, &StatusError{answer.StatusCode, time.Duration(seconds) * time.Second,
-			fmt.Sprintf("%s %s: %s: %s", method, path, answer.Status, bytes.TrimSpace(got))}
+	if response.StatusCode >= 300 {
+		problem := struct{ Detail string }{string(got[:min(len(got), 200)])}
+		_ = json.Unmarshal(got, &problem)                              // else the answer is not the shop's
+		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After")) // 0 without the header
+		return &StatusError{response.StatusCode, time.Duration(seconds) * time.Second,
+			fmt.Sprintf("%s %s: %s: %s", method, r.URL, response.Status, problem.Detail)}
 	}
-	return o, json.Unmarshal(got, &o)
+	if err := json.Unmarshal(got, answer); err != nil {
+		return fmt.Errorf("%s %s: invalid JSON: %w", method, r.URL, err)
+	}
+	return nil
 }

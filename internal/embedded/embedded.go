@@ -1,12 +1,12 @@
-// Package embedded runs a NATS server inside the process: for `go run .`, and for
-// tests. It is the real server with a real file store; only the network is left
-// out.
+// Package embedded runs a NATS server in the process, for `go run .` and for tests. It is
+// the real server with a real file store, without the network.
 package embedded
 
 import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -17,30 +17,37 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// startTimeout is how long a server may take to restore its store and be ready.
+// startTimeout bounds the time until a server has restored its store and is ready.
 const startTimeout = 30 * time.Second
 
 // Server is a running server.
 type Server struct {
 	dir    string
 	listen *net.TCPAddr                  // nil: within the process only
+	user   *url.Userinfo                 // that every client needs; nil: none
 	server atomic.Pointer[server.Server] // clients dial while it restarts
 	lock   *flock.Flock
 	temp   string // removed at the end; "" for a store that stays
 }
 
-// ErrInUse is returned by Start for a store that another server has open.
+// ErrInUse is returned by Start if another server has the store open.
 var ErrInUse = errors.New("the store is in use by another process")
 
 // Option changes a Server.
 type Option func(*Server)
 
-// Listen lets clients of other processes connect at a TCP address, too. Nobody
-// asks them who they are: let it be one of loopback.
+// Listen accepts clients of other processes at a TCP address. Without [User], the server
+// does not authenticate them. It does not encrypt: use a loopback address.
 func Listen(addr *net.TCPAddr) Option { return func(s *Server) { s.listen = addr } }
 
-// Start runs a server on a store directory, which is made if it is missing. With
-// dir "" the store is a temporary one, removed by Close.
+// User makes the server refuse clients without this user name and password. [Server.Connect]
+// and [Server.URL] have them. The user may do everything.
+func User(name, password string) Option {
+	return func(s *Server) { s.user = url.UserPassword(name, password) }
+}
+
+// Start runs a server on a store directory, which it makes if it is missing. If dir is "",
+// the store is a temporary one, which Close removes.
 func Start(dir string, opts ...Option) (*Server, error) {
 	s := &Server{dir: dir}
 	for _, o := range opts {
@@ -64,8 +71,8 @@ func (s *Server) open() error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("make the store: %w", err)
 	}
-	// The server itself does not notice a second one on its store: both would hand
-	// out the same sequences.
+	// A server does not detect a second one on its store: both would assign the same
+	// sequences.
 	s.lock = flock.New(filepath.Join(s.dir, "ordertrail.lock"))
 	locked, err := s.lock.TryLock()
 	if err != nil {
@@ -85,15 +92,20 @@ func (s *Server) start() error {
 		StoreDir:   s.dir,
 		NoSigs:     true,
 		NoLog:      true,
-		// Acks come before the data is on disk for sure; a demo can afford a second.
+		// The server acknowledges messages before it syncs them. A demo may lose the last
+		// second in a power failure.
 		SyncInterval: time.Second,
+	}
+	if s.user != nil {
+		o.Username = s.user.Username()
+		o.Password, _ = s.user.Password()
 	}
 	if s.listen != nil {
 		o.Host, o.Port = s.listen.IP.String(), s.listen.Port
 		if s.listen.IP == nil {
 			o.Host = "127.0.0.1"
 		}
-		// The server itself would wait in vain.
+		// If the port is taken, the server itself reports no error and is never ready.
 		l, err := net.ListenTCP("tcp", s.listen)
 		if err != nil {
 			return fmt.Errorf("listen for NATS clients: %w", err)
@@ -133,22 +145,29 @@ func stop(s *server.Server) {
 	s.WaitForShutdown()
 }
 
-// Connect opens a connection within the process. It outlives Restart if its
-// options let it reconnect often enough.
+// Connect opens a connection within the process. It survives Restart if its options allow
+// enough reconnects.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	return nats.Connect("", append([]nats.Option{nats.InProcessServer(s)}, opts...)...)
+	own := []nats.Option{nats.InProcessServer(s)}
+	if s.user != nil {
+		password, _ := s.user.Password()
+		own = append(own, nats.UserInfo(s.user.Username(), password))
+	}
+	return nats.Connect("", append(own, opts...)...)
 }
 
-// URL is where clients of other processes connect; see Listen.
-func (s *Server) URL() string { return s.server.Load().ClientURL() }
+// URL returns the URL for clients of other processes, with the password if there is one;
+// see Listen and User.
+func (s *Server) URL() string {
+	u := url.URL{Scheme: "nats", Host: s.server.Load().Addr().String(), User: s.user}
+	return u.String()
+}
 
-// InProcessConn is what nats.InProcessServer dials. It fails while the server
-// restarts.
+// InProcessConn connects for nats.InProcessServer. It fails while the server restarts.
 func (s *Server) InProcessConn() (net.Conn, error) { return s.server.Load().InProcessConn() }
 
-// Restart stops the server and starts it again on the same store. The stop is an
-// orderly one, which loses nothing: less than a crash, after which acks that were
-// not written yet are forgotten.
+// Restart stops the server in order and starts it again on the same store. It loses
+// nothing, unlike a crash.
 func (s *Server) Restart() error {
 	stop(s.server.Load())
 	return s.start()
@@ -160,7 +179,7 @@ func (s *Server) Close() {
 		stop(running)
 	}
 	if s.lock != nil {
-		_ = s.lock.Close() // the file stays, so that the lock is always on the same one
+		_ = s.lock.Close() // the file stays, so that all servers lock the same one
 	}
 	if s.temp != "" {
 		_ = os.RemoveAll(s.temp)

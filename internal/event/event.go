@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	json2 "github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/attribute"
 )
@@ -69,7 +70,7 @@ func Check(subject string, header nats.Header, data []byte) (Event, error) {
 		SKU  string `json:"sku"`
 		Name string `json:"name"`
 	}
-	if err := json.Unmarshal(data, &about); err != nil {
+	if err := json2.Unmarshal(data, &about); err != nil {
 		return Event{}, fmt.Errorf("%w: payload of %s: %w", ErrForeign, subject, err)
 	}
 	named := about.OrderID
@@ -86,10 +87,11 @@ func Check(subject string, header nats.Header, data []byte) (Event, error) {
 }
 
 // Decode returns the event's payload. It returns ErrForeign if the payload is not JSON of
-// P's form, or does not name the key of the subject.
+// P's form, has a member twice, or does not name the key of the subject. Names of members
+// are case-sensitive. It ignores members that P does not have, which a newer version may add.
 func Decode[P Payload](e Event) (P, error) {
 	var p P
-	if err := json.Unmarshal(e.Data, &p); err != nil {
+	if err := json2.Unmarshal(e.Data, &p); err != nil {
 		return p, fmt.Errorf("%w: payload of %s: %w", ErrForeign, e.Subject, err)
 	}
 	if p.Key() != e.Key {

@@ -70,12 +70,6 @@ type Created struct {
 	RequestHash string    `json:"request_hash"` // hex SHA-256 of the request's body; distinguishes a retry from another request with the same Idempotency-Key
 }
 
-// CancelRequested is the payload of orders.cancelled.
-type CancelRequested struct {
-	OrderKey
-	Reason string `json:"reason"` // ReasonCustomer or ReasonDeadline
-}
-
 // Deadline is the payload of deadlines.due: the time by which the order must be concluded.
 type Deadline struct {
 	OrderKey
@@ -92,7 +86,8 @@ type Charge struct {
 	Customer *Customer `json:"customer,omitempty"`
 }
 
-// Refused is the payload of payments.declined and inventory.rejected.
+// Refused is the payload of the events that stop an order: payments.declined,
+// inventory.rejected and orders.cancelled.
 type Refused struct {
 	OrderKey
 	Reason string `json:"reason"`
@@ -122,6 +117,14 @@ type MailSent struct {
 	Channel   string `json:"channel"`    // "smtp" or "outbox"
 }
 
+// MailRetry is the payload of mails.due: a mail that could not be sent is to be tried
+// again. It has no address; the mail is made from the order's event again.
+type MailRetry struct {
+	OrderKey
+	Since time.Time `json:"since"` // the first attempt
+	Tries int       `json:"tries"` // attempts so far
+}
+
 // Stock is the payload of stock.added: units that were added to the stock.
 type Stock struct {
 	SKU      string `json:"sku"`
@@ -145,15 +148,15 @@ func (r Reservation) valid() error { return validItems(r.Items) }
 func (c Conclusion) valid() error  { return validItems(c.Items) }
 
 func (s Stock) valid() error {
-	if s.Quantity < 0 {
+	if s.Quantity < 0 || s.Quantity > MaxQuantity {
 		return fmt.Errorf("quantity %d of %.100q", s.Quantity, s.SKU)
 	}
 	return nil
 }
 
-// maxQuantity is more than any order has, and so little that a sum of quantities cannot
-// overflow an int.
-const maxQuantity = 1_000_000_000
+// MaxQuantity is the most units in one event. It is more than any order has and than any stock needs, and so little that a
+// sum of quantities cannot overflow an int: that takes nine billion events.
+const MaxQuantity = 1_000_000_000
 
 // validItems refuses quantities that would increase the stock.
 func validItems(items []Item) error {
@@ -161,7 +164,7 @@ func validItems(items []Item) error {
 		return errors.New("no items")
 	}
 	for _, i := range items {
-		if i.Quantity < 1 || i.Quantity > maxQuantity {
+		if i.Quantity < 1 || i.Quantity > MaxQuantity {
 			return fmt.Errorf("quantity %d of %.100q", i.Quantity, i.SKU)
 		}
 	}

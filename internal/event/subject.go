@@ -7,8 +7,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Type names a fact: "<domain>.<event>", the first two tokens of the event's
-// subject and the CloudEvents type of the message.
+// Type names a fact: "<domain>.<event>", the event's subject without its key and the
+// CloudEvents type of the message. Only the types of stream MAILS have a third token.
 type Type string
 
 // Every type of event in stream ORDERS.
@@ -52,11 +52,35 @@ var OfOrder = []Type{
 	NotifyReceived, NotifyShipped, NotifyCancelled, NotifyRefunded,
 }
 
+// OfMail lists the types that record that a mail was sent, one for each kind of mail.
+var OfMail = []Type{NotifyReceived, NotifyShipped, NotifyCancelled, NotifyRefunded}
+
+// MailAt returns the type, in stream MAILS, of the message schedule of a mail that is to
+// be tried again. sent is the type that will record that it was sent.
+func MailAt(sent Type) Type { return mail("at", sent) }
+
+// MailDue returns the type of the message that the schedule of MailAt becomes when it is
+// due.
+func MailDue(sent Type) Type { return mail("due", sent) }
+
+// MailFilter returns the filter that matches both for the mail to the customer of an order.
+func MailFilter(sent Type, id string) string { return mail("*", sent).Subject(id) }
+
+func mail(state string, sent Type) Type {
+	return Type("mails." + state + strings.TrimPrefix(string(sent), sent.Domain()))
+}
+
+// OrderSubjects are the filters that match every event of every order, and nothing else.
+var OrderSubjects = []string{"orders.*.*", "payments.*.*", "inventory.*.*", "fulfillment.*.*", "notify.*.*"}
+
 // known has every type. The value is true if the subject ends in an order id.
 var known = func() map[Type]bool {
 	types := map[Type]bool{DeadlineAt: true, DeadlineDue: true, StockAdded: false, StockLease: false}
 	for _, t := range OfOrder {
 		types[t] = true
+	}
+	for _, t := range OfMail {
+		types[MailAt(t)], types[MailDue(t)] = true, true
 	}
 	return types
 }()
@@ -80,6 +104,8 @@ func (t Type) Publisher() string {
 		return "inventory"
 	case "deadlines":
 		return "orders"
+	case "mails":
+		return "notify"
 	default:
 		return domain
 	}
@@ -88,16 +114,15 @@ func (t Type) Publisher() string {
 // ParseSubject splits a subject into type and key. It fails for an unknown type, and for
 // an order's event whose key is not an order id.
 func ParseSubject(subject string) (Type, string, error) {
-	domain, rest, _ := strings.Cut(subject, ".")
-	name, key, ok := strings.Cut(rest, ".")
-	if !ok {
+	i := strings.LastIndexByte(subject, '.')
+	if i < 0 {
 		return "", "", fmt.Errorf("subject %.100q is not <domain>.<event>.<key>", subject)
 	}
-	t := Type(domain + "." + name)
+	t, key := Type(subject[:i]), subject[i+1:]
 	ofOrder, exists := known[t]
 	switch {
 	case !exists:
-		return "", "", fmt.Errorf("subject %.100q: no event of type %q exists", subject, t)
+		return "", "", fmt.Errorf("subject %.100q: no event of type %.100q exists", subject, t)
 	case ofOrder && !IsOrderID(key):
 		return "", "", fmt.Errorf("subject %.100q does not end in an order id (a UUIDv7)", subject)
 	case key == "" || strings.ContainsAny(key, ".*> \t\r\n"):

@@ -51,7 +51,7 @@ func (f Feed) Serve(w http.ResponseWriter, r *http.Request) error {
 			return respond.Errorf(http.StatusBadRequest, "the Last-Event-ID is %.50q: it must be the id of an event of this feed, a number", last)
 		}
 	}
-	watcher, err := f.Hub.Watch(f.Key)
+	watcher, err := f.Hub.Watch(f.Key, service.ClientOf(r))
 	if err != nil {
 		return err
 	}
@@ -102,6 +102,8 @@ func (f Feed) Serve(w http.ResponseWriter, r *http.Request) error {
 		}
 		select {
 		case <-watcher.News:
+		case <-watcher.Ended:
+			return nil // the client reconnects
 		case <-tick.C: // Next may find what a replica that lagged did not have
 			text = ": still here\n\n"
 		case <-service.Ending(r):

@@ -35,12 +35,12 @@ type Quantiles struct {
 	P50 float64 `json:"p50"`
 	P90 float64 `json:"p90"`
 	P99 float64 `json:"p99"`
-	Max int64   `json:"max"`
+	Max float64 `json:"max"`
 }
 
 // Quantiles returns the usual quantiles.
 func (h Histogram) Quantiles() Quantiles {
-	return Quantiles{h.quantile(0.5), h.quantile(0.9), h.quantile(0.99), h.Max}
+	return Quantiles{h.quantile(0.5), h.quantile(0.9), h.quantile(0.99), float64(h.Max)}
 }
 
 // quantile returns the upper end of the bucket that contains the quantile q.

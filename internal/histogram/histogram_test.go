@@ -36,8 +36,8 @@ func TestQuantiles(t *testing.T) {
 					t.Errorf("quantile %v = %v ms, want %v within 10 %%", quantile, got, truth)
 				}
 			}
-			if got, want := q.Max, int64(math.Ceil(float64(all[len(all)-1])/float64(time.Millisecond))); got != want {
-				t.Errorf("max = %d ms, want %d", got, want)
+			if got, want := q.Max, int64(math.Ceil(float64(all[len(all)-1])/float64(time.Millisecond))); got != float64(want) {
+				t.Errorf("max = %v ms, want %d", got, want)
 			}
 		})
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,7 +24,9 @@ type Options struct {
 	Concurrency int           // customers at once: each places an order and waits for its end
 	Burst       bool          // all orders are placed first; then the customers wait for their ends
 	Every       time.Duration // for Steady: the time between two orders
-	Out         io.Writer
+	Out         io.Writer     // for the report
+	Progress    io.Writer     // for the progress of Run; nil: none
+	Terminal    bool          // Progress is a terminal: show a bar there
 }
 
 // orderTimeout bounds the attempts to place an order, and then again the wait for its
@@ -33,8 +34,9 @@ type Options struct {
 const orderTimeout = time.Minute
 
 // Run places the orders and waits for the end of each. It returns an error if the shop
-// did not accept an order, or an order did not end as it should. Requests that the shop
-// answers with Retry-After are repeated after that time.
+// did not accept an order, an order did not end as it should, or ctx ended before all
+// orders did; it prints the numbers of the other orders nevertheless. Requests that the
+// shop answers with Retry-After are repeated after that time.
 func Run(ctx context.Context, o Options) error {
 	if o.Orders < 1 || o.Concurrency < 1 {
 		return errors.New("load: -orders and -concurrency must be 1 or more")
@@ -45,9 +47,13 @@ func Run(ctx context.Context, o Options) error {
 			MaxIdleConnsPerHost: o.Concurrency,
 		}}},
 		orders: make([]order, o.Orders),
+		start:  time.Now(),
 	}
 	defer l.shop.Client.CloseIdleConnections()
-	start := time.Now()
+	stop := func() {}
+	if o.Progress != nil {
+		stop = l.showProgress(o.Progress, o.Terminal)
+	}
 	if o.Burst {
 		l.each(ctx, o.Concurrency, l.place)
 		l.each(ctx, o.Concurrency, l.await)
@@ -59,10 +65,8 @@ func Run(ctx context.Context, o Options) error {
 			return l.await(ctx, one)
 		})
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return l.report(o.Out, time.Since(start))
+	stop()
+	return l.report(o.Out, ctx.Err() != nil)
 }
 
 // load is one run. It keeps little of each order, because there may be many.
@@ -70,26 +74,39 @@ type load struct {
 	scenario demo.Scenario
 	shop     demo.Shop
 	orders   []order
-	retries  atomic.Int64  // repeated requests
-	away     time.Duration // until a request without an answer is repeated; 0: never
+	start    time.Time
+	away     func(error) time.Duration // the wait before a request without an answer is repeated; nil: never
+
+	// For the progress.
+	placed, ended, failed atomic.Int64
+	retries               atomic.Int64          // repeated requests
+	firstFailure          atomic.Pointer[error] // by time
 }
 
 type order struct {
 	id    string
 	start time.Time     // of the first request
 	took  time.Duration // from there to the parcel
-	err   error
+	ended bool          // as it should
+	err   error         // why it failed
 }
 
-// each lets customers, in parallel, call do for each order that has not failed.
+// each calls do for each order that has not failed, by parallel customers. An order that
+// the end of ctx cuts off has neither failed nor ended.
 func (l *load) each(ctx context.Context, customers int, do func(context.Context, *order) error) {
 	var next atomic.Int64
 	var busy sync.WaitGroup
 	for range customers {
 		busy.Go(func() {
 			for n := int(next.Add(1)); n <= len(l.orders) && ctx.Err() == nil; n = int(next.Add(1)) {
-				if one := &l.orders[n-1]; one.err == nil {
-					one.err = do(ctx, one)
+				one := &l.orders[n-1]
+				if one.err != nil {
+					continue
+				}
+				if err := do(ctx, one); err != nil && ctx.Err() == nil {
+					one.err = err
+					l.failed.Add(1)
+					l.firstFailure.CompareAndSwap(nil, &err)
 				}
 			}
 		})
@@ -105,8 +122,12 @@ func (l *load) place(ctx context.Context, one *order) error {
 	placed, err := l.patiently(ctx, func(ctx context.Context) (demo.Order, error) {
 		return l.shop.PlaceWithKey(ctx, l.scenario, key)
 	})
+	if err != nil {
+		return err
+	}
+	l.placed.Add(1)
 	one.id = placed.ID
-	return err
+	return nil
 }
 
 // await waits until the order is concluded.
@@ -125,6 +146,8 @@ func (l *load) await(ctx context.Context, one *order) error {
 			one.took = e.Time.Sub(one.start)
 		}
 	}
+	one.ended = true
+	l.ended.Add(1)
 	return nil
 }
 
@@ -135,12 +158,18 @@ func (l *load) patiently(ctx context.Context, ask func(context.Context) (demo.Or
 	defer cancel()
 	for {
 		answer, err := ask(ctx)
-		busy := new(demo.StatusError)
-		wait := l.away
-		if errors.As(err, &busy) {
-			wait = busy.RetryAfter
+		if err == nil {
+			return answer, nil
 		}
-		if err == nil || wait == 0 {
+		busy := new(demo.StatusError)
+		var wait time.Duration
+		switch {
+		case errors.As(err, &busy):
+			wait = busy.RetryAfter
+		case l.away != nil && ctx.Err() == nil:
+			wait = l.away(err)
+		}
+		if wait == 0 {
 			return answer, err
 		}
 		l.retries.Add(1)
@@ -151,24 +180,3 @@ func (l *load) patiently(ctx context.Context, ask func(context.Context) (demo.Or
 		}
 	}
 }
-
-func (l *load) report(out io.Writer, all time.Duration) error {
-	var took []time.Duration
-	var failed []error
-	for _, one := range l.orders {
-		if one.err != nil {
-			failed = append(failed, one.err)
-		}
-		took = append(took, one.took)
-	}
-	slices.Sort(took)
-	fmt.Fprintf(out, "%d orders in %.1f s: %.0f orders/s; request to parcel p50 %.1f ms, p99 %.1f ms; %d failed; %d requests repeated\n",
-		len(l.orders), all.Seconds(), float64(len(l.orders))/all.Seconds(),
-		ms(took[len(took)/2]), ms(took[len(took)*99/100]), len(failed), l.retries.Load())
-	if len(failed) > 0 {
-		return fmt.Errorf("load: %d of %d orders failed, the first: %w", len(failed), len(l.orders), failed[0])
-	}
-	return nil
-}
-
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

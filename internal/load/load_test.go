@@ -3,10 +3,12 @@ package load_test
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"example.org/ordertrail/internal/load"
@@ -30,8 +32,8 @@ func TestComesBack(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, want := out.String(), " 0 failed; 6 requests repeated\n"; !strings.HasPrefix(got, "6 orders in ") || !strings.HasSuffix(got, want) {
-				t.Errorf("output = %q, want it to end in %q", got, want)
+			if got := out.String(); !strings.HasPrefix(got, "0 of 6 orders failed\n6 orders in ") || !strings.HasSuffix(got, "\n6 requests repeated\n") {
+				t.Errorf("output: %s", got)
 			}
 			systemtest.Settle(t, sys.JetStream(), n).Audit(t, nil)
 			if got := len(systemtest.Read(t, sys.JetStream()).Orders); got != n {
@@ -68,7 +70,7 @@ func (b *busyDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case again:
 		b.shop.ServeHTTP(w, r)
 	case lost:
-		b.shop.ServeHTTP(&unseen{header: http.Header{}}, r)
+		b.shop.ServeHTTP(httptest.NewRecorder(), r)
 		w.Header().Set("Retry-After", "1")
 		w.WriteHeader(http.StatusServiceUnavailable)
 	default:
@@ -77,12 +79,68 @@ func (b *busyDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// unseen drops an answer.
-type unseen struct{ header http.Header }
+// A run in which some orders fail reports these first, and measures the others alone.
+func TestSomeFail(t *testing.T) {
+	t.Parallel()
+	sys := systemtest.Start(t)
+	shop := proxy(t, sys.URL)
+	var asked atomic.Int64
+	url := systemtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && asked.Add(1)%2 == 0 {
+			http.Error(w, "no more", http.StatusInternalServerError)
+			return
+		}
+		shop.ServeHTTP(w, r)
+	}))
+	var out systemtest.Output
+	err := load.Run(context.Background(), load.Options{URL: url, Orders: 6, Concurrency: 1, Out: &out})
+	if err == nil || !strings.Contains(err.Error(), "3 of 6 orders failed, the first: ") || !strings.Contains(err.Error(), "no more") {
+		t.Errorf("got %v", err)
+	}
+	if got := out.String(); !strings.HasPrefix(got, "3 of 6 orders failed\n3 orders in ") || strings.Contains(got, "p50 0 ms") {
+		t.Errorf("output: %s", got)
+	}
+}
 
-func (u *unseen) Header() http.Header         { return u.header }
-func (u *unseen) Write(b []byte) (int, error) { return len(b), nil }
-func (u *unseen) WriteHeader(int)             {}
+// A run that is interrupted reports the numbers so far.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	sys := systemtest.Start(t)
+	shop := proxy(t, sys.URL)
+	ctx, interrupt := context.WithCancel(context.Background())
+	var placed atomic.Int64
+	url := systemtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && placed.Add(1) == 3 {
+			shop.ServeHTTP(httptest.NewRecorder(), r)
+			interrupt()
+			<-r.Context().Done()
+			return
+		}
+		shop.ServeHTTP(w, r)
+	}))
+	var out systemtest.Output
+	err := load.Run(ctx, load.Options{URL: url, Orders: 6, Concurrency: 1, Out: &out})
+	if err == nil || err.Error() != "load: interrupted after 2 of 6 orders" {
+		t.Errorf("got %v", err)
+	}
+	if got := out.String(); !strings.HasPrefix(got, "0 of 6 orders failed\ninterrupted: 0 orders were placed and have not ended yet\n2 orders in ") {
+		t.Errorf("output: %s", got)
+	}
+}
+
+// A run without a single success prints no numbers.
+func TestDeadShop(t *testing.T) {
+	t.Parallel()
+	shop := httptest.NewServer(http.NotFoundHandler())
+	shop.Close()
+	for _, burst := range []bool{false, true} {
+		var out systemtest.Output
+		err := load.Run(context.Background(), load.Options{URL: shop.URL, Orders: 6, Concurrency: 2, Burst: burst, Out: &out})
+		if err == nil || !strings.Contains(err.Error(), "all 6 orders failed") || out.String() != "" {
+			t.Errorf("got %v, output %s", err, &out)
+		}
+	}
+}
 
 func proxy(t *testing.T, to string) http.Handler {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -50,7 +51,28 @@ func TestSteady(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	if got := out.String(); !strings.Contains(got, "the shop does not answer, trying again every 1s: ") {
+		t.Errorf("the wait is silent: %s", got)
+	}
+	if !regexp.MustCompile(`\n0 orders failed\n\d+ orders in [\d.]+ s\n\d+ requests? repeated\n$`).MatchString(out.String()) {
+		t.Errorf("no numbers at the end: %s", &out)
+	}
 	if err := load.Steady(context.Background(), load.Options{URL: url, Out: &out}); err == nil {
 		t.Error("Steady accepts no time between the orders")
+	}
+}
+
+// Steady returns an error if the shop accepted no order, with the reason.
+func TestSteadyInVain(t *testing.T) {
+	t.Parallel()
+	url := systemtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "closed", http.StatusForbidden) }))
+	ctx, stop := context.WithCancel(context.Background())
+	var out systemtest.Output
+	done := make(chan error, 1)
+	go func() { done <- load.Steady(ctx, load.Options{URL: url, Every: time.Millisecond, Out: &out}) }()
+	systemtest.Until(t, "an order is refused", func() bool { return strings.Contains(out.String(), "not accepted") })
+	stop()
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "accepted no order") || !strings.Contains(err.Error(), "closed") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -88,7 +88,7 @@ func (t *Trail) expect(publisher trail.Ref) {
 func (t *Trail) addDeadlineGap(o Order, linked map[trail.Ref]bool) {
 	for _, l := range t.Lanes {
 		for _, n := range l.Spans {
-			if n.Name != "publish "+string(event.DeadlineAt) || linked[n.Ref] || n.Status == trail.StatusError {
+			if published(&n.Span) != event.DeadlineAt || linked[n.Ref] || n.Status == trail.StatusError {
 				continue
 			}
 			g := trail.Gap{Kind: GapDeadline, Ref: n.Ref, EventType: string(event.DeadlineDue), Detail: "A span that processes the order's deadline" + lost}

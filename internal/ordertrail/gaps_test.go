@@ -20,13 +20,13 @@ func TestGaps(t *testing.T) {
 		name    string
 		without string      // the end of the names of the missing spans
 		unlink  bool        // no span links the last event
-		order   func(order) // changes what the stream knows
+		order   func(order) // changes the facts of the stream
 		want    []string    // kind and part of the detail, separated by a space
 		pending bool
 	}{
 		{name: "nothing"},
 		{name: "a publisher, long ago", without: "publish payments.confirmed",
-			want: []string{"publisher payments.confirmed is missing: it was not sampled", "link_target", "link_target", "link_target"}},
+			want: []string{"publisher payments.confirmed is missing: it was not sampled", "link_target 3 spans refer to it"}},
 		{name: "a publisher, just now", without: "publish notify.refunded", order: func(o order) { o.Now = last(o).Time },
 			want: []string{"publisher notify.refunded has not arrived yet", "link_target has not arrived yet"}, pending: true},
 		{name: "a publisher, not sampled", without: "publish notify.refunded", order: func(o order) { last(o).Sampled = false },
@@ -78,7 +78,7 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-// Without spans the trail shows what the stream knows.
+// Without spans the trail shows the facts of the stream.
 func TestNoSpans(t *testing.T) {
 	o, _, _ := recorded(t)
 	got := ordertrail.Stitch(o, trail.Spans{})

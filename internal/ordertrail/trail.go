@@ -1,18 +1,18 @@
-// Package ordertrail adds to a story of spans what the stream knows of its order: the
-// order's state and events, the events without spans, and those still to come.
+// Package ordertrail adds the facts of the stream to a story of spans: the order's state
+// and events, the events without spans, and those still to come.
 package ordertrail
 
 import (
+	"context"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/trail"
 )
 
-// Order is what the stream knows of an order.
+// Order has the facts that the stream has of an order.
 type Order struct {
 	ID       string
 	State    string // "" if the stream has no such order, or could not be read
@@ -48,12 +48,35 @@ type Trail struct {
 	trail.Story
 }
 
+// Collect returns the spans of an order: those that have its id, those that published its
+// events, and all that parents and links connect with them.
+func Collect(ctx context.Context, source trail.Source, order Order) (trail.Spans, error) {
+	return trail.Collect(ctx, source, order.options(), order.start()...)
+}
+
+func (o Order) options() trail.Options {
+	return trail.Options{
+		Key: string(event.OrderIDKey), Value: o.ID, Publisher: Publisher,
+		Until: func(s *trail.Span) bool {
+			t := published(s)
+			return t == event.FulfillmentShipped || t == event.FulfillmentCancelled
+		},
+	}
+}
+
+// start returns the spans that published the order's events.
+func (o Order) start() (refs []trail.Ref) {
+	for _, e := range o.Events {
+		if e.TraceID != "" && e.Sampled {
+			refs = append(refs, trail.Ref{TraceID: e.TraceID, SpanID: e.SpanID})
+		}
+	}
+	return refs
+}
+
 // Stitch makes an order's trail of spans, and compares it with the stream's events.
 func Stitch(order Order, found trail.Spans) *Trail {
-	story := trail.Stitch(found, trail.Options{
-		Key: string(event.OrderIDKey), Value: order.ID, Publisher: Publisher,
-		Until: []string{"publish " + string(event.FulfillmentShipped), "publish " + string(event.FulfillmentCancelled)},
-	})
+	story := trail.Stitch(found, order.options(), order.start()...)
 	t := &Trail{
 		OrderID: order.ID, State: order.State, Reason: order.Reason, Refunded: order.Refunded,
 		Events: slices.Concat([]Event{}, order.Events), Story: *story,
@@ -66,13 +89,23 @@ func Stitch(order Order, found trail.Spans) *Trail {
 // Publisher returns the service that publishes an event type.
 func Publisher(eventType string) string { return event.Type(eventType).Publisher() }
 
+// published returns the type of the event that a span publishes, or "". It reads
+// attributes, because the name of a span is for people.
+func published(s *trail.Span) event.Type {
+	if s.Attributes.Text("messaging.operation.type") != "send" {
+		return ""
+	}
+	t, _, _ := event.ParseSubject(s.Attributes.Text("messaging.destination.name"))
+	return t
+}
+
 // markCompensations marks the spans that undo something.
 func (t *Trail) markCompensations() {
 	for i := range t.Lanes {
 		l := &t.Lanes[i]
 		for j := range l.Spans {
 			n := &l.Spans[j]
-			switch published, _ := strings.CutPrefix(n.Name, "publish "); event.Type(published) {
+			switch published(&n.Span) {
 			case event.PaymentRefunded, event.InventoryReleased:
 				n.Compensation = true
 			default:

@@ -4,6 +4,7 @@ package outbox
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -48,7 +49,7 @@ func (o *Outbox) Send(_ context.Context, m Mail) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.mails) == size {
-		o.mails = append(o.mails[:0], o.mails[1:]...)
+		o.mails = slices.Delete(o.mails, 0, 1)
 	}
 	o.mails = append(o.mails, m)
 	return nil
@@ -57,20 +58,13 @@ func (o *Outbox) Send(_ context.Context, m Mail) error {
 // Channel returns "outbox".
 func (o *Outbox) Channel() string { return "outbox" }
 
-// Mails returns the recorded mails, oldest first.
-func (o *Outbox) Mails() []Mail {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return append([]Mail(nil), o.mails...)
-}
-
 // Find returns the mail with this Message-ID, if it is still kept.
 func (o *Outbox) Find(id string) (Mail, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for i := len(o.mails) - 1; i >= 0; i-- {
-		if o.mails[i].ID == id {
-			return o.mails[i], true
+	for _, m := range slices.Backward(o.mails) {
+		if m.ID == id {
+			return m, true
 		}
 	}
 	return Mail{}, false

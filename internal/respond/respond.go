@@ -13,14 +13,24 @@ import (
 
 // JSON answers with a value as JSON, which no cache may keep.
 func JSON(w http.ResponseWriter, status int, value any) {
-	writeJSON(w, status, "application/json", value)
+	Encoded(w, status, MediaJSON, Encode(value))
 }
 
-func writeJSON(w http.ResponseWriter, status int, contentType string, value any) {
-	w.Header().Set("Content-Type", contentType)
+// Encode returns a value as JSON. It panics if the value has no JSON form.
+func Encode(value any) []byte {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(err)
+	}
+	return append(text, '\n')
+}
+
+// Encoded answers with a text that requests may share, which no cache may keep.
+func Encoded(w http.ResponseWriter, status int, mediaType string, text []byte) {
+	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	if err := json.NewEncoder(w).Encode(value); err != nil {
+	if _, err := w.Write(text); err != nil {
 		slog.Debug("write a response", "error", err) // the client has gone
 	}
 }
@@ -73,13 +83,13 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 		page(w, r, e)
 		return
 	}
-	writeJSON(w, e.Status, "application/problem+json", struct {
+	Encoded(w, e.Status, "application/problem+json", Encode(struct {
 		Type   string  `json:"type"`
 		Title  string  `json:"title"`
 		Status int     `json:"status"`
 		Detail string  `json:"detail"`
 		Errors []Field `json:"errors,omitempty"`
-	}{"about:blank", http.StatusText(e.Status), e.Status, e.Detail, e.Fields})
+	}{"about:blank", http.StatusText(e.Status), e.Status, e.Detail, e.Fields}))
 }
 
 type (

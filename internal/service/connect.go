@@ -9,14 +9,19 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go"
+
+	"example.org/ordertrail/internal/retry"
 )
 
 const reconnectWait = 500 * time.Millisecond
 
 // connect opens the connection, and logs its later events. It waits for a server that
-// is away, but not for one that refuses the credentials.
+// is away, but not for one that refuses the credentials. The log has the end of each wait,
+// with how long it took.
 func connect(ctx context.Context, cfg Config, log *slog.Logger) (*nats.Conn, error) {
+	var lost time.Time // when the connection was lost; the library calls one handler at a time
 	opts := []nats.Option{
 		nats.Name("ordertrail " + cfg.Name),
 		nats.CustomInboxPrefix("_INBOX." + cmp.Or(cfg.User, cfg.Name)), // nats/nats.conf names it
@@ -24,11 +29,14 @@ func connect(ctx context.Context, cfg Config, log *slog.Logger) (*nats.Conn, err
 		nats.ReconnectWait(reconnectWait),
 		nats.IgnoreAuthErrorAbort(), // a password may be about to change
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			lost = time.Now()
 			if err != nil {
 				log.Warn("disconnected from NATS", "error", err)
 			}
 		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("reconnected to NATS", "server", nc.ConnectedUrlRedacted()) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			log.Info("reconnected to NATS", "server", nc.ConnectedUrlRedacted(), "after", time.Since(lost).Round(time.Millisecond))
+		}),
 		// The caller of a refused publish or subscription sees only a timeout.
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrPermissionViolation) {
@@ -51,24 +59,23 @@ func connect(ctx context.Context, cfg Config, log *slog.Logger) (*nats.Conn, err
 	case s.NATSUser != "":
 		opts = append(opts, nats.UserInfo(s.NATSUser, s.NATSPassword))
 	}
-	for warned := false; ; {
-		nc, err := nats.Connect(cfg.Settings.NATSURL, opts...)
-		if err == nil {
-			return nc, nil
-		}
-		if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
-			return nil, fmt.Errorf("NATS refuses the credentials: check NATS_USER and NATS_PASSWORD, or NATS_NKEY: %w", err)
-		}
-		if !warned {
+	nc, err := retry.Forever(ctx, reconnectWait, func(err error, waited time.Duration) {
+		if err != nil {
 			log.Warn("waiting for NATS", "url", redacted(cfg.Settings.NATSURL), "error", err)
-			warned = true
+			return
 		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("connect to NATS: %w: %w", ctx.Err(), err)
-		case <-time.After(reconnectWait):
+		log.Info("connected to NATS", "url", redacted(cfg.Settings.NATSURL), "after", waited.Round(time.Millisecond))
+	}, func(context.Context) (*nats.Conn, error) {
+		nc, err := nats.Connect(cfg.Settings.NATSURL, opts...)
+		if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
+			return nil, backoff.Permanent(fmt.Errorf("NATS refuses the credentials: check NATS_USER and NATS_PASSWORD, or NATS_NKEY: %w", err))
 		}
+		return nc, err
+	})
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("connect to NATS: %w", ctx.Err())
 	}
+	return nc, err
 }
 
 // redacted returns a URL without its password.

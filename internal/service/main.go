@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -19,22 +20,35 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/telemetry"
 )
 
 // Main runs one service as a process, with settings from the environment, until SIGTERM
-// or SIGINT. It exits with 1 and one line on standard error if the service fails.
-func Main(def Definition) {
+// or SIGINT. It exits with 1 and one line on standard error if the service fails. There
+// are no arguments but -h, which prints help.
+func Main(def Definition, args []string) {
+	if len(args) > 0 {
+		help := def.Name + " runs the service " + def.Name + " until SIGTERM. It takes no arguments.\n" +
+			"Settings are read from the environment: see docs/settings.md."
+		if slices.Contains([]string{"-h", "-help", "--help", "help"}, args[0]) {
+			fmt.Println(help)
+			return
+		}
+		fmt.Fprintf(os.Stderr, "%s: unexpected %q. %s\n", def.Name, args[0], strings.ReplaceAll(help, "\n", " "))
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	settings, err := ReadSettings()
 	if err == nil {
-		otel.SetErrorHandler(newTelemetryErrors(slog.New(slog.NewTextHandler(os.Stderr, nil)).With("service", def.Name), time.Now))
+		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: settings.LogLevel})).With("service", def.Name)
+		otel.SetErrorHandler(newTelemetryErrors(log, time.Now))
 		addr := settings.HealthAddr
 		if def.HTTPAddr != "" {
 			addr = cmp.Or(settings.HTTPAddr, def.HTTPAddr)
 		}
-		err = run(ctx, def, addr, settings)
+		err = run(ctx, def, addr, settings, log)
 	}
 	if err != nil && !(ctx.Err() != nil && errors.Is(err, context.Canceled)) {
 		fmt.Fprintf(os.Stderr, "%s: %s\n", def.Name, strings.ReplaceAll(err.Error(), "\n", "; "))
@@ -64,12 +78,13 @@ func (t *telemetryErrors) Handle(err error) {
 	t.log.Warn("telemetry export failed; services are not affected. Check OTEL_EXPORTER_OTLP_ENDPOINT", "error", err, "suppressed", t.suppressed.Swap(0))
 }
 
-// run runs the service until ctx ends. It serves HTTP at addr; "" for none.
-func run(ctx context.Context, def Definition, addr string, settings Settings) error {
+// run runs the service until ctx ends. It serves HTTP at addr; "" for none. It logs why the
+// service stops, and that it has stopped.
+func run(ctx context.Context, def Definition, addr string, settings Settings, log *slog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	// The port comes first: one that is taken fails at once, and a service that waits
 	// for NATS is alive.
-	var front front
+	front := newFront(def, settings)
 	listening := slog.String("address", "none")
 	if addr != "" {
 		listener, err := net.Listen("tcp", addr)
@@ -77,18 +92,29 @@ func run(ctx context.Context, def Definition, addr string, settings Settings) er
 			return fmt.Errorf("listen at HTTP_ADDR or HEALTH_ADDR: %w", err)
 		}
 		listening = slog.String("address", listener.Addr().String())
-		group.Go(func() error { return Serve(ctx, listener, &front) })
+		group.Go(func() error { return Serve(ctx, listener, front) })
 	}
 	var r *Replica
-	var ended time.Time
+	var ended time.Time // zero for a service that could not start
+	stopping := func() {
+		ended = time.Now()
+		reason := context.Cause(ctx)
+		if reason == nil {
+			reason = r.err
+		}
+		log.Info("stopping", "reason", reason)
+	}
 	group.Go(func() (err error) {
 		if r, err = Start(ctx, def, Config{Settings: settings, Tracing: []telemetry.Option{telemetry.WithNameFromEnv()}}); err != nil {
+			if ctx.Err() != nil { // while it waited
+				stopping()
+			}
 			return err
 		}
 		mux := http.NewServeMux()
 		r.Health(mux)
 		if r.HTTP != nil {
-			mux.Handle("/", r.HTTP)
+			mux.Handle("/", KnownHosts(settings, r.HTTP))
 		}
 		front.handler.Store(mux)
 		r.Log.Info("running", "instance", r.Instance, listening)
@@ -96,12 +122,17 @@ func run(ctx context.Context, def Definition, addr string, settings Settings) er
 		case <-ctx.Done():
 		case <-r.done:
 		}
-		ended = time.Now()
+		stopping()
 		finishing, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
 		return r.finish(finishing)
 	})
 	err := group.Wait()
+	defer func() {
+		if !ended.IsZero() {
+			log.Info("stopped", "after", time.Since(ended).Round(time.Millisecond))
+		}
+	}()
 	if r == nil {
 		return err
 	}
@@ -121,21 +152,28 @@ const exportTimeout = 4 * time.Second
 
 // front answers requests while the service waits for NATS, and passes them to the
 // service's handler afterwards.
-type front struct{ handler atomic.Pointer[http.ServeMux] }
+type front struct {
+	waiting http.Handler
+	handler atomic.Pointer[http.ServeMux]
+}
+
+func newFront(def Definition, settings Settings) *front {
+	f := &front{waiting: respond.Handler(func(http.ResponseWriter, *http.Request) error { return ErrWaiting })}
+	if def.Waiting != nil {
+		f.waiting = KnownHosts(settings, def.Waiting(settings))
+	}
+	return f
+}
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if h := f.handler.Load(); h != nil {
+	switch h := f.handler.Load(); {
+	case h != nil:
 		h.ServeHTTP(w, r)
-		return
-	}
-	if r.URL.Path == "/healthz" {
+	case r.URL.Path == "/healthz":
 		fmt.Fprintln(w, "ok")
-		return
+	default:
+		f.waiting.ServeHTTP(w, r)
 	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", "1")
-	w.WriteHeader(http.StatusServiceUnavailable)
-	fmt.Fprintln(w, `{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"not ready: waiting for NATS"}`)
 }
 
 // Health adds the health checks: /healthz answers while the process runs, /readyz while

@@ -5,7 +5,6 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -34,6 +33,7 @@ type Runtime struct {
 
 	conn      *nats.Conn
 	providers *telemetry.Providers
+	ready     readiness
 }
 
 // Part is a service, wired and ready to run.
@@ -50,10 +50,13 @@ type Wire func(*Runtime) (Part, error)
 // Definition holds the facts about a service that its binary, the demo and the
 // provisioning need. Each service's package states its own.
 type Definition struct {
-	Name     string         // also its service.name and its NATS user
-	Durable  stream.Durable // the durable consumer that its replicas share; the zero value if it has none
-	HTTPAddr string         // default address of its HTTP API; "" if it has none
+	Name     string           // also its service.name and its NATS user
+	Durables []stream.Durable // the durable consumers that its replicas share, one of a stream at most
+	HTTPAddr string           // default address of its HTTP API; "" if it has none
 	Wire     Wire
+	// Waiting makes the handler for requests before the service has a connection to NATS.
+	// Default: problem details.
+	Waiting func(Settings) http.Handler
 }
 
 // Config is the configuration of a Runtime.
@@ -130,16 +133,3 @@ const flushTimeout = 500 * time.Millisecond
 
 // drainTimeout bounds the orderly end of a service.
 const drainTimeout = 7 * time.Second
-
-// readyTimeout bounds one check of readiness.
-const readyTimeout = 2 * time.Second
-
-// Ready returns nil if the service can do its work now, for /readyz.
-func (rt *Runtime) Ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	if err := rt.Stream.Ready(ctx); err != nil {
-		return fmt.Errorf("not ready: %w", err)
-	}
-	return nil
-}

@@ -2,20 +2,41 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"sync"
 	"time"
 )
 
+// Bounds on the connections of an HTTP server. A connection that sends or reads slowly
+// is closed by the timeouts below; until then it costs memory.
+const (
+	MaxConnections          = 4096
+	MaxConnectionsPerClient = 1024
+)
+
+// closeTimeout is the time that requests under way have at the end of a server. After it,
+// their connections are closed: no handler takes that long, so these clients do not read.
+const closeTimeout = 4 * time.Second
+
 // Serve serves h until ctx ends, then waits for the requests under way. Responses
-// without an end, such as live feeds, must end when the channel of [Ending] is closed.
+// without an end, such as live feeds, must end when the channel of [Ending] is closed,
+// and must set their own write deadlines.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	server := &http.Server{
-		Handler:           h,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Content-Type-Options", "nosniff")
+			h.ServeHTTP(w, r)
+		}),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      20 * time.Second, // includes the time for the body
 		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ConnState:         new(connections).changed,
 		BaseContext: func(net.Listener) context.Context {
 			return context.WithValue(context.Background(), endingKey{}, ctx.Done())
 		},
@@ -27,11 +48,62 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		return fmt.Errorf("serve HTTP: %w", err)
 	case <-ctx.Done():
 	}
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	err := server.Shutdown(closing)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = server.Close()
+	}
 	<-done
 	return err
+}
+
+// connections counts the open connections, and closes those beyond the bounds.
+type connections struct {
+	mu       sync.Mutex
+	all      int
+	ofClient map[string]int
+}
+
+// changed is an [http.Server.ConnState].
+func (c *connections) changed(conn net.Conn, state http.ConnState) {
+	client := clientOf(conn.RemoteAddr().String())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		if c.ofClient == nil {
+			c.ofClient = map[string]int{}
+		}
+		c.all++
+		c.ofClient[client]++
+		if c.all > MaxConnections || c.ofClient[client] > MaxConnectionsPerClient {
+			_ = conn.Close() // the server notices, and reports StateClosed
+		}
+	case http.StateClosed, http.StateHijacked:
+		c.all--
+		if c.ofClient[client]--; c.ofClient[client] == 0 {
+			delete(c.ofClient, client)
+		}
+	}
+}
+
+// ClientOf names the client of a request, for bounds that each client has: its IP
+// address, or the network of 64 bits that an IPv6 address belongs to. Behind a proxy all
+// clients are one.
+func ClientOf(r *http.Request) string { return clientOf(r.RemoteAddr) }
+
+func clientOf(remote string) string {
+	address, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return remote // of a test
+	}
+	ip := address.Addr().Unmap()
+	if ip.Is6() {
+		network, _ := ip.WithZone("").Prefix(64) // fails for other lengths only
+		return network.String()
+	}
+	return ip.String()
 }
 
 type endingKey struct{}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ type Settings struct {
 	NATSNKey      string        // NATS_NKEY: the file that holds the seed
 	HTTPAddr      string        // HTTP_ADDR: address of an HTTP API; default: the service's own
 	HealthAddr    string        // HEALTH_ADDR: address of the health checks of a service without an HTTP API; default: none
+	AllowedHosts  []string      // ALLOWED_HOSTS: further names of this host, comma-separated; see [KnownHosts]
 	SMTPURL       *url.URL      // SMTP_URL, smtp://[user:password@]host:port or smtps://…; nil: an outbox in memory
 	OrderDeadline time.Duration // ORDER_DEADLINE: an order that takes longer is cancelled; default 30s
 	Replicas      int           // STREAM_REPLICAS, 1 (default), 3 or 5
@@ -30,6 +32,10 @@ type Settings struct {
 	JaegerURL     *url.URL      // JAEGER_URL: Jaeger's query API, for trails; nil: only spans of the same process
 	JaegerUIURL   *url.URL      // JAEGER_UI_URL: Jaeger's pages; nil: spans have no links to them
 	LogLevel      slog.Level    // LOG_LEVEL: debug, info (default), warn, error
+
+	// KeepsTraces reports that the process keeps the traces of all services, so that the
+	// shop needs no JaegerURL for trails. It is no variable; package app sets it.
+	KeepsTraces bool
 
 	// Addresses in links between pages.
 	ShopURL      *url.URL // SHOP_URL, default http://localhost:8080/
@@ -68,8 +74,8 @@ func ReadSettings() (Settings, error) {
 	}
 	for _, u := range strings.Split(s.NATSURL, ",") {
 		// The error does not repeat the value, which may hold a password.
-		if parsed, err := url.Parse(strings.TrimSpace(u)); err != nil || parsed.Host == "" {
-			wrong("NATS_URL", "nats://host:port, several separated by commas", nil)
+		if parsed, err := url.Parse(strings.TrimSpace(u)); err != nil || parsed.Host == "" || !slices.Contains(natsSchemes, parsed.Scheme) {
+			wrong("NATS_URL", "nats://host:port, such as "+nats.DefaultURL+", several separated by commas", nil)
 			break
 		}
 	}
@@ -84,18 +90,22 @@ func ReadSettings() (Settings, error) {
 			wrong(name, "host:port, such as 127.0.0.1:8080", err)
 		}
 	}
-	s.ShopURL = httpURL("SHOP_URL", os.Getenv("SHOP_URL"), wrong)
-	s.AnalyticsURL = httpURL("ANALYTICS_URL", os.Getenv("ANALYTICS_URL"), wrong)
-	s.MailboxURL = httpURL("MAILBOX_URL", os.Getenv("MAILBOX_URL"), wrong)
+	var err error
+	if s.AllowedHosts, err = allowedHosts(os.Getenv("ALLOWED_HOSTS")); err != nil {
+		wrong("ALLOWED_HOSTS", "host names, comma-separated, such as shop.example.com", err)
+	}
+	s.ShopURL = httpURL("SHOP_URL", os.Getenv("SHOP_URL"), "http://localhost:8080", wrong)
+	s.AnalyticsURL = httpURL("ANALYTICS_URL", os.Getenv("ANALYTICS_URL"), "http://localhost:8081/analytics", wrong)
+	s.MailboxURL = httpURL("MAILBOX_URL", os.Getenv("MAILBOX_URL"), "http://localhost:8025", wrong)
 	if v := os.Getenv("SMTP_URL"); v != "" {
 		u, err := url.Parse(v)
 		if err != nil || u.Scheme != "smtp" && u.Scheme != "smtps" || u.Hostname() == "" {
-			wrong("SMTP_URL", "smtp://[user:password@]host:port, or smtps:// for TLS from the start", nil)
+			wrong("SMTP_URL", "smtp://[user:password@]host:port, such as smtp://localhost:1025, or smtps:// for TLS from the start", nil)
 		}
 		s.SMTPURL = u
 	}
-	s.JaegerURL = httpURL("JAEGER_URL", os.Getenv("JAEGER_URL"), wrong)
-	s.JaegerUIURL = httpURL("JAEGER_UI_URL", os.Getenv("JAEGER_UI_URL"), wrong)
+	s.JaegerURL = httpURL("JAEGER_URL", os.Getenv("JAEGER_URL"), "http://localhost:16686", wrong)
+	s.JaegerUIURL = httpURL("JAEGER_UI_URL", os.Getenv("JAEGER_UI_URL"), "http://localhost:16686", wrong)
 	if v := os.Getenv("ORDER_DEADLINE"); v != "" {
 		d, err := time.ParseDuration(v)
 		if err != nil || d <= 0 || d > maxOrderDeadline {
@@ -125,19 +135,23 @@ func ReadSettings() (Settings, error) {
 	return s, errors.Join(errs...)
 }
 
-// httpURL parses a variable that holds an HTTP URL; nil if it is empty.
-func httpURL(name, value string, wrong func(name, want string, err error)) *url.URL {
+// httpURL parses a variable that holds an HTTP URL; nil if it is empty. The error has the
+// example.
+func httpURL(name, value, example string, wrong func(name, want string, err error)) *url.URL {
 	if value == "" {
 		return nil
 	}
 	u, err := url.Parse(value)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
 		// The error does not repeat the value, which may hold a password.
-		wrong(name, "http://host:port, such as http://localhost:16686", nil)
+		wrong(name, "http://host:port, such as "+example, nil)
 		return nil
 	}
 	return u
 }
+
+// natsSchemes are the schemes that the client library connects with.
+var natsSchemes = []string{"nats", "tls", "ws", "wss"}
 
 // DefaultOrderDeadline is the default of ORDER_DEADLINE.
 const DefaultOrderDeadline = 30 * time.Second

@@ -8,8 +8,8 @@ import (
 	"example.org/ordertrail/test/shoptest"
 )
 
-// The shop's feed says what has changed, and everything to who comes from another
-// stream.
+// The shop's feed sends the orders that have changed. A reader whose last event belongs to
+// another stream gets all orders.
 func TestShopFeed(t *testing.T) {
 	t.Parallel()
 	s := open(t)

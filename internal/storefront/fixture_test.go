@@ -18,7 +18,7 @@ import (
 // open runs orders with its pages, and no other service.
 func open(tb testing.TB) *shoptest.Shop {
 	tb.Helper()
-	traces := trail.NewStore(event.OrderIDKey, trail.StoreOptions{})
+	traces := trail.NewStore(0)
 	return shoptest.Open(tb, systemtest.Server(tb).Connect, storefront.Service(traces, nil).Wire, traces)
 }
 
@@ -89,6 +89,9 @@ func wantPage(tb testing.TB, a shoptest.Answer, status int, shows ...string) str
 	}
 	if outside := regexp.MustCompile(`(src|action)="(https?:)?//[^"]*"|<link[^>]*href="(https?:)?//`).FindAllString(page, -1); len(outside) > 0 {
 		tb.Errorf("the page loads something from elsewhere: %s", outside)
+	}
+	if plural := regexp.MustCompile(`\b1 (more )?(attributes|events|links|orders|spans|traces)\b`).FindString(page); plural != "" {
+		tb.Errorf("the page has %q", plural)
 	}
 	for _, text := range shows {
 		if !strings.Contains(html.UnescapeString(page), text) {

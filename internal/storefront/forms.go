@@ -15,12 +15,16 @@ import (
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/scenario"
+	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/web"
 	"example.org/ordertrail/services/orders"
 )
 
-// homeOrders is the number of orders on the shop's page.
-const homeOrders = 20
+// The shop shows the recent orders on pages of this many.
+const (
+	pageOrders = 20
+	pagesMost  = (recentShown + pageOrders - 1) / pageOrders
+)
 
 // homePage is the shop.
 type homePage struct {
@@ -29,6 +33,24 @@ type homePage struct {
 	Form      form
 	Counts    orders.Counts
 	Orders    []orders.Order
+	Pages
+}
+
+// Pages is the place of a page among the pages of recent orders. Positions begin at 1.
+type Pages struct {
+	First, Last, Of int // positions of the orders on this page, and the number of all
+	Newer, Older    int // numbers of the pages beside it; 0 for none
+}
+
+// pageOf returns the orders on a page, from 1, of the recent orders.
+func pageOf(recent []orders.Order, number int) ([]orders.Order, Pages) {
+	from := min((number-1)*pageOrders, len(recent))
+	to := min(from+pageOrders, len(recent))
+	p := Pages{First: from + 1, Last: to, Of: len(recent), Newer: number - 1}
+	if to < len(recent) {
+		p.Older = number + 1
+	}
+	return recent[from:to], p
 }
 
 // form is an order that a customer fills in.
@@ -46,21 +68,33 @@ type line struct {
 	Quantity string
 }
 
-// home shows the shop.
+// home shows the shop, with a page of the recent orders.
 func (s *storefront) home(w http.ResponseWriter, r *http.Request) error {
+	number := 1
+	if text := r.URL.Query().Get("page"); text != "" {
+		var err error
+		if number, err = strconv.Atoi(text); err != nil || number < 1 || number > pagesMost {
+			return respond.Errorf(http.StatusBadRequest, "page %.20q does not exist: it must be a number from 1 to %d", text, pagesMost)
+		}
+	}
 	first := map[string]string{"TRAIL-MAP": "1", "COMPASS": "1"}
-	return s.showHome(w, r, http.StatusOK, form{
+	return s.showHome(w, r, http.StatusOK, number, form{
 		Lines: lines(func(sku string) string { return cmp.Or(first[sku], "0") }),
 		Name:  scenario.CustomerName, Email: scenario.CustomerEmail, Address: scenario.Address,
 		Token: scenario.Cards()[0].Token,
 	})
 }
 
-func (s *storefront) showHome(w http.ResponseWriter, r *http.Request, status int, f form) error {
+func (s *storefront) showHome(w http.ResponseWriter, r *http.Request, status, number int, f form) error {
 	f.Key = rand.Text()
-	recent, _ := s.shop.Recent(homeOrders, 0)
-	return s.page(w, r, status, web.Page{Template: "shop", Title: "Shop", Here: "shop", Feed: "/events", Data: homePage{
-		Scenarios: scenario.All(), Cards: scenario.Cards(), Form: f, Counts: s.shop.Counts(), Orders: recent,
+	recent, upTo := s.shop.Recent(recentShown, 0)
+	shown, pages := pageOf(recent, number)
+	self := "/"
+	if number > 1 {
+		self = fmt.Sprintf("/?page=%d", number)
+	}
+	return s.page(w, r, status, web.Page{Template: "shop", Title: "Shop", Here: "shop", Feed: "/events", Seen: upTo, Self: self, Data: homePage{
+		Scenarios: scenario.All(), Cards: scenario.Cards(), Form: f, Counts: s.shop.Counts(), Orders: shown, Pages: pages,
 	}})
 }
 
@@ -74,9 +108,8 @@ func lines(quantity func(sku string) string) (all []line) {
 // place places the order of the shop's form. It leads to the order's page, or shows
 // the form again with its faults.
 func (s *storefront) place(w http.ResponseWriter, r *http.Request) error {
-	r.Body = http.MaxBytesReader(w, r.Body, orders.MaxBody)
 	if err := r.ParseForm(); err != nil {
-		return respond.Errorf(http.StatusBadRequest, "the form could not be read: it must have %d bytes at most", orders.MaxBody)
+		return respond.Errorf(http.StatusBadRequest, "the form could not be read: it must be URL-encoded")
 	}
 	f := form{
 		Lines: lines(func(sku string) string { return strings.TrimSpace(r.PostForm.Get("quantity-" + sku)) }),
@@ -97,7 +130,7 @@ func (s *storefront) place(w http.ResponseWriter, r *http.Request) error {
 	}
 	if len(f.Faults) > 0 {
 		f.Refused = "Some quantities are not numbers."
-		return s.showHome(w, r, http.StatusUnprocessableEntity, f)
+		return s.showHome(w, r, http.StatusUnprocessableEntity, 1, f)
 	}
 	order, err := s.shop.Place(r.Context(), request, r.PostForm.Get("key"))
 	var refusal *respond.Error
@@ -113,7 +146,7 @@ func (s *storefront) place(w http.ResponseWriter, r *http.Request) error {
 		f.Refused = "Some fields are not valid."
 		f.Faults[fieldOf(fault.Pointer, request.Items)] = fault
 	}
-	return s.showHome(w, r, refusal.Status, f)
+	return s.showHome(w, r, refusal.Status, 1, f)
 }
 
 // fieldOf returns the name of the form's field for a JSON pointer into the request.
@@ -147,7 +180,7 @@ func (s *storefront) play(w http.ResponseWriter, r *http.Request) error {
 	if sc.Cancel {
 		// Not before the stock is reserved, so that the story is always the same. If that
 		// takes long, the customer does not wait for it.
-		s.await(r.Context(), placed.ID, event.InventoryReserved)
+		s.await(r, placed.ID, event.InventoryReserved)
 		var refusal *respond.Error
 		if _, err := s.shop.Cancel(r.Context(), placed.ID); err != nil && !(errors.As(err, &refusal) && refusal.Status == http.StatusConflict) {
 			return err
@@ -161,13 +194,13 @@ func (s *storefront) play(w http.ResponseWriter, r *http.Request) error {
 const patience = time.Second
 
 // await waits until an order has an event, for a while.
-func (s *storefront) await(ctx context.Context, id string, t event.Type) {
-	watcher, err := s.shop.News.Watch(id)
+func (s *storefront) await(r *http.Request, id string, t event.Type) {
+	watcher, err := s.shop.News.Watch(id, service.ClientOf(r))
 	if err != nil {
 		return
 	}
 	defer watcher.Close()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
 	for {
 		_, events, err := s.shop.Read(ctx, id, max(watcher.UpTo(), s.shop.Last(id)))

@@ -64,7 +64,7 @@ var requests = map[string]string{
 // storyOf describes an event in words.
 func storyOf(e event.Event) string {
 	if e.Type == event.OrderCancelled {
-		if request, err := event.Decode[event.CancelRequested](e); err == nil && requests[request.Reason] != "" {
+		if request, err := event.Decode[event.Refused](e); err == nil && requests[request.Reason] != "" {
 			return requests[request.Reason]
 		}
 	}
@@ -93,7 +93,7 @@ func (s *storefront) order(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return s.page(w, r, http.StatusOK, web.Page{
-		Template: "order", Title: "Order …" + web.Short(id), Feed: "/orders/" + id + "/events", Data: p,
+		Template: "order", Title: "Order …" + web.Short(id), Feed: "/orders/" + id + "/events", Seen: events[len(events)-1].Sequence, Data: p,
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/scenario"
+	"example.org/ordertrail/internal/storefront"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
@@ -81,7 +82,7 @@ func TestPlaceForm(t *testing.T) {
 		{"NoAddress", form("address", ""), http.StatusUnprocessableEntity, []string{`aria-describedby="fault-address"`}},
 		{"UsedKey", form("key", "twice", "name", "Kim"), http.StatusUnprocessableEntity, []string{"was used within the last hour", `value="Kim"`}},
 		{"BadKey", form("key", "two words"), http.StatusBadRequest, []string{"visible ASCII"}},
-		{"TooLarge", form("name", strings.Repeat("x", 70_000)), http.StatusBadRequest, []string{"65536 bytes"}},
+		{"TooLarge", form("name", strings.Repeat("x", 70_000)), http.StatusRequestEntityTooLarge, []string{"65536 bytes"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			wantPage(t, MustSubmit(t, s, "/place", tc.form, submitted()), tc.status, tc.shows...)
@@ -118,7 +119,7 @@ func TestCrossSite(t *testing.T) {
 // mails.
 func TestScenarioForms(t *testing.T) {
 	t.Parallel()
-	s := everything(t, systemtest.Deadline(0)) // the default's: nobody waits for it here
+	s := everything(t, systemtest.Deadline(0)) // the default: no scenario here waits for it
 	for name, end := range map[string]struct {
 		state string
 		shows []string
@@ -188,17 +189,25 @@ func TestNegotiation(t *testing.T) {
 	wantPage(t, s.MustDo(t, http.MethodPut, "/orders", "", browser("Sec-Fetch-Site", "same-origin")), http.StatusMethodNotAllowed)
 }
 
-// The page's parts are served at the addresses in the page.
-func TestPageAssets(t *testing.T) {
+// Without a source of traces, no page has a link that needs one, and the pages explain how
+// to get one. With a source, the links are there.
+func TestPagesWithoutTraces(t *testing.T) {
 	t.Parallel()
-	s := open(t)
-	a := MustVisit(t, s, "/")
-	parts := regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`).FindAllStringSubmatch(string(a.Content), -1)
-	if len(parts) != 3 {
-		t.Fatalf("the page has the parts %v, want a style, a script and an icon", parts)
+	s := shoptest.Open(t, systemtest.Server(t).Connect, storefront.Service(nil, nil).Wire)
+	traced := open(t)
+	link := regexp.MustCompile(`href="[^"]*/(trail|services)[#"]`)
+	for _, s := range []*shoptest.Shop{s, traced} {
+		placed := s.MustPlace(t)
+		s.AwaitListed(t, placed.ID)
+		for _, path := range []string{"/", "/orders/" + placed.ID} {
+			page := wantPage(t, MustVisit(t, s, path), http.StatusOK, placed.ID)
+			if got := link.MatchString(page); got != (s == traced) {
+				t.Errorf("%s: links to traces: %t, want %t: %s", path, got, s == traced, link.FindString(page))
+			}
+			if got := strings.Contains(page, "JAEGER_URL") && strings.Contains(page, "OTEL_EXPORTER_OTLP_ENDPOINT"); got == (s == traced) {
+				t.Errorf("%s: explains how to get traces: %t, want %t", path, got, s != traced)
+			}
+		}
 	}
-	for _, p := range parts {
-		s.MustDo(t, http.MethodGet, p[1], "", nil).WantStatus(t, http.StatusOK)
-	}
-	s.MustDo(t, http.MethodGet, "/nothing", "", nil).WantProblem(t, http.StatusNotFound)
+	wantPage(t, MustVisit(t, s, "/services"), http.StatusNotImplemented, "set JAEGER_URL")
 }

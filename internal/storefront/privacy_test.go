@@ -27,12 +27,12 @@ func TestNobodySeesWhoOrders(t *testing.T) {
 		a := s.MustPost(t, shoptest.Body(change))
 		a.WantStatus(t, http.StatusAccepted)
 		id := a.MustOrder(t).ID
-		told := func(o orders.Order) bool {
+		mailed := func(o orders.Order) bool {
 			return slices.ContainsFunc(o.Events, func(e orders.Event) bool {
 				return e.Type == event.NotifyShipped || e.Type == event.NotifyCancelled
 			})
 		}
-		systemtest.Until(t, "the customer is told", func() bool { return told(s.MustGet(t, "/orders/"+id).MustOrder(t)) })
+		systemtest.Until(t, "the customer has mail", func() bool { return mailed(s.MustGet(t, "/orders/"+id).MustOrder(t)) })
 		page := wantPage(t, MustVisit(t, s, "/orders/"+id), http.StatusOK, "to q…@example.org, ", "thank you for your order", "Order "+id)
 		feed := shoptest.Follow(t, s.URL+"/orders/"+id+"/events", "")
 		var events []string

@@ -15,8 +15,7 @@ import (
 	"example.org/ordertrail/trail"
 )
 
-// slowSource counts how often it is asked for the newest traces, and answers when it
-// may.
+// slowSource counts the searches for the newest traces, and answers when the test lets it.
 type slowSource struct {
 	trail.Source
 	asked  atomic.Int64
@@ -29,8 +28,8 @@ func (s *slowSource) Recent(context.Context, int) (trail.Spans, error) {
 	return trail.Spans{Spans: []trail.Span{{Service: "orders", Ref: trail.Ref{SpanID: string(rune('0' + n))}}}}, err
 }
 
-// However many look at the service map, the traces are read once for all of them, and
-// again only when it has become old. An error is nothing that is kept.
+// The traces are read once for all readers of the service map, and again when the map is
+// too old. An error is not kept.
 func TestServiceMapIsShared(t *testing.T) {
 	t.Parallel()
 	var later atomic.Int64

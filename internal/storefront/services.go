@@ -3,7 +3,6 @@ package storefront
 import (
 	"context"
 	"net/http"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -12,6 +11,7 @@ import (
 	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/web"
 	"example.org/ordertrail/trail"
+	"example.org/ordertrail/trail/view"
 )
 
 const (
@@ -39,43 +39,33 @@ func (s *storefront) services(w http.ResponseWriter, r *http.Request) error {
 		return s.explain(r.Context(), err, "")
 	}
 	if form == respond.MediaHTML {
-		return s.page(w, r, http.StatusOK, web.Page{Template: "services", Title: "Service map", Here: "services", Feed: "/events", Data: web.NewServiceMap(m)})
+		return s.page(w, r, http.StatusOK, web.Page{Template: "services", Title: "Service map", Here: "services", Feed: "/events", Data: view.NewServiceMap(m, web.Class)})
 	}
 	respond.JSON(w, http.StatusOK, m)
 	return nil
 }
 
 // sharedMap makes a service map once for all its readers. It is made of a thousand
-// traces, and a page that follows the events asks four times a second.
+// traces, and a page that follows the events requests it four times a second.
 type sharedMap struct {
 	now   func() time.Time
-	group singleflight.Group
-
-	mu   sync.Mutex
-	made time.Time
-	kept trail.ServiceMap
+	group singleflight.Group // runs one function at a time, which alone uses made and kept
+	made  time.Time
+	kept  trail.ServiceMap
 }
 
 // get returns the map, which make makes if there is no fresh one. An error is for the
 // readers that wait for the same map, and is not kept.
 func (s *sharedMap) get(ctx context.Context, make func(context.Context) (trail.ServiceMap, error)) (trail.ServiceMap, error) {
 	m, err, _ := s.group.Do("", func() (any, error) {
-		if m, fresh := s.fresh(); fresh {
-			return m, nil
+		if !s.made.IsZero() && s.now().Sub(s.made) < mapFresh {
+			return s.kept, nil
 		}
 		m, err := make(ctx)
 		if err == nil {
-			s.mu.Lock()
-			defer s.mu.Unlock()
 			s.made, s.kept = s.now(), m
 		}
 		return m, err
 	})
 	return m.(trail.ServiceMap), err
-}
-
-func (s *sharedMap) fresh() (trail.ServiceMap, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.kept, s.now().Sub(s.made) < mapFresh && !s.made.IsZero()
 }

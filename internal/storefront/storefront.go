@@ -5,22 +5,28 @@
 //	GET /orders/{id}          an order, for clients that prefer HTML
 //	GET /orders/{id}/trail    an order's trail, stitched from all its traces
 //	GET /trail                the orders that a trace or a span belongs to
+//	GET /search               the page of an order, a trace or a span, by its id
 //	GET /services             the service map of the newest traces
 //	GET /events               changes of the recent orders, live
 //	POST /place, /scenarios/{name}, /orders/{id}/cancel   the forms
+//
+// While the service is not ready, every page is the same error, 503 with the reason, and
+// every feed ends. The pages try again until they can be shown.
 package storefront
 
 import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
-	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/feed"
 	"example.org/ordertrail/internal/outbox"
 	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/internal/web"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/trail"
@@ -32,8 +38,9 @@ import (
 func Service(traces trail.Source, mails *outbox.Outbox) service.Definition {
 	return service.Definition{
 		Name:     orders.Name,
-		Durable:  orders.Durable(),
+		Durables: []stream.Durable{orders.Durable()},
 		HTTPAddr: orders.DefaultHTTPAddr,
+		Waiting:  web.Waiting,
 		Wire: func(rt *service.Runtime) (service.Part, error) {
 			s := newStorefront(rt, traces, mails)
 			return service.Part{Run: s.shop.Run, HTTP: s.handler()}, nil
@@ -53,10 +60,12 @@ type storefront struct {
 
 func newStorefront(rt *service.Runtime, traces trail.Source, mails *outbox.Outbox) *storefront {
 	if traces == nil && rt.Settings.JaegerURL != nil {
-		traces = trail.NewJaeger(rt.Settings.JaegerURL, event.OrderIDKey)
+		traces = trail.NewJaeger(rt.Settings.JaegerURL)
 	}
+	settings := rt.Settings
+	settings.KeepsTraces = traces != nil
 	return &storefront{
-		shop: orders.New(rt), traces: traces, mails: mails, site: web.SiteOf(rt.Settings), log: rt.Log,
+		shop: orders.New(rt), traces: traces, mails: mails, site: web.SiteOf(settings), log: rt.Log,
 		maps: sharedMap{now: time.Now}, sourceTimeout: 3 * time.Second,
 	}
 }
@@ -69,27 +78,26 @@ func (s *storefront) handler() http.Handler {
 	mux.HandleFunc("GET /events", s.changes)
 	mux.HandleFunc("GET /orders/{id}/trail", s.trail)
 	mux.HandleFunc("GET /trail", s.locate)
+	mux.HandleFunc("GET /search", s.search)
 	mux.HandleFunc("GET /services", s.services)
-	mux.Handle("GET /assets/", http.HandlerFunc(web.Assets))
-	mux.Handle("POST /place", s.shop.UnlessFull(s.shop.Guard(respond.Handler(s.place))))
-	mux.Handle("POST /scenarios/{name}", s.shop.UnlessFull(s.shop.Guard(respond.Handler(s.play))))
-	mux.Handle("POST /orders/{id}/cancel", s.shop.Guard(respond.Handler(s.cancel)))
-	return respond.Pages(mux, func(w http.ResponseWriter, r *http.Request, e *respond.Error) {
-		s.logged(s.site.Problem(w, r, e.Status, e.Detail))
-	})
+	for form, page := range map[string]string{"/place": "/", "/scenarios/{name}": "/", "/orders/{id}/cancel": "/orders/{id}"} {
+		mux.HandleFunc("GET "+form, func(w http.ResponseWriter, r *http.Request) error {
+			http.Redirect(w, r, strings.ReplaceAll(page, "{id}", url.PathEscape(r.PathValue("id"))), http.StatusSeeOther)
+			return nil
+		})
+	}
+	mux.Handle("POST /place", s.shop.UnlessFull(s.shop.Guard(s.shop.Traced("POST /place", s.place))))
+	mux.Handle("POST /scenarios/{name}", s.shop.UnlessFull(s.shop.Guard(s.shop.Traced("POST /scenarios/{name}", s.play))))
+	mux.Handle("POST /orders/{id}/cancel", s.shop.Guard(s.shop.Traced("POST /orders/{id}/cancel", s.cancel)))
+	return s.site.Handler(s.shop.NotReady, mux)
 }
 
 // page answers with a page.
 func (s *storefront) page(w http.ResponseWriter, r *http.Request, status int, p web.Page) error {
-	s.logged(s.site.Write(w, r, status, p))
-	return nil
-}
-
-// logged logs an error of an answer. Mostly the client has gone.
-func (s *storefront) logged(err error) {
-	if err != nil {
-		s.log.Debug("write a page", "error", err)
+	if err := s.site.Write(w, r, status, p); err != nil {
+		s.log.Debug("write a page", "error", err) // usually the client has gone
 	}
+	return nil
 }
 
 // changesPause is the shortest time between two messages about all orders.
@@ -112,5 +120,5 @@ func (s *storefront) changes(w http.ResponseWriter, r *http.Request) error {
 	}}.Serve(w, r)
 }
 
-// recentShown is the number of orders in the feed.
+// recentShown is the number of orders in the feed, and on all pages of the shop.
 const recentShown = 100

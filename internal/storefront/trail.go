@@ -14,6 +14,7 @@ import (
 	"example.org/ordertrail/internal/web"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/trail"
+	"example.org/ordertrail/trail/view"
 )
 
 // streamTimeout bounds the time that a trail waits for NATS.
@@ -52,24 +53,15 @@ func (s *storefront) trail(w http.ResponseWriter, r *http.Request) error {
 
 func (s *storefront) trailPage(w http.ResponseWriter, r *http.Request, t *ordertrail.Trail) error {
 	data := struct {
-		Trail          *ordertrail.Trail
-		Waterfall      *web.Waterfall
-		Map            *web.ServiceMap
-		Segments, Sums []web.Share
-		Spans, Links   int
-	}{Trail: t, Waterfall: web.NewWaterfall(&t.Story), Map: web.NewServiceMap(t.Services)}
-	data.Segments, data.Sums = web.Shares(t.CriticalPath)
-	for _, l := range t.Lanes {
-		data.Spans += len(l.Spans)
-	}
-	for _, e := range t.Edges {
-		if e.Kind == trail.EdgeLink {
-			data.Links++
-		}
-	}
+		Trail *ordertrail.Trail
+		Page  *view.Page
+	}{t, view.New(&t.Story, view.Options{Class: web.Class, Backend: s.site.Span}.Read(r.URL.Query()))}
 	p := web.Page{Template: "trail", Title: "Trail of order …" + web.Short(t.OrderID), Data: data}
 	if t.Pending {
 		p.Refresh = trailRefresh
+	}
+	if n := len(t.Events); n > 0 {
+		p.Feed, p.Seen = "/orders/"+t.OrderID+"/events", t.Events[n-1].Sequence
 	}
 	return s.page(w, r, http.StatusOK, p)
 }
@@ -83,8 +75,11 @@ func (s *storefront) trailOf(ctx context.Context, id string) (*ordertrail.Trail,
 	order := s.streamOrder(ctx, id)
 	ctx, cancel := context.WithTimeout(ctx, s.sourceTimeout)
 	defer cancel()
-	found, err := s.traces.Find(ctx, id)
-	if err != nil && (!errors.Is(err, trail.ErrNotFound) || order.State == "" && order.Err == nil) {
+	found, err := ordertrail.Collect(ctx, s.traces, order)
+	if err == nil && len(found.Spans) == 0 && order.State == "" && order.Err == nil {
+		err = trail.ErrNotFound
+	}
+	if err != nil {
 		return nil, err
 	}
 	return ordertrail.Stitch(order, found), nil
@@ -221,16 +216,33 @@ func (s *storefront) find(ctx context.Context, traceID, spanID string) (located,
 			return located{}, err
 		}
 	}
-	spans, err := s.traces.Trace(ctx, traceID)
+	spans, err := s.traces.Traces(ctx, traceID)
+	if err == nil && len(spans.Spans) == 0 {
+		err = trail.ErrNotFound
+	}
 	if err != nil {
 		return located{}, err
 	}
 	found := located{TraceID: traceID, SpanID: spanID, Orders: []locatedOrder{}}
 	ids := spans.Values(string(event.OrderIDKey))
 	if spanID != "" {
-		if ids = spans.ValuesOf(trail.Ref{TraceID: traceID, SpanID: spanID}, string(event.OrderIDKey)); ids == nil {
+		if ids = spans.ValuesOf(trail.Ref{TraceID: traceID, SpanID: spanID}, string(event.OrderIDKey)); ids == nil && !slices.ContainsFunc(spans.Spans, func(s trail.Span) bool { return s.SpanID == spanID }) {
 			return located{}, trail.ErrNotFound
 		}
+	}
+	if len(ids) == 0 { // links may lead to an order
+		o, start := trail.Options{Key: string(event.OrderIDKey)}, trail.Ref{TraceID: traceID, SpanID: spanID}
+		connected, err := trail.Collect(ctx, s.traces, o, start)
+		if err != nil {
+			return located{}, err
+		}
+		var story trail.Spans
+		for _, l := range trail.Stitch(connected, o, start).Lanes {
+			for _, n := range l.Spans {
+				story.Spans = append(story.Spans, n.Span)
+			}
+		}
+		ids = story.Values(string(event.OrderIDKey))
 	}
 	for _, id := range ids {
 		found.Orders = append(found.Orders, locatedOrder{ID: id, Trail: "/orders/" + id + "/trail"})

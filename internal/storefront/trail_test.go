@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	oteltrace "go.opentelemetry.io/otel/trace"
+
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/internal/storefront"
@@ -51,7 +53,7 @@ func TestTrail(t *testing.T) {
 		t.Errorf("the gaps are %+v", got.Gaps)
 	}
 	n := got.Find(trail.Ref{TraceID: order.Events[0].TraceID, SpanID: order.Events[0].SpanID})
-	if n == nil || n.Name != "publish orders.created" || n.Kind != "producer" || n.Service != orders.Name || n.Depth != 1 {
+	if n == nil || n.Name != "publish orders.created.{order_id}" || n.Kind != "producer" || n.Service != orders.Name || n.Depth != 1 {
 		t.Errorf("the span that published the order is %+v", n)
 	}
 
@@ -151,7 +153,36 @@ func TestTrailOfNoOrder(t *testing.T) {
 	s.MustGet(t, path).WantProblem(t, http.StatusNotFound, "belongs to no order")
 }
 
-// A shop without a source of traces says how to set one; the rest of it works.
+// A span without an order's id that links a span of the order belongs to its trail.
+func TestTrailOfLinkedSpan(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	order := s.MustPost(t, shoptest.Body(nil)).MustOrder(t)
+	traceID, err := oteltrace.TraceIDFromHex(order.Events[0].TraceID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spanID, err := oteltrace.SpanIDFromHex(order.Events[0].SpanID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, span := s.Runtime.Tracer.Start(context.Background(), "audit", oteltrace.WithNewRoot(), oteltrace.WithLinks(oteltrace.Link{
+		SpanContext: oteltrace.NewSpanContext(oteltrace.SpanContextConfig{TraceID: traceID, SpanID: spanID})}))
+	span.End()
+	for _, query := range []string{"?trace=" + span.SpanContext().TraceID().String(), "?span=" + span.SpanContext().SpanID().String()} {
+		a := s.MustGet(t, "/trail"+query)
+		a.WantStatus(t, http.StatusOK)
+		if !strings.Contains(string(a.Content), order.ID) {
+			t.Errorf("GET /trail%s: %s", query, a.Content)
+		}
+	}
+	a := s.MustGet(t, "/orders/"+order.ID+"/trail")
+	if a.WantStatus(t, http.StatusOK); !strings.Contains(string(a.Content), span.SpanContext().SpanID().String()) {
+		t.Error("the order's trail does not have the linked span")
+	}
+}
+
+// A shop without a source of traces answers how to set one; the rest of it works.
 func TestTrailWithoutTraces(t *testing.T) {
 	t.Parallel()
 	s := openTraced(t, nil)
@@ -168,7 +199,7 @@ func TestTrailWithoutJaeger(t *testing.T) {
 	hang := make(chan struct{})
 	t.Cleanup(func() { close(hang) })
 	for name, tt := range map[string]struct {
-		jaeger http.HandlerFunc // nil: nobody listens
+		jaeger http.HandlerFunc // nil: its address refuses connections
 		status int
 		detail string
 	}{
@@ -194,7 +225,7 @@ func TestTrailWithoutJaeger(t *testing.T) {
 				t.Cleanup(server.Close)
 				at.Host = server.Listener.Addr().String()
 			}
-			s := shoptest.Open(t, systemtest.Server(t).Connect, storefront.Wire(trail.NewJaeger(at, event.OrderIDKey), 300*time.Millisecond, time.Now))
+			s := shoptest.Open(t, systemtest.Server(t).Connect, storefront.Wire(trail.NewJaeger(at), 300*time.Millisecond, time.Now))
 			order := s.MustPost(t, shoptest.Body(nil)).MustOrder(t)
 			path := "/orders/" + order.ID + "/trail"
 			asked := make(chan shoptest.Answer, 1)
@@ -226,7 +257,7 @@ func wait(ctx context.Context, done <-chan struct{}) {
 	}
 }
 
-// Jaeger finds no span by its id alone: the answer says so. A Jaeger that has no trace
+// Jaeger finds no span by its id alone, and the answer explains this. A Jaeger that has no trace
 // of an order is no error.
 func TestTrailOfEmptyJaeger(t *testing.T) {
 	t.Parallel()
@@ -240,7 +271,7 @@ func TestTrailOfEmptyJaeger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := openTraced(t, trail.NewJaeger(at, event.OrderIDKey))
+	s := openTraced(t, trail.NewJaeger(at))
 	order := s.MustPost(t, shoptest.Body(nil)).MustOrder(t)
 	a := s.MustGet(t, "/orders/"+order.ID+"/trail")
 	a.WantStatus(t, http.StatusOK)

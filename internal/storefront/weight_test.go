@@ -17,8 +17,8 @@ import (
 // heaviest is how much a page may weigh with all its parts, in bytes, not zipped.
 const heaviest = 150_000
 
-// Every page of every scenario's order loads at once on a slow line: what it weighs
-// is counted with its style, its script and its icon.
+// Every page of every scenario's order is small enough for a slow line, with its style, its
+// script and its icon.
 func TestPageWeights(t *testing.T) {
 	t.Parallel()
 	s := everything(t, systemtest.Deadline(demo.OrderDeadline), func(cfg *systemtest.Config) {
@@ -46,7 +46,7 @@ func TestPageWeights(t *testing.T) {
 	}
 }
 
-// wantLight checks what a page weighs.
+// wantLight checks the size of a page.
 func wantLight(t *testing.T, s *shoptest.Shop, scenario, path string) {
 	t.Helper()
 	a := MustVisit(t, s, path)

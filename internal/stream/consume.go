@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -45,17 +46,35 @@ func retryDelay(failures int) time.Duration {
 //
 // Consume runs until ctx ends. Then it requests no more events, waits for the handlers
 // that are running, and returns nil. It waits for a consumer that does not exist yet
-// and for servers that are away.
+// and for servers that are away. It may run once for each stream.
 func (c *Client) Consume(ctx context.Context, d Durable) error {
-	consumer, err := retry.Forever(ctx, lookupWait, func(err error) {
-		c.log.Warn("waiting for the consumer: is NATS up, and was `ordertrail provision` run?", "consumer", d.Name, "stream", d.Stream, "error", err)
-	}, func(ctx context.Context) (jetstream.Consumer, error) { return c.js.Consumer(ctx, d.Stream, d.Name) })
+	c.duties.mu.Lock()
+	c.duties.durables[d.Stream] = d
+	c.duties.mu.Unlock()
+	duty := dutyConsume + d.Stream
+	consumer, err := retry.Forever(ctx, lookupWait, retry.Silent, func(ctx context.Context) (jetstream.Consumer, error) {
+		consumer, err := c.consumer(ctx, d)
+		c.Duty(duty, err)
+		return consumer, err
+	})
 	if err != nil {
 		return nil // ctx has ended
 	}
-	var handlers sync.WaitGroup
-	defer handlers.Wait()
 	busy := make(chan struct{}, workers) // holds one value for each busy worker
+	deliveries := make(chan delivery)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer close(deliveries)
+	// The workers stay, because the stack of a new goroutine would have to grow for
+	// each event.
+	for range workers {
+		running.Go(func() {
+			for m := range deliveries {
+				c.deliver(ctx, m.Msg, d, m.epoch)
+				<-busy
+			}
+		})
+	}
 	for ctx.Err() == nil {
 		busy <- struct{}{} // wait until a worker is idle
 		<-busy
@@ -67,23 +86,33 @@ func (c *Client) Consume(ctx context.Context, d Durable) error {
 			// already sent would be delivered again only after AckWait.
 			for m := range messages.Messages() {
 				busy <- struct{}{}
-				handlers.Go(func() {
-					defer func() { <-busy }()
-					c.deliver(ctx, m, d)
-				})
+				deliveries <- delivery{m, c.epoch()}
 			}
 			err = messages.Error()
 		}
 		switch {
-		case err == nil || ctx.Err() != nil:
+		case ctx.Err() != nil:
+		case err == nil:
+			c.Duty(duty, nil)
 		case errors.Is(err, nats.ErrConnectionClosed):
 			return fmt.Errorf("consume %s: %w", d.Name, err)
 		default:
-			c.log.Warn("cannot fetch events, will try again", "consumer", d.Name, "error", err)
+			// The error of a fetch does not name the reason, such as a missing consumer.
+			if _, missing := c.consumer(ctx, d); missing != nil {
+				err = missing
+			}
+			c.Duty(duty, err)
+			c.upheavals.Add(1)
 			_ = pause(ctx, lookupWait) // the loop checks ctx
 		}
 	}
 	return nil
+}
+
+// delivery is a message that was fetched in an epoch.
+type delivery struct {
+	jetstream.Msg
+	epoch uint64
 }
 
 // AfterEffect returns a context for the steps that must follow an effect outside:
@@ -94,19 +123,23 @@ func AfterEffect(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // deliver processes one delivery, or the messages that a test puts in its place.
-func (c *Client) deliver(stopping context.Context, m jetstream.Msg, d Durable) {
+func (c *Client) deliver(stopping context.Context, m jetstream.Msg, d Durable, epoch uint64) {
 	messages := []jetstream.Msg{m}
 	if c.onDeliver != nil {
 		messages = c.onDeliver(d.Name, m)
 	}
 	for _, m := range messages {
-		c.process(stopping, m, d)
+		c.process(stopping, m, d, epoch)
 	}
 }
 
+// epoch changes when the stream may have been replaced: after a new connection, and
+// after a fetch that failed.
+func (c *Client) epoch() uint64 { return c.upheavals.Load() + c.nc.Stats().Reconnects }
+
 // process handles one delivery in a span and settles it. The end of stopping only
 // ends the wait for NATS: a handler that runs is never cut off by it.
-func (c *Client) process(stopping context.Context, m jetstream.Msg, d Durable) {
+func (c *Client) process(stopping context.Context, m jetstream.Msg, d Durable, epoch uint64) {
 	// The error is recorded in the span and logged by settle.
 	_ = c.tracing.Process(context.WithoutCancel(stopping), m, func(ctx context.Context, m jetstream.Msg) error {
 		if len(m.Headers()[spanHeader]) > 0 {
@@ -120,12 +153,37 @@ func (c *Client) process(stopping context.Context, m jetstream.Msg, d Durable) {
 			if pause(stopping, retryDelay(tries)) != nil {
 				break
 			}
+			if lost := c.lost(ctx, m); errors.Is(lost, ErrReplaced) {
+				c.log.ErrorContext(ctx, "dropped a message that the stream no longer has", "subject", m.Subject(), "error", lost)
+				return lost
+			}
 			_ = m.InProgress() // if it fails, the event is delivered elsewhere too, which is harmless
 			e, err = c.try(ctx, m, d, true)
+		}
+		// An acknowledgement contains only a sequence. In a stream that was replaced, it
+		// would settle another message, which may not be handled yet.
+		if !c.nc.IsConnected() || c.epoch() != epoch {
+			if lost := c.lost(ctx, m); lost != nil {
+				c.log.WarnContext(ctx, "left a message unsettled; if the stream has it, it is delivered again", "subject", m.Subject(), "error", lost)
+				return err
+			}
 		}
 		c.settle(ctx, m, e, err, d)
 		return err
 	}, tracing.WithConsumerGroup(d.Name), tracing.WithLinkAttributes(OrderID))
+}
+
+// lost returns an error that wraps ErrReplaced if a message of ORDERS was delivered by a
+// stream that was replaced since: reads that wait for its sequence would wait for ever.
+// It returns another error if NATS does not answer.
+func (c *Client) lost(ctx context.Context, m jetstream.Msg) error {
+	meta, err := m.Metadata()
+	if err != nil || meta.Stream != OrdersStream {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	return c.Verify(ctx, Position{}.After(m))
 }
 
 // try calls the handler for a delivery.
@@ -148,7 +206,9 @@ func (c *Client) try(ctx context.Context, m jetstream.Msg, d Durable, again bool
 func (c *Client) delivered(ctx context.Context, m jetstream.Msg) (event.Event, error) {
 	_, subject, redriven := event.CutRedrive(m.Subject())
 	if !redriven {
-		return EventOf(m)
+		e, err := EventOf(m)
+		e.Redriven = len(m.Headers()[spanHeader]) > 0 // in the other streams, on its own subject
+		return e, err
 	}
 	if _, _, err := event.ParseSubject(subject); err != nil {
 		return event.Event{}, fmt.Errorf("%w: %w", event.ErrForeign, err)
@@ -173,7 +233,9 @@ func (c *Client) delivered(ctx context.Context, m jetstream.Msg) (event.Event, e
 
 // settle reports the outcome of a delivery to the server.
 func (c *Client) settle(ctx context.Context, m jetstream.Msg, e event.Event, outcome error, d Durable) {
-	log := c.log.With("subject", m.Subject(), "sequence", e.Sequence, "delivery", e.Delivery)
+	log := func() *slog.Logger { // most deliveries log nothing
+		return c.log.With("subject", m.Subject(), "sequence", e.Sequence, "delivery", e.Delivery)
+	}
 	unavailable := errors.Is(outcome, ErrUnavailable) // and this replica is stopping
 	var err error
 	switch {
@@ -181,25 +243,25 @@ func (c *Client) settle(ctx context.Context, m jetstream.Msg, e event.Event, out
 		err = m.Ack()
 	case errors.Is(outcome, event.ErrForeign) && e.Sequence == 0:
 		// No service published it, so a dead letter would have nothing to send again.
-		log.ErrorContext(ctx, "refused a message", "error", outcome)
+		log().ErrorContext(ctx, "refused a message", "error", outcome)
 		err = m.TermWithReason(oneLine(outcome, maxTermReason))
-	case isPermanent(outcome) || e.Delivery >= maxDeliveries && !unavailable:
+	case IsPermanent(outcome) || e.Delivery >= maxDeliveries && !unavailable:
 		if err = c.giveUp(ctx, m, e, outcome, d); err == nil {
-			log.ErrorContext(ctx, "made an event a dead letter", "error", outcome)
+			log().ErrorContext(ctx, "made an event a dead letter", "error", outcome)
 			err = m.TermWithReason(oneLine(outcome, maxTermReason))
 			break
 		}
-		log.ErrorContext(ctx, "cannot make an event a dead letter yet", "error", err, "because", outcome)
+		log().ErrorContext(ctx, "cannot make an event a dead letter yet", "error", err, "because", outcome)
 		err = m.NakWithDelay(retryDelay(len(retryDelays)))
 	default:
 		delay := retryDelay(int(e.Delivery))
 		if unavailable {
 			delay = retryDelay(len(retryDelays))
 		}
-		log.WarnContext(ctx, "will retry an event", "in", delay, "error", outcome)
+		log().WarnContext(ctx, "will retry an event", "in", delay, "error", outcome)
 		err = m.NakWithDelay(delay)
 	}
 	if err != nil { // then the server delivers the event again after AckWait
-		log.WarnContext(ctx, "cannot settle an event", "error", err)
+		log().WarnContext(ctx, "cannot settle an event", "error", err)
 	}
 }

@@ -26,7 +26,7 @@ func TestStopWhileAway(t *testing.T) {
 			return b.Consume(ctx, handledBy(func(context.Context, event.Event) error { return nil }))
 		},
 		"Follow": func() error {
-			return b.Follow(ctx, []string{"orders.*.*"}, 1, func(jetstream.Msg) error { return nil })
+			return b.Follow(ctx, []string{"orders.*.*"}, stream.Position{}, func(jetstream.Msg) error { return nil })
 		},
 	}
 	ended := make(chan string, len(running))

@@ -31,6 +31,7 @@ const (
 	streamHeader     = "deadletter-stream"
 	sequenceHeader   = "deadletter-sequence"
 	subjectHeader    = "deadletter-subject"
+	storedHeader     = "deadletter-stored"
 	timeHeader       = "deadletter-time"
 	spanHeader       = "deadletter-traceparent"
 )
@@ -75,7 +76,7 @@ func (c *Client) giveUp(ctx context.Context, m jetstream.Msg, e event.Event, cau
 		before, cancel := context.WithTimeout(ctx, handlerTimeout)
 		err := d.BeforeDeadLetter(before, e)
 		cancel()
-		if err != nil && !isPermanent(err) {
+		if err != nil && !IsPermanent(err) {
 			return fmt.Errorf("clean up before it becomes a dead letter: %w", err)
 		}
 	}
@@ -84,7 +85,7 @@ func (c *Client) giveUp(ctx context.Context, m jetstream.Msg, e event.Event, cau
 		return err
 	}
 	reason := ReasonDeliveries
-	if isPermanent(cause) {
+	if IsPermanent(cause) {
 		reason = ReasonPermanent
 	}
 	span := propagation.MapCarrier{}
@@ -97,6 +98,7 @@ func (c *Client) giveUp(ctx context.Context, m jetstream.Msg, e event.Event, cau
 		streamHeader:     meta.Stream,
 		sequenceHeader:   strconv.FormatUint(meta.Sequence.Stream, 10),
 		subjectHeader:    e.Subject,
+		storedHeader:     stamp(meta.Timestamp),
 		timeHeader:       time.Now().UTC().Format(time.RFC3339Nano),
 		spanHeader:       span["traceparent"],
 	}
@@ -107,7 +109,7 @@ func (c *Client) giveUp(ctx context.Context, m jetstream.Msg, e event.Event, cau
 	ctx, cancel := context.WithTimeout(ctx, giveUpTimeout)
 	defer cancel()
 	err = c.storeLetter(ctx, letter)
-	if isPermanent(err) {
+	if IsPermanent(err) {
 		// The added headers made it too large. The message itself stays in its stream:
 		// its CloudEvents headers are enough here.
 		for name := range letter.Header {
@@ -123,17 +125,63 @@ func (c *Client) giveUp(ctx context.Context, m jetstream.Msg, e event.Event, cau
 
 // storeLetter publishes a dead letter. It succeeds if the letter is stored already,
 // by a replica that gave up the same delivery.
+//
+// The subject contains a sequence, which repeats in a stream that was replaced. So the
+// letter that has the subject may be another one: then this one is stored behind it.
 func (c *Client) storeLetter(ctx context.Context, letter *nats.Msg) error {
 	ctx, send := c.tracing.StartSend(ctx, letter)
-	ack, err := c.store(ctx, send.Msg, Guard{Filter: letter.Subject}.options()...)
-	if lostGuard(err) != nil {
-		ack, err = nil, nil
+	guard := Guard{Filter: letter.Subject}
+	ack, err := c.store(ctx, send.Msg, guard.options()...)
+	for refusal := lostGuard(err); refusal != nil; refusal = lostGuard(err) {
+		var last *nats.Msg
+		if last, err = c.lastLetter(ctx, letter.Subject, refusal); err != nil {
+			break
+		}
+		if sameLetter(last.Header, letter.Header) {
+			ack, err = nil, nil
+			break
+		}
+		if guard.Last, err = strconv.ParseUint(lastValue(last.Header, jetstream.SequenceHeader), 10, 64); err == nil {
+			ack, err = c.store(ctx, send.Msg, guard.options()...)
+		}
 	}
 	send.End(ack, err)
 	if err != nil {
 		return fmt.Errorf("store the dead letter: %w", err)
 	}
 	return nil
+}
+
+// lastLetter returns the last dead letter on a subject, which the refusal of another
+// one names. It asks until a replica has it. If it was deleted meanwhile, because it was
+// sent again, lastLetter fails when ctx ends, and the message is given up again later.
+func (c *Client) lastLetter(ctx context.Context, subject string, refusal *jetstream.APIError) (*nats.Msg, error) {
+	at, err := refusedAt(refusal)
+	if err != nil {
+		return nil, err
+	}
+	return ask(ctx, func(ctx context.Context) (*nats.Msg, error) {
+		m, err := c.nc.RequestMsgWithContext(ctx, nats.NewMsg("$JS.API.DIRECT.GET."+DeadLettersStream+"."+subject))
+		if err != nil {
+			return nil, err
+		}
+		sequence := lastValue(m.Header, jetstream.SequenceHeader)
+		if found, err := strconv.ParseUint(sequence, 10, 64); err != nil || found < at {
+			return nil, fmt.Errorf("dead letter %d is not there yet: %s %q", at, m.Header.Get("Status"), sequence)
+		}
+		return m, nil
+	})
+}
+
+// sameLetter reports whether two dead letters of one subject are about the same stored
+// message.
+func sameLetter(a, b nats.Header) bool {
+	for _, name := range []string{streamHeader, subjectHeader, storedHeader} {
+		if lastValue(a, name) != lastValue(b, name) {
+			return false
+		}
+	}
+	return true
 }
 
 // ErrNoDeadLetter is returned for an id without a dead letter; it may have been sent

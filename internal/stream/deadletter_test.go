@@ -152,11 +152,11 @@ func TestDeadLetter(t *testing.T) {
 			t.Errorf("header %s: %q, want %q", name, l.Header[name], values)
 		}
 	}
-	failed := c.span(t, "process orders.created", 4).SpanContext()
+	failed := c.span(t, "process orders.created.{order_id}", 4).SpanContext()
 	if want := "00-" + failed.TraceID().String() + "-" + failed.SpanID().String() + "-01"; l.Span != want {
 		t.Errorf("failed span %q, want %q", l.Span, want)
 	}
-	published := c.span(t, "publish deadletters.tester", 0)
+	published := c.span(t, "publish deadletters.tester.{sequence}", 0)
 	if published.Parent().SpanID() != failed.SpanID() || published.SpanKind() != trace.SpanKindClient {
 		t.Errorf("the dead letter was published by %s below %s", published.SpanKind(), published.Parent().SpanID())
 	}
@@ -265,10 +265,10 @@ func TestRedrive(t *testing.T) {
 	if n := len(bystander.all()); n != 1 {
 		t.Errorf("the bystander got %d events, want 1", n)
 	}
-	producer := c.span(t, "publish orders.created", 0).SpanContext()
-	failure := c.span(t, "process orders.created", 0).SpanContext()
+	producer := c.span(t, "publish orders.created.{order_id}", 0).SpanContext()
+	failure := c.span(t, "process orders.created.{order_id}", 0).SpanContext()
 	for i := range 2 {
-		processed := c.span(t, "process redrive.tester.orders.created", i)
+		processed := c.span(t, "process redrive.tester.orders.created.{order_id}", i)
 		if processed.Parent().IsValid() {
 			t.Error("the processing is a child")
 		}

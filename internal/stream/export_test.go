@@ -1,6 +1,20 @@
 package stream
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
-// CheckBlockedAfter shortens the wait before a follower checks what blocks it.
-func (c *Client) CheckBlockedAfter(d time.Duration) { c.blockedWait = d }
+// CheckAfter shortens the wait between a follower's checks.
+func (c *Client) CheckAfter(d time.Duration) { c.checkWait = d }
+
+// Shared returns a function that joins a request.
+func Shared[T any]() func(ctx context.Context, send func() (T, error)) (T, error) {
+	return newShared[T]().join
+}
+
+// Matches reports whether a subject matches a filter.
+var Matches = matches
+
+// Ask repeats a request.
+var Ask = ask[int]

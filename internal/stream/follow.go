@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"example.org/ordertrail/internal/retry"
@@ -14,52 +17,72 @@ import (
 
 const (
 	idleHeartbeat = 2 * time.Second // how soon a follower notices that its server has gone
-	blockedWait   = time.Second     // without a message, until a follower checks whether one blocks it
+	checkWait     = time.Second     // between checks whether a follower still follows the stream
+	followBuffer  = 64              // messages that wait to be applied
 )
 
-// Follow reads the messages on the filters' subjects in stream order, from the
-// sequence from on (1: all), and calls apply for one after the other: first for those
-// that are stored, then for new ones as they come. There are no acks: a caller that
-// restarts reads again.
+// Follow reads the messages on the filters' subjects in stream order, from a position
+// on (the zero Position: all that are stored), and calls apply for one after the other:
+// first for those that are stored, then for new ones as they come. There are no acks: a
+// caller that restarts reads again.
 //
 // Follow returns nil when ctx ends, and apply's error if it returns one. It waits for
-// servers that are away.
+// servers that are away. It returns [ErrReplaced], and logs it, when its position is not
+// in the stream any more: the caller then drops what it folded, and starts over.
 //
 // apply gets messages as they were stored; [EventOf] detects the foreign ones. A
 // message that has no payload but a header named Status is skipped: the client
 // library takes it for the server's.
-func (c *Client) Follow(ctx context.Context, filters []string, from uint64, apply func(jetstream.Msg) error) error {
-	f := follower{Client: c, filters: filters, next: max(from, 1), apply: apply}
+//
+// Follow itself leaves out the messages on other subjects: the server sends all of them.
+// When a consumer with filters starts in the middle of a stream, the server searches all
+// subjects for those that match, which takes seconds at a million orders, and stores
+// nothing meanwhile.
+func (c *Client) Follow(ctx context.Context, filters []string, from Position, apply func(jetstream.Msg) error) error {
+	f := follower{Client: c, filters: filters, at: from, apply: apply}
+	defer c.following(nil)
 	for {
 		err := f.follow(ctx)
-		if !errors.Is(err, errBlocked) {
-			return err
+		switch {
+		case errors.Is(err, errBlocked):
+			c.log.Error("skipped a stored message that looks like the server's own", "stream", OrdersStream, "sequence", f.at.Sequence)
+			continue
+		case ctx.Err() != nil:
+			c.Duty(DutyFollow, nil) // this replica need not follow any more
+		case err != nil:
+			c.Duty(DutyFollow, err)
 		}
-		c.log.Error("skipped a stored message that looks like the server's own", "stream", OrdersStream, "sequence", f.next)
-		f.next++
+		if errors.Is(err, ErrReplaced) {
+			c.log.Error("the stream is not the one that was read: starting over", "error", err)
+		}
+		return err
 	}
 }
 
 // follower is one call of Follow.
 type follower struct {
 	*Client
-	filters []string
-	next    uint64 // all messages before it were applied
-	apply   func(jetstream.Msg) error
+	filters  []string
+	at       Position // behind the last message that was applied or skipped
+	consumer string   // name of the consumer that at was last verified for
+	apply    func(jetstream.Msg) error
 }
 
-// errBlocked ends follow at a message that must be skipped.
+// errBlocked ends follow at a message that was skipped.
 var errBlocked = errors.New("blocked by a message that the client library does not pass on")
 
 func (f *follower) follow(ctx context.Context) error {
-	consumer, err := retry.Forever(ctx, lookupWait, func(err error) {
-		f.log.Warn("waiting for the stream: is NATS up, and was `ordertrail provision` run?", "stream", OrdersStream, "error", err)
-	}, func(ctx context.Context) (jetstream.Consumer, error) {
-		return f.js.OrderedConsumer(ctx, OrdersStream, jetstream.OrderedConsumerConfig{
-			FilterSubjects: f.filters,
-			DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
-			OptStartSeq:    f.next,
+	// A consumer that starts behind the end of the stream would wait without an error.
+	if err := f.verified(ctx); err != nil {
+		return err
+	}
+	consumer, err := retry.Forever(ctx, lookupWait, retry.Silent, func(ctx context.Context) (jetstream.Consumer, error) {
+		consumer, err := f.js.OrderedConsumer(ctx, OrdersStream, jetstream.OrderedConsumerConfig{
+			DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+			OptStartSeq:   f.at.Sequence + 1,
 		})
+		f.Duty(DutyFollow, err)
+		return consumer, err
 	})
 	if err != nil {
 		return nil // ctx has ended
@@ -75,7 +98,8 @@ func (f *follower) follow(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	context.AfterFunc(ctx, iterator.Stop)
-	messages, failed := make(chan jetstream.Msg), make(chan error, 1)
+	// The buffer saves a change of goroutines for each message while there are many.
+	messages, failed := make(chan jetstream.Msg, followBuffer), make(chan error, 1)
 	go func() {
 		for {
 			m, err := iterator.Next()
@@ -90,9 +114,9 @@ func (f *follower) follow(ctx context.Context) error {
 			}
 		}
 	}()
-	stalled := time.NewTicker(f.blockedWait)
-	defer stalled.Stop()
-	suspect := uint64(0) // the sequence that blocked at the last check
+	check := time.NewTicker(f.checkWait)
+	defer check.Stop()
+	idle := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -103,25 +127,93 @@ func (f *follower) follow(ctx context.Context) error {
 			}
 			return fmt.Errorf("follow %s: %w", OrdersStream, err)
 		case m := <-messages:
-			if err := f.apply(m); err != nil {
+			if err := f.next(ctx, m); err != nil || ctx.Err() != nil {
 				return err
 			}
-			if meta, err := m.Metadata(); err == nil {
-				f.next = meta.Sequence.Stream + 1
+			idle = false
+		case <-check.C:
+			err := f.check(ctx)
+			if errors.Is(err, ErrReplaced) {
+				return err
 			}
-			suspect = 0
-			stalled.Reset(f.blockedWait)
-		case <-stalled.C:
-			// Skip only what two checks in a row have found. One check asks for each filter
-			// in turn, perhaps a replica that lags, and may miss a message that comes before.
-			at := f.blockedAt(ctx)
-			if at > 0 && at == suspect {
-				f.next = at
+			if f.Duty(DutyFollow, err); err != nil || !idle {
+				idle = true
+				continue
+			}
+			if at := f.blockedAt(ctx); at > 0 {
+				f.at = Position{Created: f.at.Created, Sequence: at}
 				return errBlocked
 			}
-			suspect = at
 		}
 	}
+}
+
+// next applies a message on one of the filters' subjects. The client library replaces a consumer that is gone by one
+// that starts behind the last message; but the stream may have been replaced, too. So
+// the first message of each consumer is applied only after the position is verified.
+func (f *follower) next(ctx context.Context, m jetstream.Msg) error {
+	meta, err := m.Metadata()
+	if err != nil {
+		return fmt.Errorf("follow %s: %w", OrdersStream, err)
+	}
+	if meta.Consumer != f.consumer {
+		if err := f.verified(ctx); err != nil || ctx.Err() != nil {
+			return err
+		}
+		f.consumer = meta.Consumer
+	}
+	if slices.ContainsFunc(f.filters, func(filter string) bool { return matches(filter, m.Subject()) }) {
+		if err := f.apply(m); err != nil {
+			return err
+		}
+	}
+	f.at = f.at.After(m)
+	return nil
+}
+
+// matches reports whether a subject matches a filter, which consists of tokens and *.
+func matches(filter, subject string) bool {
+	for {
+		wanted, nextWanted, more := strings.Cut(filter, ".")
+		token, nextToken, moreTokens := strings.Cut(subject, ".")
+		if wanted != token && wanted != "*" || more != moreTokens {
+			return false
+		}
+		if !more {
+			return true
+		}
+		filter, subject = nextWanted, nextToken
+	}
+}
+
+// verified verifies the position. It waits for NATS until ctx ends; then it returns nil.
+func (f *follower) verified(ctx context.Context) error {
+	_, err := retry.Forever(ctx, lookupWait, retry.Silent, func(ctx context.Context) (any, error) {
+		err := f.check(ctx)
+		if errors.Is(err, ErrReplaced) {
+			return nil, backoff.Permanent(err)
+		}
+		f.Duty(DutyFollow, err)
+		return nil, err
+	})
+	if errors.Is(err, ErrReplaced) {
+		return err
+	}
+	return nil
+}
+
+// check verifies the position, and records it for Ready. A position of no stream
+// becomes one of the present stream.
+func (f *follower) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	extent, err := f.verify(ctx, f.at)
+	if err == nil {
+		f.at.Created = extent.Created
+		at := f.at
+		f.following(&at)
+	}
+	return err
 }
 
 // blockedAt returns the sequence of the next message if the client library does not
@@ -129,21 +221,12 @@ func (f *follower) follow(ctx context.Context) error {
 func (f *follower) blockedAt(ctx context.Context) (sequence uint64) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	blocks := false
-	for _, filter := range f.filters {
-		m, err := f.message(ctx, map[string]any{"seq": f.next, "next_by_subj": filter})
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue
-		}
-		if err != nil {
-			return 0
-		}
-		at, err := strconv.ParseUint(lastValue(m.Header, jetstream.SequenceHeader), 10, 64)
-		if err == nil && (sequence == 0 || at < sequence) {
-			sequence, blocks = at, len(m.Data) == 0 && m.Header.Get("Status") != ""
-		}
+	m, err := f.message(ctx, map[string]any{"seq": f.at.Sequence + 1, "next_by_subj": ">"})
+	if err != nil || len(m.Data) > 0 || m.Header.Get("Status") == "" {
+		return 0
 	}
-	if !blocks {
+	sequence, err = strconv.ParseUint(lastValue(m.Header, jetstream.SequenceHeader), 10, 64)
+	if err != nil {
 		return 0
 	}
 	return sequence

@@ -50,7 +50,7 @@ func TestFollowAcrossReconnect(t *testing.T) {
 	defer cancel()
 	var busy atomic.Int32
 	var got []uint64
-	err := b.Follow(ctx, []string{"orders.*.*"}, 1, func(m jetstream.Msg) error {
+	err := b.Follow(ctx, []string{"orders.*.*"}, stream.Position{}, func(m jetstream.Msg) error {
 		if busy.Add(1) > 1 {
 			return errors.New("two at a time")
 		}
@@ -88,8 +88,68 @@ func TestFollowEndsWithItsError(t *testing.T) {
 	id := event.NewOrderID()
 	b.MustPublish(t, created(id), stream.First(event.OrderCreated, id))
 	want := errors.New("enough")
-	if err := b.Follow(b.ctx, []string{"orders.*.*"}, 1, func(jetstream.Msg) error { return want }); !errors.Is(err, want) {
+	if err := b.Follow(b.ctx, []string{"orders.*.*"}, stream.Position{}, func(jetstream.Msg) error { return want }); !errors.Is(err, want) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// The consumer has no filter, because the server takes long to start one with filters in
+// a large stream. Messages on other subjects are not applied.
+func TestFollowFilters(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	want := []uint64{b.MustCreate(t)}
+	b.storeControl(t, event.PaymentConfirmed, "")
+	if _, err := b.JetStream().Publish(b.ctx, "redrive.payments."+event.OrderCreated.Subject(event.NewOrderID()), nil); err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, b.MustCreate(t))
+	ctx, cancel := context.WithCancel(b.ctx)
+	defer cancel()
+	var got []uint64
+	if err := b.Follow(ctx, []string{event.OrderCreated.Every()}, stream.Position{}, func(m jetstream.Msg) error {
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		consumer, err := b.JetStream().Consumer(b.ctx, stream.OrdersStream, meta.Consumer)
+		if err != nil {
+			return err
+		}
+		if cfg := consumer.CachedInfo().Config; cfg.FilterSubject != "" || len(cfg.FilterSubjects) > 0 {
+			t.Errorf("the consumer has the filters %q %q", cfg.FilterSubject, cfg.FilterSubjects)
+		}
+		if got = append(got, meta.Sequence.Stream); len(got) == len(want) {
+			cancel()
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("applied %v, want %v", got, want)
+	}
+}
+
+func TestMatches(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		filter, subject string
+		want            bool
+	}{
+		{"orders.*.*", "orders.created.1", true},
+		{"*.*.*", "stock.added.COMPASS", true},
+		{"orders.created.*", "orders.created.1", true},
+		{"orders.created.*", "orders.cancelled.1", false},
+		{"orders.*.*", "orders.created", false},
+		{"orders.*.*", "orders.created.1.2", false},
+		{"orders.*.*", "payments.confirmed.1", false},
+		{"*.*.*", "redrive.payments.orders.created.1", false},
+		{"orders.created.*", "", false},
+	} {
+		if got := stream.Matches(c.filter, c.subject); got != c.want {
+			t.Errorf("filter %s, subject %q: %v", c.filter, c.subject, got)
+		}
 	}
 }
 
@@ -98,7 +158,7 @@ func TestFollowEndsWithItsError(t *testing.T) {
 func TestFollowSkipsControlMessages(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.CheckBlockedAfter(100 * time.Millisecond)
+	b.CheckAfter(100 * time.Millisecond)
 	var want []uint64
 	good := func() { want = append(want, b.MustCreate(t)) }
 	good()
@@ -109,7 +169,7 @@ func TestFollowSkipsControlMessages(t *testing.T) {
 	ctx, cancel := context.WithCancel(b.ctx)
 	defer cancel()
 	var got []uint64
-	if err := b.Follow(ctx, []string{"orders.*.*", "payments.*.*"}, 1, func(m jetstream.Msg) error {
+	if err := b.Follow(ctx, []string{"orders.*.*", "payments.*.*"}, stream.Position{}, func(m jetstream.Msg) error {
 		e, err := stream.EventOf(m)
 		if err != nil {
 			return err
@@ -154,11 +214,16 @@ func answerDirectGets(t *testing.T, b bench, before func() (nothing bool)) {
 			return
 		}
 		answer := &nats.Msg{Subject: request.Reply, Header: nats.Header{"Status": {"404"}}}
-		if !before() {
-			if m, err := s.GetMsg(b.ctx, asked.Seq, jetstream.WithGetMsgSubject(asked.Filter)); err == nil {
+		if asked.Filter == "" || !before() {
+			var opts []jetstream.GetMsgOpt
+			if asked.Filter != "" {
+				opts = append(opts, jetstream.WithGetMsgSubject(asked.Filter))
+			}
+			if m, err := s.GetMsg(b.ctx, asked.Seq, opts...); err == nil {
 				answer.Header, answer.Data = m.Header, m.Data
 				answer.Header.Add(jetstream.SubjectHeader, m.Subject)
 				answer.Header.Add(jetstream.SequenceHeader, strconv.FormatUint(m.Sequence, 10))
+				answer.Header.Add(jetstream.TimeStampHeaer, m.Time.Format(time.RFC3339Nano))
 			}
 		}
 		if err := conn.PublishMsg(answer); err != nil {
@@ -172,13 +237,13 @@ func answerDirectGets(t *testing.T, b bench, before func() (nothing bool)) {
 	}
 }
 
-// While a follower checks what blocks it, two messages come: a good one on the filter
-// that it has just checked, and behind it a control message on the other filter. The
-// good one is not skipped with the control message.
+// While a follower checks what blocks it, two messages come, a good one and behind it a
+// control message, and a replica that has neither answers. The good one is not skipped
+// with the control message.
 func TestFollowSkipsNothingElse(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.CheckBlockedAfter(100 * time.Millisecond)
+	b.CheckAfter(100 * time.Millisecond)
 	var want []uint64
 	good := func() { want = append(want, b.MustCreate(t)) }
 	good()
@@ -197,7 +262,7 @@ func TestFollowSkipsNothingElse(t *testing.T) {
 	ctx, cancel := context.WithTimeout(b.ctx, patience/2)
 	defer cancel()
 	var got []uint64
-	if err := b.Follow(ctx, []string{"orders.*.*", "payments.*.*"}, 1, func(m jetstream.Msg) error {
+	if err := b.Follow(ctx, []string{"orders.*.*", "payments.*.*"}, stream.Position{}, func(m jetstream.Msg) error {
 		e, err := stream.EventOf(m)
 		if err != nil {
 			return err

@@ -145,7 +145,7 @@ func (c *Client) store(ctx context.Context, m *nats.Msg, opts ...jetstream.Publi
 			// All else can heal: limits are raised, leaders elected, and a proposal that is
 			// in flight on the same guard (10164) or with the same message id (10158) is decided.
 		}
-		return ack, err
+		return ack, Plain(err)
 	})
 }
 
@@ -158,14 +158,24 @@ func lostGuard(err error) *jetstream.APIError {
 	return nil
 }
 
+// refusedAt returns the sequence of the guard's last message, which the refusal of a lost
+// guard contains.
+func refusedAt(refusal *jetstream.APIError) (uint64, error) {
+	digits := refusal.Description[strings.LastIndexByte(refusal.Description, ' ')+1:]
+	sequence, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("refusal %q contains no sequence", refusal.Description)
+	}
+	return sequence, nil
+}
+
 // whoWon returns the position of the event on subject if an earlier attempt stored
 // it, else a Conflict. The sequence in the refusal is the last one of the group,
 // perhaps of a later event than the one that won, so it reads the group.
 func (c *Client) whoWon(ctx context.Context, subject string, g Guard, refusal *jetstream.APIError) (*jetstream.PubAck, error) {
-	digits := refusal.Description[strings.LastIndexByte(refusal.Description, ' ')+1:]
-	upTo, err := strconv.ParseUint(digits, 10, 64)
+	upTo, err := refusedAt(refusal)
 	if err != nil {
-		return nil, fmt.Errorf("refusal %q contains no sequence", refusal.Description)
+		return nil, err
 	}
 	events, err := c.LastEvents(ctx, upTo, g.Filter)
 	if err != nil {

@@ -70,11 +70,16 @@ func (c *Client) LatestHistory(ctx context.Context, e event.Event, types ...even
 // LastSequence asks the leader of ORDERS for the sequence of the last message. It
 // fails as OrderEvents does.
 func (c *Client) LastSequence(ctx context.Context) (uint64, error) {
-	s, err := ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return c.js.Stream(ctx, OrdersStream) })
+	last, err := ask(ctx, func(ctx context.Context) (uint64, error) {
+		return c.lasts.join(ctx, func() (uint64, error) {
+			e, err := c.extent(ctx)
+			return e.Last, err
+		})
+	})
 	if err != nil {
 		return 0, fmt.Errorf("ask for the last sequence of %s: %w", OrdersStream, err)
 	}
-	return s.CachedInfo().State.LastSeq, nil
+	return last, nil
 }
 
 // LastEvents returns the last event on each of the subjects, in stream order. See

@@ -5,7 +5,7 @@
 //   - [Client.OrderEvents], [Client.History] read an order's events: they are its state
 //   - [Client.Consume] runs competing consumers on a [Durable], with explicit acks
 //   - [Client.Redrive] sends dead letters to their consumer again
-//   - [Client.Schedule] sets a deadline that survives a crash of every process
+//   - [Client.Schedule] and [Client.ScheduleMail] set timers that survive a crash of every process
 //   - [Client.Follow] folds the log in stream order
 //   - [Provision] creates the streams, consumers and buckets for all of it
 package stream
@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -32,8 +33,13 @@ type Client struct {
 	tracing *tracing.Tracer
 	log     *slog.Logger
 	answers answers
+	lasts   *shared[uint64] // see LastSequence
+	waiting *shared[uint64] // see MailScheduled
+	duties  duties
 
-	blockedWait time.Duration // see the constant; shorter in tests
+	upheavals atomic.Uint64 // fetches that failed; see epoch
+
+	checkWait time.Duration // see the constant; shorter in tests
 
 	onStore   func(event.Type, string)
 	onDeliver func(durable string, m jetstream.Msg) []jetstream.Msg
@@ -56,28 +62,16 @@ func New(nc *nats.Conn, tracer *tracing.Tracer, log *slog.Logger, opts ...Option
 	if err != nil {
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
-	c := &Client{nc: nc, js: js, tracing: tracer, log: log, blockedWait: blockedWait}
+	c := &Client{nc: nc, js: js, tracing: tracer, log: log, checkWait: checkWait, lasts: newShared[uint64](), waiting: newShared[uint64]()}
 	for _, o := range opts {
 		o(c)
 	}
-	c.answers.pending = map[string]chan *nats.Msg{}
+	c.answers.pending, c.duties.failing, c.duties.durables = map[string]chan *nats.Msg{}, map[string]*failing{}, map[string]Durable{}
 	return c, nil
 }
 
 // JetStream returns the underlying context, for operations without a pattern here.
 func (c *Client) JetStream() jetstream.JetStream { return c.js }
-
-// Ready returns nil if the server and the stream ORDERS can be reached, else why
-// they cannot.
-func (c *Client) Ready(ctx context.Context) error {
-	if !c.nc.IsConnected() {
-		return fmt.Errorf("NATS is %s", c.nc.Status())
-	}
-	if _, err := c.js.Stream(ctx, OrdersStream); err != nil {
-		return fmt.Errorf("stream %s: %w (was `ordertrail provision` run?)", OrdersStream, err)
-	}
-	return nil
-}
 
 // ErrUnavailable is wrapped by the errors of reads and publishes whose context ended
 // before NATS could carry them out: it is away, without a leader, or full.
@@ -95,15 +89,19 @@ func ask[T any](ctx context.Context, try func(context.Context) (T, error)) (answ
 	if err := ctx.Err(); err != nil {
 		return answer, err
 	}
+	var cause error
 	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 		answer, err = try(attempt)
 		cancel()
-		if err == nil || isPermanent(err) || lostGuard(err) != nil || errors.Is(err, nats.ErrConnectionClosed) {
+		if err == nil || IsPermanent(err) || lostGuard(err) != nil || errors.Is(err, nats.ErrConnectionClosed) {
 			return answer, err
 		}
+		if cause == nil || ctx.Err() == nil { // an attempt that ctx has cut off explains nothing
+			cause = err
+		}
 		if pause(ctx, wait) != nil {
-			return answer, fmt.Errorf("%w: %w", ErrUnavailable, err)
+			return answer, unavailableError{cause}
 		}
 	}
 }
@@ -122,7 +120,8 @@ func Permanent(err error) error {
 	return permanentError{err}
 }
 
-func isPermanent(err error) bool {
+// IsPermanent reports whether [Permanent] marked err, or err is an event.ErrForeign.
+func IsPermanent(err error) bool {
 	var p permanentError
 	return errors.As(err, &p) || errors.Is(err, event.ErrForeign)
 }

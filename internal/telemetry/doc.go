@@ -1,7 +1,7 @@
 // Package telemetry makes the OpenTelemetry providers of one service from the OTEL_*
 // variables:
 //
-//	OTEL_SDK_DISABLED              true: no spans and no metrics; context is still passed on
+//	OTEL_SDK_DISABLED              true or false. true: no spans and no metrics; context is still passed on
 //	OTEL_SERVICE_NAME              replaces the name of a service that has its process for itself
 //	OTEL_RESOURCE_ATTRIBUTES       further attributes of the service
 //	OTEL_PROPAGATORS               Default: tracecontext,baggage
@@ -19,7 +19,8 @@
 // and those that the SDK and its exporters read: OTEL_EXPORTER_OTLP_*, OTEL_BSP_*,
 // OTEL_METRIC_EXPORT_*, the other span limits. They mean what OpenTelemetry's
 // specification says, but nothing is exported by default. An empty variable counts as
-// unset, values may be in any case, and Start refuses a value that it does not know.
+// unset, values may be in any case, and Start refuses a value that it does not know. (The
+// specification wants a warning instead, and that a boolean other than true is false.)
 //
 // Package autoexport of opentelemetry-go-contrib is not used: it knows no lists of
 // exporters, writes the console's spans only to standard output, exports to localhost

@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"fmt"
-	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -24,12 +23,6 @@ func getenv(names ...string) (name, value string) {
 		}
 	}
 	return name, value
-}
-
-// is reports whether a variable has a value, in any case.
-func is(name, want string) bool {
-	_, value := getenv(name)
-	return strings.EqualFold(value, want)
 }
 
 // list returns the elements of a comma-separated variable, in lower case and without
@@ -103,32 +96,15 @@ func newSampler() (sdktrace.Sampler, error) {
 // newSpanLimits returns the SDK's limits, but as many links and events as a span
 // needs: the SDK drops the oldest of more than 128, and with each link the message of
 // a batch.
-func newSpanLimits() (sdktrace.SpanLimits, error) {
+func newSpanLimits() sdktrace.SpanLimits {
 	limits := sdktrace.NewSpanLimits()
 	for name, limit := range map[string]*int{
 		"OTEL_SPAN_LINK_COUNT_LIMIT":  &limits.LinkCountLimit,
 		"OTEL_SPAN_EVENT_COUNT_LIMIT": &limits.EventCountLimit,
 	} {
-		_, value := getenv(name)
-		if value == "" {
+		if os.Getenv(name) == "" {
 			*limit = -1
-		} else if _, err := strconv.Atoi(value); err != nil {
-			return limits, wrong(name, "a whole number, negative for no limit", nil)
 		}
 	}
-	return limits, nil
-}
-
-// checkEndpoint refuses an OTLP endpoint that is no URL. The exporters would silently
-// use localhost instead.
-func checkEndpoint(names ...string) error {
-	name, value := getenv(names...)
-	if value == "" {
-		return nil
-	}
-	u, err := url.Parse(value)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return wrong(name, "a URL such as http://localhost:4318, or http://localhost:4317 for gRPC", nil)
-	}
-	return nil
+	return limits
 }

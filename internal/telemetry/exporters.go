@@ -79,20 +79,16 @@ func chosen(signal string, implying []string, add map[string]func() error) (make
 		case name == "none" && len(names) == 1:
 			return nil, nil
 		case name == "otlp":
-			variable, protocol := getenv("OTEL_EXPORTER_OTLP_"+signal+"_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+			_, protocol := getenv("OTEL_EXPORTER_OTLP_"+signal+"_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 			if kind = strings.ToLower(protocol); kind == "" {
 				kind = "http/protobuf"
-			}
-			if kind == "console" || add[kind] == nil {
-				return nil, wrong(variable, "http/protobuf or grpc", nil)
-			}
-			if err := checkEndpoint("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"); err != nil {
-				return nil, err
 			}
 		case name != "console":
 			return nil, wrong(exporters, "otlp, console or both, separated by a comma, or none", nil)
 		}
-		makers = append(makers, add[kind])
+		if add[kind] != nil { // else check refuses the protocol
+			makers = append(makers, add[kind])
+		}
 	}
 	return makers, nil
 }

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"io"
 	"os"
-	"slices"
+	"strings"
 
-	"go.opentelemetry.io/contrib/processors/baggagecopy"
-	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/metric"
 	nometrics "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
@@ -82,18 +80,18 @@ func Start(ctx context.Context, service string, opts ...Option) (*Providers, err
 		opt(&o)
 	}
 	var errs []error
-	check := func(err error) { errs = append(errs, err) }
+	collect := func(err error) { errs = append(errs, err) }
+	collect(check())
 	propagator, err := newPropagator()
-	check(err)
+	collect(err)
 	sampler, err := newSampler()
-	check(err)
-	limits, err := newSpanLimits()
-	check(err)
+	collect(err)
 	res, err := newResource(ctx, service, o.renamable)
-	check(err)
+	collect(err)
 	exporters, err := o.exporters(ctx)
-	check(err)
-	disabled := is("OTEL_SDK_DISABLED", "true")
+	collect(err)
+	_, value := getenv("OTEL_SDK_DISABLED")
+	disabled := strings.EqualFold(value, "true")
 	err = errors.Join(errs...)
 	for _, add := range exporters {
 		if err == nil && !disabled {
@@ -105,11 +103,9 @@ func Start(ctx context.Context, service string, opts ...Option) (*Providers, err
 	}
 
 	tracing := []sdktrace.TracerProviderOption{
-		sdktrace.WithResource(res), sdktrace.WithSampler(sampler), sdktrace.WithRawSpanLimits(limits),
+		sdktrace.WithResource(res), sdktrace.WithSampler(sampler), sdktrace.WithRawSpanLimits(newSpanLimits()),
 		// It is the first processor, so that the others see its attributes.
-		sdktrace.WithSpanProcessor(baggagecopy.NewSpanProcessor(func(m baggage.Member) bool {
-			return slices.Contains(o.baggageKeys, m.Key())
-		})),
+		sdktrace.WithSpanProcessor(baggageAttributes(o.baggageKeys)),
 	}
 	for _, p := range o.processors {
 		tracing = append(tracing, sdktrace.WithSpanProcessor(p))

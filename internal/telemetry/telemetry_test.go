@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"runtime"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
@@ -28,6 +30,9 @@ func setenv(t *testing.T, pairs ...string) {
 		"SDK_DISABLED", "SERVICE_NAME", "RESOURCE_ATTRIBUTES", "PROPAGATORS", "TRACES_EXPORTER", "METRICS_EXPORTER",
 		"EXPORTER_OTLP_ENDPOINT", "EXPORTER_OTLP_TRACES_ENDPOINT", "EXPORTER_OTLP_METRICS_ENDPOINT",
 		"EXPORTER_OTLP_PROTOCOL", "EXPORTER_OTLP_TRACES_PROTOCOL", "EXPORTER_OTLP_METRICS_PROTOCOL",
+		"EXPORTER_OTLP_TRACES_COMPRESSION", "EXPORTER_OTLP_INSECURE", "EXPORTER_OTLP_TIMEOUT", "EXPORTER_OTLP_HEADERS",
+		"EXPORTER_OTLP_METRICS_HEADERS", "EXPORTER_OTLP_CERTIFICATE", "BSP_MAX_QUEUE_SIZE", "BSP_SCHEDULE_DELAY",
+		"METRIC_EXPORT_INTERVAL", "METRICS_EXEMPLAR_FILTER", "EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "ATTRIBUTE_COUNT_LIMIT",
 		"TRACES_SAMPLER", "TRACES_SAMPLER_ARG", "SPAN_LINK_COUNT_LIMIT", "SPAN_EVENT_COUNT_LIMIT",
 	} {
 		t.Setenv("OTEL_"+v, "")
@@ -71,42 +76,27 @@ func remote(flags trace.TraceFlags) context.Context {
 	}))
 }
 
-// ownedProcessor and ownedReader record their Shutdown.
-type (
-	ownedProcessor struct {
-		sdktrace.SpanProcessor
-		ended *[]string
-	}
-	ownedReader struct {
-		sdkmetric.Reader
-		ended chan struct{}
-	}
-)
-
-func (p ownedProcessor) Shutdown(context.Context) error {
-	*p.ended = append(*p.ended, "processor")
-	return nil
+// ownedProcessor counts the calls of Shutdown.
+type ownedProcessor struct {
+	sdktrace.SpanProcessor
+	ended int
 }
 
-func (r ownedReader) Shutdown(ctx context.Context) error {
-	close(r.ended)
-	return r.Reader.Shutdown(ctx)
+func (p *ownedProcessor) Shutdown(context.Context) error {
+	p.ended++
+	return nil
 }
 
 // wantEnded checks that end shuts the caller's processor and reader down.
 func wantEnded(t *testing.T, end func(...telemetry.Option)) {
 	t.Helper()
-	var processors []string
-	reader := make(chan struct{})
-	end(telemetry.WithSpanProcessor(ownedProcessor{tracetest.NewSpanRecorder(), &processors}),
-		telemetry.WithMetricReader(ownedReader{sdkmetric.NewManualReader(), reader}))
-	if len(processors) != 1 {
-		t.Error("the processor is not shut down")
+	processor, reader := &ownedProcessor{SpanProcessor: tracetest.NewSpanRecorder()}, sdkmetric.NewManualReader()
+	end(telemetry.WithSpanProcessor(processor), telemetry.WithMetricReader(reader))
+	if processor.ended != 1 {
+		t.Errorf("the processor is shut down %d times", processor.ended)
 	}
-	select {
-	case <-reader:
-	default:
-		t.Error("the reader is not shut down")
+	if err := reader.Collect(context.Background(), new(metricdata.ResourceMetrics)); !errors.Is(err, sdkmetric.ErrReaderShutdown) {
+		t.Errorf("the reader is not shut down: %v", err)
 	}
 }
 
@@ -136,6 +126,22 @@ func TestStartErrors(t *testing.T) {
 		{"OTEL_SPAN_LINK_COUNT_LIMIT=many", "whole number"},
 		{"OTEL_SPAN_EVENT_COUNT_LIMIT=many", "whole number"},
 		{"OTEL_RESOURCE_ATTRIBUTES=novalue", "key=value"},
+		{"OTEL_SDK_DISABLED=yes", "true or false"},
+		{"OTEL_SDK_DISABLED=1", "true or false"},
+		{"OTEL_EXPORTER_OTLP_PROTOCOL=http/json", "http/protobuf or grpc"},
+		{"OTEL_TRACES_EXPORTER=none OTEL_EXPORTER_OTLP_ENDPOINT=secret:4318", "http://localhost:4318"},
+		{"OTEL_EXPORTER_OTLP_TRACES_COMPRESSION=zip", "gzip or none"},
+		{"OTEL_EXPORTER_OTLP_INSECURE=yes", "true or false"},
+		{"OTEL_EXPORTER_OTLP_TIMEOUT=10s", "a whole number, 0 or more"},
+		{"OTEL_EXPORTER_OTLP_HEADERS=secret", "key=value"},
+		{"OTEL_EXPORTER_OTLP_METRICS_HEADERS=key=%secret", "key=value"},
+		{"OTEL_EXPORTER_OTLP_CERTIFICATE=/does/not/exist", "no such file"},
+		{"OTEL_BSP_MAX_QUEUE_SIZE=0", "1 or more"},
+		{"OTEL_BSP_SCHEDULE_DELAY=1s", "1 or more"},
+		{"OTEL_METRIC_EXPORT_INTERVAL=-1", "1 or more"},
+		{"OTEL_METRICS_EXEMPLAR_FILTER=some", "trace_based"},
+		{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=some", "lowmemory"},
+		{"OTEL_ATTRIBUTE_COUNT_LIMIT=many", "whole number"},
 	} {
 		t.Run(tt.env, func(t *testing.T) {
 			env := strings.Fields(tt.env)
@@ -174,7 +180,7 @@ func TestDisabled(t *testing.T) {
 	for _, tt := range []struct {
 		value string
 		off   bool
-	}{{"true", true}, {"TRUE", true}, {"false", false}, {"1", false}, {"", false}} {
+	}{{"true", true}, {"TRUE", true}, {"false", false}, {"", false}} {
 		t.Run(tt.value, func(t *testing.T) {
 			setenv(t, "OTEL_SDK_DISABLED="+tt.value, "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1")
 			if !tt.off {

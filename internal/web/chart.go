@@ -118,3 +118,8 @@ func Count(n int64) string {
 	}
 	return s
 }
+
+// Mark is a labelled place of a chart.
+type Mark struct{ X, Label string }
+
+func percent(x float64) string { return fmt.Sprintf("%.2f%%", x) }

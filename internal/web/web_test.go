@@ -1,10 +1,8 @@
 package web_test
 
 import (
-	"io/fs"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 
@@ -21,7 +19,7 @@ func TestMoney(t *testing.T) {
 	}
 }
 
-// Every reason says why, also to who has not read the code.
+// Every reason is in words.
 func TestReason(t *testing.T) {
 	t.Parallel()
 	for reason, want := range map[string]string{
@@ -37,17 +35,15 @@ func TestReason(t *testing.T) {
 // served.
 func TestWeight(t *testing.T) {
 	t.Parallel()
-	total := int64(0)
-	err := fs.WalkDir(os.DirFS("assets"), ".", func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
+	total := 0
+	for _, name := range []string{"app.css", "app.js", "favicon.svg"} {
+		url, err := web.AssetURL(name)
+		if err != nil {
+			t.Fatal(err)
 		}
-		info, err := d.Info()
-		total += info.Size()
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+		w := httptest.NewRecorder()
+		web.Assets(w, httptest.NewRequest(http.MethodGet, url, nil))
+		total += w.Body.Len()
 	}
 	if total == 0 || total > 60_000 {
 		t.Errorf("the assets have %d bytes, want 1 to 60000", total)
@@ -86,7 +82,31 @@ func TestAssets(t *testing.T) {
 	}
 }
 
-// Whatever comes over the wire is text on a page, and a link only if it is one.
+// Style and script are compressed for clients that accept it.
+func TestAssetsAreCompressed(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"app.css", "app.js"} {
+		url, err := web.AssetURL(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size := map[string]int{}
+		for _, coding := range []string{"", "gzip"} {
+			w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, url, nil)
+			r.Header.Set("Accept-Encoding", coding)
+			web.Assets(w, r)
+			if got := w.Header().Get("Content-Encoding"); got != coding {
+				t.Errorf("%s: Content-Encoding %q, want %q", name, got, coding)
+			}
+			size[coding] = w.Body.Len()
+		}
+		if size["gzip"] > size[""]/2 {
+			t.Errorf("%s has %d bytes, compressed %d, want half at most", name, size[""], size["gzip"])
+		}
+	}
+}
+
+// The text of a request is escaped on a page, and a javascript: URL is no link.
 func TestEscapes(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()

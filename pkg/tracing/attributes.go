@@ -1,6 +1,7 @@
 package tracing
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,24 +57,42 @@ func messageID(h nats.Header) string {
 
 // message is what tracing reads of an incoming message, once.
 type message struct {
-	subject string
-	header  nats.Header
-	md      *jetstream.MsgMetadata // nil for a core NATS message
-	size    int                    // of the body, -1 if it is not recorded
+	subject  string
+	template string
+	reply    string // of JetStream: identifies the delivery
+	header   nats.Header
+	md       *jetstream.MsgMetadata // nil for a core NATS message
+	size     int                    // of the body, -1 if it is not recorded
 }
 
-// read reads msg. Test doubles often embed a nil jetstream.Msg, so that methods
-// they do not define panic; tracing does without those.
-func (t *Tracer) read(msg jetstream.Msg) (m message) {
+// read reads msg.
+func (t *Tracer) read(msg jetstream.Msg) message {
+	m := message{size: -1}
+	t.readInto(&m, msg)
+	m.template = t.templateOf(m.subject)
+	return m
+}
+
+// readInto reads what msg has. Test doubles often embed a nil jetstream.Msg, so that
+// methods they do not define panic; tracing does without those.
+func (t *Tracer) readInto(m *message, msg jetstream.Msg) {
 	defer func() { _ = recover() }()
-	m.size = -1
 	m.subject = msg.Subject()
 	m.header = msg.Headers()
 	m.md, _ = msg.Metadata()
 	if t.bodySize {
 		m.size = bodySize(m.header, msg.Data())
 	}
-	return m
+	m.reply = msg.Reply()
+}
+
+// readAll returns the deliveries of msgs, without a handler.
+func (t *Tracer) readAll(msgs []jetstream.Msg) []delivery {
+	deliveries := make([]delivery, len(msgs))
+	for i, msg := range msgs {
+		deliveries[i] = delivery{Msg: msg, message: t.read(msg)}
+	}
+	return deliveries
 }
 
 // bodySize returns the size of a body, also of one that was not delivered.
@@ -86,8 +105,12 @@ func bodySize(h nats.Header, data []byte) int {
 	return len(data)
 }
 
-// describe appends the attributes that differ between messages of one kind.
-func (m *message) describe(attrs []attribute.KeyValue) []attribute.KeyValue {
+// describe records the attributes that differ between messages of one kind.
+func (o *operation) describe(m *message) {
+	if !o.span.IsRecording() {
+		return
+	}
+	attrs := make([]attribute.KeyValue, 0, 5)
 	id := messageID(m.header)
 	if m.md != nil {
 		if id == "" {
@@ -105,15 +128,7 @@ func (m *message) describe(attrs []attribute.KeyValue) []attribute.KeyValue {
 	if m.size >= 0 {
 		attrs = append(attrs, semconv.MessagingMessageBodySize(m.size))
 	}
-	return attrs
-}
-
-// stream returns the name of the message's stream, or "".
-func (m *message) stream() string {
-	if m.md == nil {
-		return ""
-	}
-	return m.md.Stream
+	o.span.SetAttributes(attrs...)
 }
 
 // Link returns a link to the span that produced a stored message, from the
@@ -146,16 +161,16 @@ func linkAttributes(sc trace.SpanContext, h nats.Header, n int) []attribute.KeyV
 	return attrs
 }
 
-// link returns the link of a process or receive span to the producer of msg.
-func (c *processConfig) link(sc trace.SpanContext, m *message, msg jetstream.Msg) trace.Link {
-	attrs := append(linkAttributes(sc, m.header, 3),
-		RelationshipKey.String(c.relationship),
-		semconv.MessagingDestinationName(m.subject))
+// link returns the link of a process or receive span to the producer of d.
+func (c *processConfig) link(sc trace.SpanContext, d *delivery, relationship string) trace.Link {
+	attrs := append(linkAttributes(sc, d.header, 2),
+		RelationshipKey.String(cmp.Or(c.relationship, relationship)),
+		semconv.MessagingDestinationName(d.subject))
 	if c.untrusted {
 		attrs = append(attrs, linkUntrustedKey.Bool(true))
 	}
-	if c.linkAttributes != nil && msg != nil {
-		attrs = append(attrs, c.linkAttributes(msg)...)
+	if c.linkAttributes != nil && d.Msg != nil {
+		attrs = append(attrs, c.linkAttributes(d.Msg)...)
 	}
 	return trace.Link{SpanContext: sc, Attributes: attrs}
 }

@@ -29,8 +29,10 @@ var _ propagation.ValuesGetter = HeaderCarrier(nil)
 
 // Get returns the first value of key, or "". For tracestate it returns all
 // values as one list, as W3C Trace Context defines it.
-func (c HeaderCarrier) Get(key string) string {
-	switch vs := c.Values(key); {
+func (c HeaderCarrier) Get(key string) string { return joined(key, c.Values(key)) }
+
+func joined(key string, vs []string) string {
+	switch {
 	case len(vs) == 0:
 		return ""
 	case len(vs) > 1 && key == tracestate:
@@ -84,3 +86,26 @@ func validKey(key string) bool {
 
 // Keys returns all keys, in no order.
 func (c HeaderCarrier) Keys() []string { return slices.Collect(maps.Keys(c)) }
+
+// verbatim spares the search of a HeaderCarrier.
+type verbatim struct{ HeaderCarrier }
+
+func (c verbatim) Get(key string) string { return joined(key, c.Values(key)) }
+func (c verbatim) Values(key string) []string {
+	if vs := c.HeaderCarrier[key]; present(vs) {
+		return vs
+	}
+	return nil
+}
+
+// carrier returns the carrier from which the propagator reads h: most messages have its
+// headers as it writes them.
+func (t *Tracer) carrier(h nats.Header) propagation.TextMapCarrier {
+	fields := t.propagatorFields()
+	for k := range h {
+		if isField(k, fields) && !slices.Contains(fields, k) {
+			return HeaderCarrier(h)
+		}
+	}
+	return verbatim{HeaderCarrier(h)}
+}

@@ -57,25 +57,19 @@ func (t *Tracer) MicroHandler(handler func(context.Context, micro.Request) error
 	})
 }
 
-// handle calls run in the span of one message of core NATS.
-func (t *Tracer) handle(subject string, h nats.Header, size int, child bool, opts []ProcessOption, run func(context.Context) error) {
+// handle calls handler in the span of one message of core NATS.
+func (t *Tracer) handle(subject string, h nats.Header, size int, child bool, opts []ProcessOption, handler func(context.Context) error) {
 	ctx := context.Background()
 	if t.filtered(subject, h) {
-		_ = run(ctx)
+		_ = handler(ctx)
 		return
 	}
 	c := newProcessConfig(opts)
 	if !t.bodySize {
 		size = -1
 	}
-	o := &operation{tracer: t, name: opProcess}
-	o.startMessage(ctx, &delivery{message: message{subject: subject, header: h, size: size}}, nil, child, &c)
-	o.count(t.metrics.consumed, 1, "")
-
-	t.inFlight.Add(1) // last, because functions of the caller may have panicked
-	returned := false
-	var err error
-	defer o.conclude(&returned, &err, o.finishProcess)
-	err = run(o.ctx)
-	returned = true
+	p := &processing{operation: operation{tracer: t, name: opProcess}}
+	p.deliveries = []delivery{{message: message{subject: subject, template: t.templateOf(subject), header: h, size: size}}}
+	p.startMessage(ctx, child, &c)
+	_ = p.run(func() error { return handler(p.ctx) })
 }

@@ -5,6 +5,9 @@
 // that never ends. A request and its response are one trace, because the
 // requester waits.
 //
+// <destination> is the template of the subject, for instance
+// orders.created.{order_id}, else the name that [WithDestination] sets, else missing.
+//
 //	Publish, StartSend, PublishMsg  publish <destination>       PRODUCER; CLIENT if the message has a context
 //	Receive, ReceiveBatch           receive <destination>       CLIENT, links the producers
 //	Process, Handler, MsgHandler    process <destination>       CONSUMER, links the producer

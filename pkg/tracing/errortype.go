@@ -3,6 +3,7 @@ package tracing
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,81 +12,65 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// knownErrors has the classes of sentinel errors, whose Go types say nothing.
+// knownErrors has the classes of sentinel errors, whose Go types say nothing. Errors of
+// JetStream's API equal them if they have the same code.
 var knownErrors = []struct {
-	err   error
-	class string
+	class  string
+	errors []error
 }{
-	{context.Canceled, "canceled"},
-	{context.DeadlineExceeded, "timeout"},
-	{nats.ErrTimeout, "timeout"},
-	{jetstream.ErrAsyncPublishTimeout, "timeout"},
-	{nats.ErrNoResponders, "no_responders"},
-	{jetstream.ErrNoStreamResponse, "no_responders"},
-	{nats.ErrConnectionClosed, "connection_closed"},
-	{jetstream.ErrConnectionClosed, "connection_closed"},
-	{jetstream.ErrJetStreamPublisherClosed, "connection_closed"},
-	{nats.ErrConnectionDraining, "connection_draining"},
-	{nats.ErrConnectionReconnecting, "connection_reconnecting"},
-	{nats.ErrDisconnected, "disconnected"},
-	{nats.ErrReconnectBufExceeded, "reconnect_buffer_exceeded"},
-	{nats.ErrInvalidConnection, "invalid_connection"},
-	{nats.ErrMaxPayload, "max_payload"},
-	{nats.ErrBadSubject, "invalid_subject"},
-	{jetstream.ErrInvalidSubject, "invalid_subject"},
-	{nats.ErrInvalidMsg, "invalid_message"},
-	{nats.ErrBadHeaderMsg, "invalid_header"},
-	{nats.ErrHeadersNotSupported, "headers_not_supported"},
-	{nats.ErrPermissionViolation, "permission_violation"},
-	{nats.ErrAuthorization, "authorization"},
-	{jetstream.ErrTooManyStalledMsgs, "stalled"},
-	{jetstream.ErrInvalidJSAck, "invalid_ack"},
-	{jetstream.ErrInvalidOption, "invalid_option"},
-	{jetstream.ErrAsyncPublishReplySubjectSet, "reply_subject_set"},
-	{jetstream.ErrMsgAlreadyAckd, "already_acknowledged"},
-	{nats.ErrMsgNotBound, "message_not_bound"},
-	{jetstream.ErrMsgNotBound, "message_not_bound"},
-	{nats.ErrMsgNoReply, "message_without_reply"},
-	{jetstream.ErrMsgNoReply, "message_without_reply"},
-	{jetstream.ErrNotJSMessage, "not_a_jetstream_message"},
-	{jetstream.ErrServerShutdown, "server_shutdown"},
-	{jetstream.ErrConsumerDeleted, "consumer_deleted"},
-	{jetstream.ErrConsumerLeadershipChanged, "leadership_change"},
-	{jetstream.ErrNoHeartbeat, "no_heartbeat"},
-	{jetstream.ErrNoMessages, "no_messages"},
-	{jetstream.ErrMsgIteratorClosed, "iterator_closed"},
-	{jetstream.ErrMaxBytesExceeded, "max_bytes_exceeded"},
-	{jetstream.ErrOrderedConsumerReset, "ordered_consumer_reset"},
-	{jetstream.ErrPinIDMismatch, "pin_id_mismatch"},
-	{jetstream.ErrKeyNotFound, "key_not_found"},
-	{jetstream.ErrKeyDeleted, "key_not_found"},
-	{jetstream.ErrNoKeysFound, "key_not_found"},
-	{jetstream.ErrKeyRevisionMismatch, "wrong_last_sequence"},
-	{jetstream.ErrBucketNotFound, "bucket_not_found"},
-	{jetstream.ErrObjectNotFound, "object_not_found"},
-	{nats.ErrSlowConsumer, "slow_consumer"},
-	{nats.ErrStaleConnection, "stale_connection"},
-	{nats.ErrBadSubscription, "invalid_subscription"},
-	{nats.ErrMaxMessages, "max_messages"},
-}
-
-// knownCodes has the classes of the server's answers that a publisher meets.
-// Replicated streams answer a lost guard with a code of their own.
-var knownCodes = map[jetstream.ErrorCode]string{
-	jetstream.JSErrCodeStreamWrongLastSequence:         "wrong_last_sequence",
-	jetstream.JSErrCodeStreamWrongLastSequenceConstant: "wrong_last_sequence",
-	jetstream.JSErrCodeStreamMessageExceedsMaximum:     "message_too_large",
-	jetstream.JSErrCodeStreamNotFound:                  "stream_not_found",
-	jetstream.JSErrCodeConsumerNotFound:                "consumer_not_found",
-	jetstream.JSErrCodeMessageNotFound:                 "message_not_found",
-	jetstream.JSErrCodeJetStreamNotEnabled:             "jetstream_not_enabled",
-	jetstream.JSErrCodeJetStreamNotEnabledForAccount:   "jetstream_not_enabled",
+	{"canceled", []error{context.Canceled}},
+	{"timeout", []error{context.DeadlineExceeded, nats.ErrTimeout, jetstream.ErrAsyncPublishTimeout}},
+	{"no_responders", []error{nats.ErrNoResponders, jetstream.ErrNoStreamResponse}},
+	{"connection_closed", []error{nats.ErrConnectionClosed, jetstream.ErrConnectionClosed, jetstream.ErrJetStreamPublisherClosed}},
+	{"connection_draining", []error{nats.ErrConnectionDraining}},
+	{"connection_reconnecting", []error{nats.ErrConnectionReconnecting}},
+	{"disconnected", []error{nats.ErrDisconnected}},
+	{"reconnect_buffer_exceeded", []error{nats.ErrReconnectBufExceeded}},
+	{"invalid_connection", []error{nats.ErrInvalidConnection}},
+	{"max_payload", []error{nats.ErrMaxPayload}},
+	{"invalid_subject", []error{nats.ErrBadSubject, jetstream.ErrInvalidSubject}},
+	{"invalid_message", []error{nats.ErrInvalidMsg}},
+	{"invalid_header", []error{nats.ErrBadHeaderMsg}},
+	{"headers_not_supported", []error{nats.ErrHeadersNotSupported}},
+	{"permission_violation", []error{nats.ErrPermissionViolation}},
+	{"authorization", []error{nats.ErrAuthorization}},
+	{"stalled", []error{jetstream.ErrTooManyStalledMsgs}},
+	{"invalid_ack", []error{jetstream.ErrInvalidJSAck}},
+	{"invalid_option", []error{jetstream.ErrInvalidOption}},
+	{"reply_subject_set", []error{jetstream.ErrAsyncPublishReplySubjectSet}},
+	{"already_acknowledged", []error{jetstream.ErrMsgAlreadyAckd}},
+	{"message_not_bound", []error{nats.ErrMsgNotBound, jetstream.ErrMsgNotBound}},
+	{"message_without_reply", []error{nats.ErrMsgNoReply, jetstream.ErrMsgNoReply}},
+	{"not_a_jetstream_message", []error{jetstream.ErrNotJSMessage}},
+	{"server_shutdown", []error{jetstream.ErrServerShutdown}},
+	{"consumer_deleted", []error{jetstream.ErrConsumerDeleted}},
+	{"leadership_change", []error{jetstream.ErrConsumerLeadershipChanged}},
+	{"no_heartbeat", []error{jetstream.ErrNoHeartbeat}},
+	{"no_messages", []error{jetstream.ErrNoMessages}},
+	{"iterator_closed", []error{jetstream.ErrMsgIteratorClosed}},
+	{"max_bytes_exceeded", []error{jetstream.ErrMaxBytesExceeded}},
+	{"ordered_consumer_reset", []error{jetstream.ErrOrderedConsumerReset}},
+	{"pin_id_mismatch", []error{jetstream.ErrPinIDMismatch}},
+	{"key_not_found", []error{jetstream.ErrKeyNotFound, jetstream.ErrKeyDeleted, jetstream.ErrNoKeysFound}},
+	{"wrong_last_sequence", []error{jetstream.ErrKeyRevisionMismatch, &jetstream.APIError{ErrorCode: jetstream.JSErrCodeStreamWrongLastSequence},
+		&jetstream.APIError{ErrorCode: jetstream.JSErrCodeStreamWrongLastSequenceConstant}}}, // the answer of replicated streams
+	{"message_too_large", []error{jetstream.ErrStreamMessageExceedsMaximum}},
+	{"stream_not_found", []error{jetstream.ErrStreamNotFound}},
+	{"consumer_not_found", []error{jetstream.ErrConsumerNotFound}},
+	{"message_not_found", []error{jetstream.ErrMsgNotFound}},
+	{"jetstream_not_enabled", []error{jetstream.ErrJetStreamNotEnabled, jetstream.ErrJetStreamNotEnabledForAccount}},
+	{"bucket_not_found", []error{jetstream.ErrBucketNotFound}},
+	{"object_not_found", []error{jetstream.ErrObjectNotFound}},
+	{"slow_consumer", []error{nats.ErrSlowConsumer}},
+	{"stale_connection", []error{nats.ErrStaleConnection}},
+	{"invalid_subscription", []error{nats.ErrBadSubscription}},
+	{"max_messages", []error{nats.ErrMaxMessages}},
 }
 
 // errorType returns error.type, a class of errors of low cardinality, or "" for
-// nil: what ErrorType() string of the error returns; the code of JetStream's API;
-// the class of a known error; the Go type of the error; or _OTHER, the fallback of
-// the conventions, for unexported types of nats.go and the standard library.
+// nil: what ErrorType() string of the error returns; the class of a known error; the
+// code of JetStream's API; the Go type of the error; or _OTHER, the fallback of the
+// conventions, for unexported types of nats.go and the standard library.
 func errorType(err error) string {
 	if err == nil {
 		return ""
@@ -97,15 +82,12 @@ func errorType(err error) string {
 		}
 	}
 	for _, known := range knownErrors {
-		if errors.Is(err, known.err) {
+		if slices.ContainsFunc(known.errors, func(target error) bool { return errors.Is(err, target) }) {
 			return known.class
 		}
 	}
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api != nil {
-		if class, ok := knownCodes[api.ErrorCode]; ok {
-			return class
-		}
 		return "jetstream_" + strconv.Itoa(int(api.ErrorCode))
 	}
 	class := semconv.ErrorType(err).Value.AsString()

@@ -19,7 +19,7 @@ import (
 func ExampleWithTracerProvider() {
 	tracer := tracing.New(tracing.WithTracerProvider(print()))
 	_ = tracer.Process(ctx, newMessage(), charge)
-	// Output: process ORDERS: root consumer, 0 links
+	// Output: process: root consumer, 0 links
 }
 
 func ExampleWithMeterProvider() {
@@ -45,7 +45,7 @@ func ExampleWithPropagators() {
 	})
 	// Output:
 	// 0 members of baggage
-	// process ORDERS: root consumer, 1 links
+	// process: root consumer, 1 links
 }
 
 func ExampleWithConnection() {
@@ -58,13 +58,13 @@ func ExampleWithServerAddress() {
 	tracer := tracing.New(tracing.WithTracerProvider(print("server.address", "server.port")),
 		tracing.WithServerAddress("nats://user:password@nats.example:4222"))
 	_ = tracer.Process(ctx, newMessage(), charge)
-	// Output: process ORDERS: root consumer, 0 links, server.address=nats.example, server.port=4222
+	// Output: process: root consumer, 0 links, server.address=nats.example, server.port=4222
 }
 
 func ExampleWithDestinationTemplate() {
 	tracer := tracing.New(tracing.WithTracerProvider(print("messaging.destination.template")), tracing.WithDestinationTemplate(template))
 	_ = tracer.Process(ctx, newMessage(), charge)
-	// Output: process orders.created: root consumer, 0 links, messaging.destination.template=orders.created.{order_id}
+	// Output: process orders.created.{order_id}: root consumer, 0 links, messaging.destination.template=orders.created.{order_id}
 }
 
 func ExampleWithFilter() {
@@ -81,7 +81,7 @@ func ExampleWithSpanAttributes() {
 		return []attribute.KeyValue{attribute.String("order.id", strings.TrimPrefix(subject, "orders.created."))}
 	}))
 	_ = tracer.Process(ctx, newMessage(), charge)
-	// Output: process ORDERS: root consumer, 0 links, order.id=1
+	// Output: process: root consumer, 0 links, order.id=1
 }
 
 func ExampleWithMetricAttributes() {
@@ -103,29 +103,29 @@ func ExampleWithMetricAttributes() {
 func ExampleWithTopologyParent() {
 	tracer := tracing.New(tracing.WithTracerProvider(print()), tracing.WithPropagators(w3c), tracing.WithTopologyParent())
 	_ = tracer.Process(ctx, newMessage(), charge)
-	// Output: process ORDERS: child consumer, 1 links
+	// Output: process: child consumer, 1 links
 }
 
 func ExampleWithBodySize() {
 	tracer := tracing.New(tracing.WithTracerProvider(print("messaging.message.body.size")), tracing.WithBodySize())
 	_ = tracer.Process(ctx, newMessage(), charge)
-	// Output: process ORDERS: root consumer, 0 links, messaging.message.body.size=2
+	// Output: process: root consumer, 0 links, messaging.message.body.size=2
 }
 
 func ExampleWithoutSettleSpans() {
 	tracer := tracing.New(tracing.WithTracerProvider(print("messaging.nats.message.settlement")), tracing.WithoutSettleSpans())
 	_ = tracer.Process(ctx, newMessage(), acknowledge)
-	// Output: process ORDERS: root consumer, 0 links, messaging.nats.message.settlement=ack
+	// Output: process: root consumer, 0 links, messaging.nats.message.settlement=ack
 }
 
 func ExampleWithRelationship() {
 	_ = newTracer("link.relationship").Process(ctx, newMessage(), charge, tracing.WithRelationship("replay_of"))
-	// Output: process orders.created: root consumer, 1 links, link.relationship=replay_of
+	// Output: process orders.created.{order_id}: root consumer, 1 links, link.relationship=replay_of
 }
 
 func ExampleWithConsumerGroup() {
 	_ = newTracer("messaging.consumer.group.name").Process(ctx, newMessage(), charge, tracing.WithConsumerGroup("payments"))
-	// Output: process orders.created: root consumer, 1 links, messaging.consumer.group.name=payments
+	// Output: process orders.created.{order_id}: root consumer, 1 links, messaging.consumer.group.name=payments
 }
 
 func ExampleWithUntrusted() {
@@ -135,12 +135,13 @@ func ExampleWithUntrusted() {
 	}, tracing.WithUntrusted())
 	// Output:
 	// 0 members of baggage
-	// process orders.created: root consumer, 1 links, link.untrusted=true
+	// process orders.created.{order_id}: root consumer, 1 links, link.untrusted=true
 }
 
 func ExampleWithDestination() {
-	_ = newTracer().ProcessBatch(ctx, []jetstream.Msg{newMessage()}, chargeAll, tracing.WithDestination("orders"))
-	// Output: process orders: root consumer, 1 links
+	tracer := tracing.New(tracing.WithTracerProvider(print()), tracing.WithPropagators(w3c))
+	_ = tracer.Process(ctx, newMessage(), charge, tracing.WithDestination("orders.created.*"))
+	// Output: process orders.created.*: root consumer, 1 links
 }
 
 func ExampleWithLinkAttributes() {
@@ -148,10 +149,10 @@ func ExampleWithLinkAttributes() {
 		return []attribute.KeyValue{attribute.String("order.id", strings.TrimPrefix(msg.Subject(), "orders.created."))}
 	})
 	_ = newTracer("order.id").ProcessBatch(ctx, []jetstream.Msg{newMessage()}, chargeAll, orderID)
-	// Output: process ORDERS: root consumer, 1 links, order.id=1
+	// Output: process orders.created.{order_id}: root consumer, 1 links, order.id=1
 }
 
 func ExampleWithAttributes() {
 	_ = newTracer("analytics.replay").Process(ctx, newMessage(), charge, tracing.WithAttributes(attribute.Bool("analytics.replay", true)))
-	// Output: process orders.created: root consumer, 1 links, analytics.replay=true
+	// Output: process orders.created.{order_id}: root consumer, 1 links, analytics.replay=true
 }

@@ -126,7 +126,7 @@ func ExampleNew() {
 		tracing.WithDestinationTemplate(template),
 	)
 	_ = tracer.Process(ctx, newMessage(), charge)
-	// Output: process orders.created: root consumer, 1 links
+	// Output: process orders.created.{order_id}: root consumer, 1 links
 }
 
 func ExampleVersion() {
@@ -137,14 +137,14 @@ func ExampleVersion() {
 func ExampleTracer_JetStream() {
 	js := newTracer().JetStream(stream{})
 	_, _ = js.Publish(ctx, "orders.created.1", []byte("{}"))
-	// Output: publish orders.created: root producer, 0 links
+	// Output: publish orders.created.{order_id}: root producer, 0 links
 }
 
 func ExampleTracer_Publish() {
 	ack, err := newTracer().Publish(ctx, stream{}, nats.NewMsg("orders.created.1"))
 	fmt.Println(ack.Sequence, err)
 	// Output:
-	// publish orders.created: root producer, 0 links
+	// publish orders.created.{order_id}: root producer, 0 links
 	// 1 <nil>
 }
 
@@ -156,7 +156,7 @@ func ExampleTracer_StartSend() {
 		ack, err = stream{}.PublishMsg(ctx, send.Msg)
 	}
 	send.End(ack, err)
-	// Output: publish orders.created: root producer, 0 links
+	// Output: publish orders.created.{order_id}: root producer, 0 links
 }
 
 func ExampleSend_End() {
@@ -166,8 +166,8 @@ func ExampleSend_End() {
 	_, send = tracer.StartSend(ctx, nats.NewMsg("orders.created.1"))
 	send.End(nil, nil) // the error was no failure
 	// Output:
-	// publish orders.created: root producer, 0 links, error.type=no_responders
-	// publish orders.created: root producer, 0 links
+	// publish orders.created.{order_id}: root producer, 0 links, error.type=no_responders
+	// publish orders.created.{order_id}: root producer, 0 links
 }
 
 func ExampleTracer_Process() {
@@ -177,19 +177,19 @@ func ExampleTracer_Process() {
 	})
 	// Output:
 	// charge order 1
-	// ack orders.created: child client, 0 links
-	// process orders.created: root consumer, 1 links, messaging.nats.message.settlement=ack
+	// ack orders.created.{order_id}: child client, 0 links
+	// process orders.created.{order_id}: root consumer, 1 links, messaging.nats.message.settlement=ack
 }
 
 func ExampleTracer_Handler() {
 	handler := newTracer().Handler(charge) // consumer.Consume(handler)
 	handler(newMessage())
-	// Output: process orders.created: root consumer, 1 links
+	// Output: process orders.created.{order_id}: root consumer, 1 links
 }
 
 func ExampleTracer_ProcessBatch() {
 	_ = newTracer("messaging.batch.message_count").ProcessBatch(ctx, []jetstream.Msg{newMessage(), newMessage()}, chargeAll)
-	// Output: process ORDERS: root consumer, 2 links, messaging.batch.message_count=2
+	// Output: process orders.created.{order_id}: root consumer, 2 links, messaging.batch.message_count=2
 }
 
 func ExampleTracer_Receive() {
@@ -199,8 +199,8 @@ func ExampleTracer_Receive() {
 		_ = tracer.Process(ctx, msg, charge)
 	}
 	// Output:
-	// receive orders.created: root client, 1 links
-	// process orders.created: root consumer, 1 links
+	// receive orders.created.{order_id}: root client, 1 links
+	// process orders.created.{order_id}: root consumer, 1 links
 }
 
 func ExampleTracer_ReceiveBatch() {
@@ -210,9 +210,9 @@ func ExampleTracer_ReceiveBatch() {
 		_ = tracer.Process(ctx, msg, charge)
 	}
 	// Output:
-	// receive ORDERS: root client, 2 links
-	// process orders.created: root consumer, 1 links
-	// process orders.created: root consumer, 1 links
+	// receive orders.created.{order_id}: root client, 2 links
+	// process orders.created.{order_id}: root consumer, 1 links
+	// process orders.created.{order_id}: root consumer, 1 links
 }
 
 // A fan-in links the messages that it concludes.
@@ -237,7 +237,7 @@ func ExampleTracer_PublishMsg() {
 	var nc *nats.Conn // nats.Connect(url)
 	fmt.Println(newTracer("error.type").PublishMsg(ctx, nc, nats.NewMsg("orders.created.1")))
 	// Output:
-	// publish orders.created: root producer, 0 links, error.type=invalid_connection
+	// publish orders.created.{order_id}: root producer, 0 links, error.type=invalid_connection
 	// nats: invalid connection
 }
 
@@ -248,8 +248,8 @@ func ExampleTracer_MsgHandler() {
 	newTracer().MsgHandler(handle)(msg)     // nc.Subscribe("orders.created.*", …)
 	newTracer().RequestHandler(handle)(msg) // nc.Subscribe("prices", …)
 	// Output:
-	// process orders.created: root consumer, 1 links
-	// process orders.created: child server, 0 links
+	// process orders.created.{order_id}: root consumer, 1 links
+	// process orders.created.{order_id}: child server, 0 links
 }
 
 func ExampleTracer_RequestHandler() {

@@ -13,8 +13,9 @@ import (
 // PublishAsync and PublishMsgAsync have no context: their span has no parent,
 // unless the message has a context ([Tracer.StartSend] takes one). The span ends
 // when the acknowledgement arrives. If the stream refuses a message for its size,
-// the message is published once more without context; a MsgErrHandler of js sees
-// the first answer.
+// the message is published once more without context. The error handler of js
+// ([jetstream.WithPublishAsyncErrHandler]) sees the first refusal, because a client
+// does not know the MaxMsgSize of a stream; the future and the span have the outcome.
 //
 // Consumers of js are not traced: wrap their handlers with [Tracer.Handler], or
 // call [Tracer.Process] for each message.
@@ -42,7 +43,7 @@ func (j *tracedJetStream) PublishAsync(subject string, data []byte, opts ...jets
 
 func (j *tracedJetStream) PublishMsgAsync(msg *nats.Msg, opts ...jetstream.PublishOpt) (jetstream.PubAckFuture, error) {
 	ctx := context.Background()
-	if t := j.tracer; t.disabled && !t.metrics.enabled(ctx) {
+	if j.tracer.off(ctx) {
 		return j.JetStream.PublishMsgAsync(msg, opts...)
 	}
 	_, s := j.tracer.startSend(ctx, msg, opPublish, producer, j.Conn())

@@ -78,7 +78,7 @@ func (o *operation) measured(class string, more ...attribute.KeyValue) metric.Me
 	if o.group != "" {
 		attrs = append(attrs, semconv.MessagingConsumerGroupName(o.group))
 	}
-	attrs = append(attrs, o.address...)
+	attrs = append(attrs, o.tracer.serverAddress()...)
 	if class != "" {
 		attrs = append(attrs, semconv.ErrorTypeKey.String(class))
 	}

@@ -44,8 +44,8 @@ func WithMeterProvider(p metric.MeterProvider) Option {
 }
 
 // WithPropagators sets the propagator that writes context and baggage into
-// headers and reads them. Default, also for nil: the global propagator, which
-// propagates nothing until the program sets one.
+// headers and reads them; those that its Fields lists in any case. Default, also for
+// nil: the global propagator, which propagates nothing until the program sets one.
 func WithPropagators(p propagation.TextMapPropagator) Option {
 	return optionFunc(func(c *config) { c.propagator = p })
 }
@@ -72,10 +72,9 @@ func WithServerAddress(address string) Option {
 // for a subject it does not know, and a bounded subject as it is. f is called for
 // every span and must be safe for concurrent use.
 //
-// The template is recorded as messaging.destination.template; span names use it
-// without the tokens in braces. Default: no templates, so that span names and
-// metrics do not have the subject. Templates of inboxes and $JS subjects are
-// ignored.
+// The template is recorded as messaging.destination.template, and is the
+// destination in span names and metrics. Default: no templates, so that span names
+// and metrics have no subject. Templates of inboxes and $JS subjects are ignored.
 func WithDestinationTemplate(f func(subject string) string) Option {
 	return optionFunc(func(c *config) { c.template = f })
 }
@@ -170,9 +169,10 @@ func WithUntrusted() ProcessOption {
 	return processOptionFunc(func(c processConfig) processConfig { c.untrusted = true; return c })
 }
 
-// WithDestination sets the destination in span names, for instance the filter of
-// the consumer. It must be bounded. Default: for a batch the stream; for a single
-// message its template without the variable tokens, else the stream.
+// WithDestination sets the destination in the names of spans that have no template:
+// see [WithDestinationTemplate]. A batch has the template that all its messages
+// share. name must be bounded, for instance the filter of the consumer. Default: the
+// name of such a span is only the operation.
 func WithDestination(name string) ProcessOption {
 	return processOptionFunc(func(c processConfig) processConfig { c.destination = name; return c })
 }

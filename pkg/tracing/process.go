@@ -1,21 +1,14 @@
 package tracing
 
 import (
-	"cmp"
 	"context"
+	"sync"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/attribute"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 )
-
-// processing is a process span in progress, with the message of its handler.
-type processing struct {
-	operation
-	delivery delivery
-	context  handlerContext
-}
 
 // Process calls handler in a process span and returns its error unchanged.
 //
@@ -35,72 +28,21 @@ type processing struct {
 // itself does not settle the message.
 //
 // An error, a panic, which goes on, and runtime.Goexit end the span as failed.
-func (t *Tracer) Process(ctx context.Context, msg jetstream.Msg, handler func(context.Context, jetstream.Msg) error, opts ...ProcessOption) (err error) {
+func (t *Tracer) Process(ctx context.Context, msg jetstream.Msg, handler func(context.Context, jetstream.Msg) error, opts ...ProcessOption) error {
 	c := newProcessConfig(opts)
 	if t.filter != nil && t.filtered(msg.Subject(), msg.Headers()) {
 		return handler(ctx, msg)
 	}
-	if t.disabled && !t.metrics.enabled(ctx) {
+	if t.off(ctx) {
 		ctx, _ = t.extract(ctx, msg.Headers(), c.untrusted, t.topologyParent)
 		t.inFlight.Add(1)
 		defer t.inFlight.Add(-1)
 		return handler(ctx, msg)
 	}
 	p := &processing{operation: operation{tracer: t, name: opProcess}}
-	d := &p.delivery
-	d.message, d.process = t.read(msg), &p.operation
-	d.of(ctx, msg)
-	p.startMessage(ctx, d, msg, false, &c)
-	if d.outer == nil && !t.countedBefore(msg, d.md) {
-		p.count(t.metrics.consumed, 1, "")
-	}
-	p.context = handlerContext{Context: p.ctx, one: d}
-
-	t.inFlight.Add(1) // last, because functions of the caller may have panicked
-	returned := false
-	defer p.conclude(&returned, &err, p.finishProcess)
-	err = handler(&p.context, d)
-	returned = true
-	return err
-}
-
-// startMessage starts the span that handles the message of d. msg is nil for a message of
-// core NATS. The span is a child of the producer's if child is set, else it links it.
-func (o *operation) startMessage(ctx context.Context, d *delivery, msg jetstream.Msg, child bool, c *processConfig) {
-	t := o.tracer
-	o.subject, o.group, o.template = d.subject, c.group, t.templateOf(d.subject)
-	d.template, d.destination = o.template, c.destination
-	if o.template == "" || fixedTokens(o.template) == "" {
-		d.destination = cmp.Or(c.destination, d.stream())
-	}
-	child = child && !c.untrusted
-	parent, creation := t.extract(ctx, d.header, c.untrusted, child || t.topologyParent)
-	var links []trace.Link
-	if creation.IsValid() && !child {
-		c.relationship = cmp.Or(c.relationship, "triggered_by")
-		links = append(links, c.link(creation, &d.message, msg))
-	}
-	if ambient := trace.SpanContextFromContext(ctx); t.topologyParent && ambient.IsValid() && !ambient.Equal(trace.SpanContextFromContext(parent)) {
-		links = append(links, trace.Link{SpanContext: ambient}) // the producer took its place as parent
-	}
-	attrs := c.attributes
-	if own := t.attributesOf(d.subject, d.header); own != nil {
-		attrs = append(attrs[:len(attrs):len(attrs)], own...)
-	}
-	kind := consumer
-	if child {
-		kind = server
-	}
-	o.startSpan(parent, kind, d.destination, &d.message, links, attrs)
-	if creation.IsValid() && !c.untrusted && !o.span.SpanContext().IsValid() {
-		// Without an SDK, the handler's messages pass the context on.
-		o.ctx = trace.ContextWithRemoteSpanContext(o.ctx, creation)
-	}
-}
-
-func (o *operation) finishProcess(class string) {
-	o.finish(class)
-	o.tracer.inFlight.Add(-1)
+	p.deliveries = []delivery{{Msg: msg, message: t.read(msg), process: p}}
+	p.startMessage(ctx, false, &c)
+	return p.run(func() error { return handler(p.ctx, &p.deliveries[0]) })
 }
 
 // Handler returns a handler for [jetstream.Consumer.Consume] that calls
@@ -116,83 +58,150 @@ func (t *Tracer) Handler(handler func(context.Context, jetstream.Msg) error, opt
 //
 // The parent of the span is the span in ctx; without one, the span is the root of
 // a new trace. The baggage of the messages does not reach the handler, because it
-// would not know which message it belongs to; [WithLinkAttributes] tells the
-// messages apart. The stream is that of the first message. Settlements are
+// would not know which message it belongs to; [WithLinkAttributes] describes
+// each message. The stream is that of the first message. Settlements are
 // recorded as numbers: messaging.nats.batch.acks, .naks, .terms, if not zero.
 // Otherwise it works like [Tracer.Process].
 //
 // For an empty batch handler is called without a span.
-func (t *Tracer) ProcessBatch(ctx context.Context, msgs []jetstream.Msg, handler func(context.Context, []jetstream.Msg) error, opts ...ProcessOption) (err error) {
-	if len(msgs) == 0 || t.disabled && !t.metrics.enabled(ctx) {
+func (t *Tracer) ProcessBatch(ctx context.Context, msgs []jetstream.Msg, handler func(context.Context, []jetstream.Msg) error, opts ...ProcessOption) error {
+	if len(msgs) == 0 || t.off(ctx) {
 		return handler(ctx, msgs)
 	}
 	c := newProcessConfig(opts)
-	c.relationship = cmp.Or(c.relationship, "triggered_by")
-	o := &operation{tracer: t, name: opProcess, group: c.group}
-	tally, uncounted := &tally{}, 0
-	deliveries, wrapped := make([]delivery, len(msgs)), make([]jetstream.Msg, len(msgs))
-	in := &handlerContext{many: make(map[deliveryID]*delivery, len(msgs))}
-	for i, msg := range msgs {
-		d := &deliveries[i]
-		d.message, d.process, d.tally = t.read(msg), o, tally
-		d.of(ctx, msg)
-		d.template = t.templateOf(d.subject)
-		if d.destination = c.destination; d.template == "" {
-			d.destination = cmp.Or(c.destination, d.stream())
-		}
-		if d.md != nil {
-			in.many[idOf(d.md)] = d
-		}
-		if d.outer == nil && !t.countedBefore(msg, d.md) {
-			uncounted++
-		}
-		wrapped[i] = d
+	p := &processing{operation: operation{tracer: t, name: opProcess}, settled: map[string]int{}}
+	p.deliveries = t.readAll(msgs)
+	p.startBatch(ctx, consumer, p.deliveries, true, &c)
+	wrapped := make([]jetstream.Msg, len(msgs))
+	for i := range p.deliveries {
+		p.deliveries[i].process = p
+		wrapped[i] = &p.deliveries[i]
 	}
-	o.startBatch(ctx, msgs, func(i int) *message { return &deliveries[i].message }, &c)
-	o.count(t.metrics.consumed, uncounted, "")
-	in.Context = o.ctx
-
-	t.inFlight.Add(1) // last, because functions of the caller may have panicked
-	returned := false
-	defer o.conclude(&returned, &err, o.finishProcess)
-	err = handler(in, wrapped)
-	returned = true
-	return err
+	return p.run(func() error { return handler(p.ctx, wrapped) })
 }
 
-// startBatch starts the span of a batch.
-func (o *operation) startBatch(ctx context.Context, msgs []jetstream.Msg, at func(int) *message, c *processConfig, opts ...trace.SpanStartOption) {
-	links := make([]trace.Link, 0, len(msgs))
+// processing is a process span in progress, with the messages of its handler.
+type processing struct {
+	operation
+	deliveries []delivery
+	mu         sync.Mutex
+	settled    map[string]int // of a batch, by operation; nil for one message
+}
+
+// run calls the caller's handler, and ends the span.
+func (p *processing) run(handler func() error) error {
+	p.count(p.tracer.metrics.consumed, p.uncounted(p.deliveries), "")
+	p.tracer.inFlight.Add(1) // last, because functions of the caller may have panicked
+	return p.do(handler, func(class string) {
+		p.finish(class)
+		for i := range p.deliveries {
+			if d := &p.deliveries[i]; d.counted {
+				p.tracer.counted.Delete(d.reply)
+			}
+		}
+		p.tracer.inFlight.Add(-1)
+	})
+}
+
+// record records a settlement. The SDK ignores it if the span has ended.
+func (p *processing) record(settlement string) {
+	if p.settled == nil {
+		p.span.SetAttributes(settlementKey.String(settlement))
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock() // after the span has the count, else an older one could come last
+	p.settled[settlement]++
+	p.span.SetAttributes(attribute.Int("messaging.nats.batch."+settlement+"s", p.settled[settlement]))
+}
+
+// uncounted returns how many messages are to be counted: those that neither Receive nor
+// an outer Process has counted. It remembers them as long as the program handles them,
+// because the caller may have wrapped them.
+func (o *operation) uncounted(deliveries []delivery) (n int) {
+	if o.start.IsZero() {
+		return 0 // nothing is counted
+	}
+	for i := range deliveries {
+		d := &deliveries[i]
+		if d.reply == "" {
+			n++
+		} else if _, known := o.tracer.counted.LoadOrStore(d.reply, nil); !known {
+			d.counted = true
+			n++
+		}
+	}
+	return n
+}
+
+// startMessage starts the span that handles one message. The span is a child of the
+// producer's if child is set, else it links it.
+func (p *processing) startMessage(ctx context.Context, child bool, c *processConfig) {
+	t, d := p.tracer, &p.deliveries[0]
+	p.subject, p.template, p.bounded, p.group = d.subject, d.template, c.destination, c.group
+	child = child && !c.untrusted
+	parent, creation := t.extract(ctx, d.header, c.untrusted, child || t.topologyParent)
+	var links []trace.Link
+	if creation.IsValid() && !child {
+		links = append(links, c.link(creation, d, "triggered_by"))
+	}
+	if ambient := trace.SpanContextFromContext(ctx); t.topologyParent && ambient.IsValid() && !ambient.Equal(trace.SpanContextFromContext(parent)) {
+		links = append(links, trace.Link{SpanContext: ambient}) // the producer took its place as parent
+	}
+	attrs := c.attributes
+	if own := t.attributesOf(d.subject, d.header); own != nil {
+		attrs = append(attrs[:len(attrs):len(attrs)], own...)
+	}
+	kind := consumer
+	if child {
+		kind = server
+	}
+	p.startSpan(parent, kind, links, attrs)
+	p.describe(&d.message)
+	if creation.IsValid() && !c.untrusted && !p.span.SpanContext().IsValid() {
+		// Without an SDK, the handler's messages pass the context on.
+		p.ctx = trace.ContextWithRemoteSpanContext(p.ctx, creation)
+	}
+}
+
+// startBatch starts the span of several messages, or of one that was received alone.
+func (o *operation) startBatch(ctx context.Context, kind trace.SpanStartOption, deliveries []delivery, batch bool, c *processConfig, opts ...trace.SpanStartOption) {
+	relationship := "triggered_by"
+	if o.name == opReceive {
+		relationship = "received"
+	}
+	links := make([]trace.Link, 0, len(deliveries))
 	var unlinked [][]attribute.KeyValue
-	stream, same := "", true
-	for i, msg := range msgs {
-		m := at(i)
-		link := c.link(o.tracer.creation(m.header), m, msg)
+	for i := range deliveries {
+		d := &deliveries[i]
+		link := c.link(o.tracer.creation(d.header), d, relationship)
 		if link.SpanContext.IsValid() {
 			links = append(links, link)
 		} else if c.linkAttributes != nil {
 			unlinked = append(unlinked, link.Attributes[1:]) // without the trace id
-
 		}
-		if i == 0 {
-			o.subject, stream = m.subject, m.stream()
+		// What differs between the messages is left out.
+		if i == 0 || d.subject == o.subject {
+			o.subject = d.subject
+		} else {
+			o.subject = ""
 		}
-		same = same && m.subject == o.subject
+		if i == 0 || d.template == o.template {
+			o.template = d.template
+		} else {
+			o.template = ""
+		}
 	}
-	if !same {
-		o.subject = "" // of a batch it must be true of every message
+	o.bounded, o.group = c.destination, c.group
+	o.startSpan(ctx, kind, links, c.attributes, opts...)
+	if !batch && len(deliveries) == 1 {
+		o.describe(&deliveries[0].message)
 	}
-	kind := consumer
-	if o.name == opReceive {
-		kind = client
-	}
-	o.startSpan(ctx, kind, cmp.Or(c.destination, stream), nil, links, c.attributes, opts...)
-	if !o.span.IsRecording() {
-		return
-	}
-	o.span.SetAttributes(semconv.MessagingBatchMessageCount(len(msgs)))
-	if stream != "" {
-		o.span.SetAttributes(streamKey.String(stream))
+	if batch && o.span.IsRecording() {
+		o.span.SetAttributes(semconv.MessagingBatchMessageCount(len(deliveries)))
+		if md := deliveries[0].md; md != nil {
+			o.span.SetAttributes(streamKey.String(md.Stream))
+		}
 	}
 	for _, attrs := range unlinked {
 		o.span.AddEvent("messaging.nats.message_without_context", trace.WithAttributes(attrs...))

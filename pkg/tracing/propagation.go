@@ -2,7 +2,9 @@ package tracing
 
 import (
 	"context"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -46,7 +48,24 @@ func isField(k string, fields []string) bool {
 
 // creation returns the context in which the message with this header was created.
 func (t *Tracer) creation(h nats.Header) trace.SpanContext {
-	return trace.SpanContextFromContext(t.propagator.Extract(context.Background(), HeaderCarrier(h)))
+	return trace.SpanContextFromContext(t.propagator.Extract(context.Background(), withoutBaggage{HeaderCarrier(h)}))
+}
+
+// withoutBaggage hides the baggage, because parsing it takes longer than all the rest.
+type withoutBaggage struct{ HeaderCarrier }
+
+func (c withoutBaggage) Get(key string) string {
+	if isBaggage(key) {
+		return ""
+	}
+	return c.HeaderCarrier.Get(key)
+}
+
+func (c withoutBaggage) Values(key string) []string {
+	if isBaggage(key) {
+		return nil
+	}
+	return c.HeaderCarrier.Values(key)
 }
 
 // extract returns the context in which a process span starts, and the creation
@@ -63,7 +82,7 @@ func (t *Tracer) extract(ctx context.Context, h nats.Header, untrusted, asParent
 	if !isRoot { // Extract keeps it if the header has none
 		ctx = trace.ContextWithSpan(ctx, noSpan)
 	}
-	ctx = t.propagator.Extract(ctx, HeaderCarrier(h))
+	ctx = t.propagator.Extract(ctx, t.carrier(h))
 	creation := trace.SpanContextFromContext(ctx)
 	if own.Len() > 0 {
 		if theirs := baggage.FromContext(ctx); isRoot {
@@ -101,65 +120,62 @@ func withBaggage(ctx context.Context, strong, weak baggage.Baggage) context.Cont
 	return baggage.ContextWithBaggage(ctx, union)
 }
 
-// copyHeader returns a copy of h without fields. The copy shares values with h,
-// but no method of a header can change h through it.
-func copyHeader(h nats.Header, fields []string) nats.Header {
-	if len(h) == 0 {
-		return nil
+// outgoing is the copy of a message to publish. It is the carrier into which the
+// propagator writes.
+type outgoing struct {
+	nats.Msg
+	size int // of the header on the wire, or a little more
+}
+
+// copyHeader copies h without fields, an empty one as nil. The copy shares values with h, but no method
+// of a header can change h through it.
+func (o *outgoing) copyHeader(h nats.Header, fields []string) {
+	o.Header, o.size = nil, len("NATS/1.0\r\n\r\n")
+	if len(h) > 0 {
+		o.Header = maps.Clone(h)
 	}
-	clone := make(nats.Header, len(h)+1)
-	for k, vs := range h {
-		if len(fields) == 0 || !isField(k, fields) {
-			clone[k] = vs[:len(vs):len(vs)]
+	for k, vs := range o.Header {
+		if isField(k, fields) {
+			delete(o.Header, k)
+			continue
+		}
+		o.grow(k, vs...)
+		if cap(vs) > len(vs) {
+			o.Header[k] = slices.Clip(vs)
 		}
 	}
-	return clone
 }
 
-// headerSize returns the length of h on the wire.
-func headerSize(h nats.Header) int {
-	size := len("NATS/1.0\r\n\r\n")
-	for k, vs := range h {
-		for _, v := range vs {
-			size += len(k) + len(": ") + len(v) + len("\r\n")
-		}
+func (o *outgoing) grow(key string, values ...string) {
+	for _, v := range values {
+		o.size += len(key) + len(": ") + len(v) + len("\r\n")
 	}
-	return size
 }
 
-// injector is the carrier for the copy of a message.
-type injector nats.Msg
-
-func (c *injector) Get(key string) string { return HeaderCarrier(c.Header).Get(key) }
-func (c *injector) Keys() []string        { return HeaderCarrier(c.Header).Keys() }
-func (c *injector) Set(key, value string) {
-	if c.Header == nil {
-		c.Header = make(nats.Header, 1)
-	}
-	HeaderCarrier(c.Header).Set(key, value)
-}
-
-// inject writes the context of ctx into copied, a copy of msg, as far as the
-// header stays below limit: all of it, all but the baggage, or nothing. It never
-// leaves out a header of the caller's.
-func (t *Tracer) inject(ctx context.Context, msg, copied *nats.Msg, limit int) {
-	t.propagator.Inject(ctx, (*injector)(copied))
-	if headerSize(copied.Header) <= limit {
+// inject writes the context of ctx into the copy of h, as far as that stays below limit:
+// all of it, all but the baggage, or nothing. It never leaves out a header of the
+// caller's.
+func (o *outgoing) inject(ctx context.Context, t *Tracer, h nats.Header, limit int) {
+	t.propagator.Inject(ctx, o)
+	if o.size <= limit {
 		return
 	}
-	for k := range copied.Header {
-		if isBaggage(k) {
-			delete(copied.Header, k)
-		}
+	// The caller's own baggage stays, as nothing replaces it.
+	o.copyHeader(h, slices.DeleteFunc(slices.Clone(t.propagatorFields()), isBaggage))
+	t.propagator.Inject(baggage.ContextWithoutBaggage(ctx), o)
+	if o.size > limit {
+		o.copyHeader(h, nil)
 	}
-	for k, vs := range msg.Header {
-		if isBaggage(k) {
-			copied.Header[k] = vs[:len(vs):len(vs)]
-		}
+}
+
+func (o *outgoing) Get(key string) string { return HeaderCarrier(o.Header).Get(key) }
+func (o *outgoing) Keys() []string        { return HeaderCarrier(o.Header).Keys() }
+func (o *outgoing) Set(key, value string) {
+	if o.Header == nil {
+		o.Header = make(nats.Header, 1)
 	}
-	if headerSize(copied.Header) > limit {
-		copied.Header = copyHeader(msg.Header, nil)
-	}
+	HeaderCarrier(o.Header).Set(key, value)
+	o.grow(key, value)
 }
 
 // isBaggage reports whether a propagator writes baggage into header k: W3C's

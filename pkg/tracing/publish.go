@@ -26,9 +26,8 @@ type Send struct {
 	Msg *nats.Msg
 
 	op       operation
-	copied   nats.Msg // Msg points to it
+	out      outgoing // Msg points to it
 	injected bool
-	inert    bool // the message is not instrumented
 	ended    atomic.Bool
 }
 
@@ -55,34 +54,32 @@ func (t *Tracer) startSend(ctx context.Context, msg *nats.Msg, name string, kind
 	if msg == nil {
 		msg = &nats.Msg{} // nats.go returns the error
 	}
-	s := &Send{copied: nats.Msg{Subject: msg.Subject, Reply: msg.Reply, Data: msg.Data, Sub: msg.Sub}}
-	s.Msg = &s.copied
-	s.op = operation{tracer: t, name: name, subject: msg.Subject, ctx: ctx, span: noSpan}
+	s := &Send{
+		op:  operation{tracer: t, name: name, subject: msg.Subject, ctx: ctx, span: noSpan},
+		out: outgoing{Msg: nats.Msg{Subject: msg.Subject, Reply: msg.Reply, Data: msg.Data, Sub: msg.Sub}},
+	}
+	s.Msg = &s.out.Msg
 	if t.filtered(msg.Subject, msg.Header) {
-		s.inert = true
-		s.copied.Header = copyHeader(msg.Header, nil)
+		s.ended.Store(true)
+		s.out.copyHeader(msg.Header, nil)
 		return ctx, s
 	}
-	fields := t.propagatorFields()
-	s.copied.Header = copyHeader(msg.Header, fields)
+	s.out.copyHeader(msg.Header, t.propagatorFields())
 	var links []trace.Link
-	if len(s.copied.Header) < len(msg.Header) { // the caller's has a field of the propagator
+	if len(s.out.Header) < len(msg.Header) { // the caller's has a field of the propagator
 		link := t.Link(msg.Header, RelationshipKey.String("creation"), semconv.MessagingDestinationName(msg.Subject))
 		if link.SpanContext.IsValid() {
 			links, kind = []trace.Link{link}, client
-			s.copied.Header = copyHeader(msg.Header, nil)
+			s.out.copyHeader(msg.Header, nil)
 		}
 	}
-	if !t.disabled {
+	if !t.off(ctx) {
 		s.op.template = t.templateOf(msg.Subject)
-		s.op.startSpan(ctx, kind, "", nil, links, t.attributesOf(msg.Subject, msg.Header))
-	} else if t.metrics.enabled(ctx) {
-		s.op.template = t.templateOf(msg.Subject)
-		s.op.prepare(ctx)
+		s.op.startSpan(ctx, kind, links, t.attributesOf(msg.Subject, msg.Header))
 	}
 	if links == nil {
 		s.injected = true
-		t.inject(s.op.ctx, msg, &s.copied, headerLimit(msg, nc))
+		s.out.inject(s.op.ctx, t, msg.Header, headerLimit(msg, nc))
 	}
 	t.inFlight.Add(1) // last, because functions of the caller may have panicked
 	return s.op.ctx, s
@@ -107,17 +104,16 @@ func headerLimit(msg *nats.Msg, nc *nats.Conn) int {
 // Some errors are no failures: code that loses a guard to its own earlier attempt
 // can end the span with a nil error.
 func (s *Send) End(ack *jetstream.PubAck, err error) {
-	if s.ended.Swap(true) || s.inert {
+	s.end(ack, errorType(err))
+}
+
+func (s *Send) end(ack *jetstream.PubAck, class string) {
+	if s.ended.Swap(true) {
 		return
 	}
 	if s.op.span.IsRecording() {
-		s.describe(ack, err)
+		s.describe(ack, class)
 	}
-	s.finish(errorType(err))
-}
-
-func (s *Send) finish(class string) {
-	s.ended.Store(true)
 	s.op.count(s.op.tracer.metrics.sent, 1, class)
 	s.op.finish(class)
 	s.op.tracer.inFlight.Add(-1)
@@ -125,10 +121,10 @@ func (s *Send) finish(class string) {
 
 // describe records what is known after the publish, including an id that a publish
 // option has set.
-func (s *Send) describe(ack *jetstream.PubAck, err error) {
-	attrs := make([]attribute.KeyValue, 0, 5)
+func (s *Send) describe(ack *jetstream.PubAck, class string) {
+	attrs := make([]attribute.KeyValue, 0, 3)
 	id := messageID(s.Msg.Header)
-	if err == nil && ack != nil {
+	if class == "" && ack != nil {
 		attrs = append(attrs, streamKey.String(ack.Stream), streamSequenceKey.Int64(int64(ack.Sequence)))
 		if ack.Duplicate {
 			attrs = append(attrs, duplicateKey.Bool(true))
@@ -154,26 +150,22 @@ func (s *Send) describe(ack *jetstream.PubAck, err error) {
 // context: tracing never makes a publish fail.
 func (t *Tracer) Publish(ctx context.Context, js Publisher, msg *nats.Msg, opts ...jetstream.PublishOpt) (ack *jetstream.PubAck, err error) {
 	ctx, s := t.startSend(ctx, msg, opPublish, producer, connOf(js, t.conn))
-	returned := false
-	defer s.op.conclude(&returned, &err, func(class string) {
-		if returned {
-			s.End(ack, err)
-		} else if !s.inert {
-			s.finish(class)
-		}
-	})
-	ack, err = js.PublishMsg(ctx, s.Msg, opts...)
-	if s.injected && tooLarge(err) {
-		s.Msg = copyMsg(msg)
+	err = s.op.do(func() (err error) {
 		ack, err = js.PublishMsg(ctx, s.Msg, opts...)
-	}
-	returned = true
+		if s.injected && tooLarge(err) {
+			s.Msg = copyMsg(msg)
+			ack, err = js.PublishMsg(ctx, s.Msg, opts...)
+		}
+		return err
+	}, func(class string) { s.end(ack, class) })
 	return ack, err
 }
 
 // copyMsg returns a copy of msg whose headers can be changed.
 func copyMsg(msg *nats.Msg) *nats.Msg {
-	return &nats.Msg{Subject: msg.Subject, Reply: msg.Reply, Data: msg.Data, Sub: msg.Sub, Header: copyHeader(msg.Header, nil)}
+	o := outgoing{Msg: nats.Msg{Subject: msg.Subject, Reply: msg.Reply, Data: msg.Data, Sub: msg.Sub}}
+	o.copyHeader(msg.Header, nil)
+	return &o.Msg
 }
 
 // connOf returns the connection of js, or else conn.
@@ -184,11 +176,10 @@ func connOf(js any, conn *nats.Conn) *nats.Conn {
 	return conn
 }
 
+var errHeaderTooLarge = &jetstream.APIError{ErrorCode: 10097} // equals the server's, by its code
+
 // tooLarge reports whether a stream refused a message for its size, of which the header
 // is a part.
 func tooLarge(err error) bool {
-	var api *jetstream.APIError
-	const headerTooLarge = 10097
-	return errors.As(err, &api) && api != nil &&
-		(api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum || api.ErrorCode == headerTooLarge)
+	return errors.Is(err, jetstream.ErrStreamMessageExceedsMaximum) || errors.Is(err, errHeaderTooLarge)
 }

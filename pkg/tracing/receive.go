@@ -1,7 +1,6 @@
 package tracing
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"runtime"
@@ -59,48 +58,32 @@ func (t *Tracer) ReceiveBatch(ctx context.Context, fetch func() (jetstream.Messa
 	return msgs, err
 }
 
-// received makes the receive span and marks msgs as counted.
+// received makes the receive span, counts msgs, and marks them as counted.
 func (t *Tracer) received(ctx context.Context, start time.Time, msgs []jetstream.Msg, batch bool, err error, opts []ProcessOption) {
 	if len(msgs) == 0 && (err == nil || emptyPoll(err)) {
 		return
 	}
 	c := newProcessConfig(opts)
-	c.relationship = cmp.Or(c.relationship, "received")
-	infos := make([]message, len(msgs))
-	for i, msg := range msgs {
-		infos[i] = t.read(msg)
-	}
-	o := operation{tracer: t, name: opReceive, group: c.group}
+	deliveries := t.readAll(msgs)
+	o := operation{tracer: t, name: opReceive}
 	if t.metrics.enabled(ctx) {
 		o.start = start
 	}
-	at := trace.WithTimestamp(start)
-	switch {
-	case batch:
-		o.startBatch(ctx, msgs, func(i int) *message { return &infos[i] }, &c, at)
-	case len(msgs) == 0:
-		o.startSpan(ctx, client, c.destination, nil, nil, c.attributes, at)
-	default:
-		m := &infos[0]
-		o.subject, o.template = m.subject, t.templateOf(m.subject)
-		var links []trace.Link
-		if creation := t.creation(m.header); creation.IsValid() {
-			links = append(links, c.link(creation, m, msgs[0]))
-		}
-		destination := c.destination
-		if fixedTokens(o.template) == "" {
-			destination = cmp.Or(destination, m.stream())
-		}
-		o.startSpan(ctx, client, destination, m, links, c.attributes, at)
-	}
-	o.count(t.metrics.consumed, len(msgs), "")
+	o.startBatch(ctx, client, deliveries, batch && len(msgs) > 0, &c, trace.WithTimestamp(start))
+	o.count(t.metrics.consumed, o.uncounted(deliveries), "")
 	o.finish(errorType(err))
-	if !o.start.IsZero() {
-		for i, msg := range msgs {
-			msgs[i] = t.markCounted(msg, infos[i].md)
+	for i, d := range deliveries {
+		if d.counted {
+			msg := &counted{d.Msg}
+			runtime.AddCleanup(msg, func(reply string) { t.counted.Delete(reply) }, d.reply)
+			msgs[i] = msg
 		}
 	}
 }
+
+// counted is a message that Receive has counted, which the Tracer knows as long as the
+// program holds it.
+type counted struct{ jetstream.Msg }
 
 // emptyPoll reports whether err says that there was nothing to receive.
 func emptyPoll(err error) bool {
@@ -112,28 +95,4 @@ func emptyPoll(err error) bool {
 		}
 	}
 	return false
-}
-
-// counted is a message that Receive has counted, so that Process does not count
-// it again.
-type counted struct{ jetstream.Msg }
-
-// markCounted returns msg, marked as counted. Code of the caller may wrap the
-// result, so the Tracer also remembers the delivery, as long as the program holds
-// the result.
-func (t *Tracer) markCounted(msg jetstream.Msg, md *jetstream.MsgMetadata) jetstream.Msg {
-	c := &counted{msg}
-	if md != nil {
-		t.counted.Store(idOf(md), nil)
-		runtime.AddCleanup(c, func(id deliveryID) { t.counted.Delete(id) }, idOf(md))
-	}
-	return c
-}
-
-func (t *Tracer) countedBefore(msg jetstream.Msg, md *jetstream.MsgMetadata) bool {
-	if _, ok := msg.(*counted); ok || md == nil {
-		return ok
-	}
-	_, ok := t.counted.Load(idOf(md))
-	return ok
 }

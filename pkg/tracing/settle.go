@@ -2,8 +2,6 @@ package tracing
 
 import (
 	"context"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -14,23 +12,10 @@ import (
 
 // delivery is the message that a handler gets.
 type delivery struct {
-	jetstream.Msg
+	jetstream.Msg // nil for a message of core NATS
 	message
-	process     *operation // that handles it
-	template    string
-	destination string      // of span names
-	tally       *tally      // of the batch, nil for a single message
-	outer       *delivery   // the same message in an outer Process or ProcessBatch
-	covered     atomic.Bool // an inner delivery is settling the message
-}
-
-// of makes d deliver msg. Only the innermost delivery of a message makes settle
-// spans; outer ones record the outcome.
-func (d *delivery) of(ctx context.Context, msg jetstream.Msg) {
-	d.Msg, d.outer = msg, findDelivery(ctx, msg, d.md)
-	if d.outer == msg {
-		d.Msg = d.outer.Msg
-	}
+	process *processing // that handles it
+	counted bool        // by this operation
 }
 
 func (d *delivery) Ack() error  { return d.settle(opAck, d.Msg.Ack) }
@@ -62,104 +47,29 @@ func (d *delivery) InProgress() error {
 }
 
 // settle calls do in a settle span. Its parent is the process span, also if that
-// has ended.
-func (d *delivery) settle(name string, do func() error) (err error) {
-	if d.covered.Load() {
-		return do()
+// has ended. If the message is that of an outer Process, possibly wrapped by the
+// caller, do leads to settle of the outer delivery, which makes no second span.
+func (d *delivery) settle(name string, do func() error) error {
+	t, p := d.process.tracer, d.process
+	recorded := func() error {
+		err := do()
+		if err == nil {
+			p.record(name)
+		}
+		return err
 	}
-	if d.outer != nil {
-		d.outer.covered.Store(true)
-		defer d.outer.covered.Store(false)
+	if d.reply != "" {
+		if _, inner := t.settling.LoadOrStore(d.reply, nil); inner {
+			return recorded()
+		}
+		defer t.settling.Delete(d.reply)
 	}
-	t := d.process.tracer
-	s := operation{tracer: t, name: name, subject: d.subject, template: d.template, group: d.process.group, ctx: d.process.ctx, span: noSpan}
+	s := operation{tracer: t, name: name, subject: d.subject, template: d.template, bounded: p.bounded, group: p.group, ctx: p.ctx, span: noSpan}
 	if t.noSettleSpans {
-		s.prepare(s.ctx)
+		s.begin(s.ctx)
 	} else {
-		s.startSpan(d.process.ctx, client, d.destination, &d.message, nil, nil)
+		s.startSpan(p.ctx, client, nil, nil)
+		s.describe(&d.message)
 	}
-	returned := false
-	defer s.conclude(&returned, &err, s.finish)
-	if err = do(); err == nil {
-		d.settled(name)
-	}
-	returned = true
-	return err
-}
-
-// settled records the settlement on the process spans. The SDK ignores it if they
-// have ended.
-func (d *delivery) settled(name string) {
-	if d.tally != nil {
-		d.tally.add(d.process.span, name)
-	} else {
-		d.process.span.SetAttributes(settlementKey.String(name))
-	}
-	if d.outer != nil {
-		d.outer.settled(name)
-	}
-}
-
-// tally counts how the messages of a batch were settled.
-type tally struct {
-	mu     sync.Mutex
-	counts map[string]int
-}
-
-func (t *tally) add(span trace.Span, name string) {
-	t.mu.Lock()
-	defer t.mu.Unlock() // after the span has the count, else an older one could come last
-	if t.counts == nil {
-		t.counts = make(map[string]int)
-	}
-	t.counts[name]++
-	span.SetAttributes(attribute.Int("messaging.nats.batch."+name+"s", t.counts[name]))
-}
-
-// deliveryID identifies one delivery of a message, also if code of the caller has
-// wrapped the message.
-type deliveryID struct {
-	stream, consumer string
-	sequence         jetstream.SequencePair
-	timestamp        int64 // tells a recreated stream from the old one
-}
-
-func idOf(md *jetstream.MsgMetadata) deliveryID {
-	return deliveryID{md.Stream, md.Consumer, md.Sequence, md.Timestamp.UnixNano()}
-}
-
-// handlerContext is the context of a handler. It knows the messages that are being handled.
-type handlerContext struct {
-	context.Context
-	one  *delivery
-	many map[deliveryID]*delivery
-}
-
-type deliveriesKey struct{}
-
-func (c *handlerContext) Value(key any) any {
-	if key == (deliveriesKey{}) {
-		return c
-	}
-	return c.Context.Value(key)
-}
-
-// findDelivery returns the innermost delivery of msg that ctx is in, or nil.
-func findDelivery(ctx context.Context, msg jetstream.Msg, md *jetstream.MsgMetadata) *delivery {
-	if d, ok := msg.(*delivery); ok {
-		return d
-	}
-	if md == nil {
-		return nil
-	}
-	c, _ := ctx.Value(deliveriesKey{}).(*handlerContext)
-	for ; c != nil; c, _ = c.Context.Value(deliveriesKey{}).(*handlerContext) {
-		if d := c.one; d != nil && d.md != nil && idOf(d.md) == idOf(md) {
-			return d
-		}
-		if d := c.many[idOf(md)]; d != nil {
-			return d
-		}
-	}
-	return nil
+	return s.do(recorded, s.finish)
 }

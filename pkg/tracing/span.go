@@ -1,6 +1,7 @@
 package tracing
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -39,9 +40,9 @@ type operation struct {
 	tracer   *Tracer
 	name     string
 	subject  string // "" for messages of several subjects
-	template string
+	template string // "" for messages of several templates
+	bounded  string // the destination, for span names, if there is no template
 	group    string
-	address  []attribute.KeyValue // of the server
 
 	ctx   context.Context
 	span  trace.Span
@@ -60,19 +61,21 @@ func (o *operation) class() string {
 	}
 }
 
-// prepare sets what spans and metrics need.
-func (o *operation) prepare(ctx context.Context) {
-	o.address = o.tracer.serverAddress()
+// begin notes the time, if metrics need it.
+func (o *operation) begin(ctx context.Context) {
 	if o.start.IsZero() && o.tracer.metrics.enabled(ctx) {
 		o.start = time.Now()
 	}
 }
 
-// startSpan starts the span in ctx. destination names it if there is no template;
-// m is the message that it is about, or nil.
-func (o *operation) startSpan(ctx context.Context, kind trace.SpanStartOption, destination string, m *message, links []trace.Link, more []attribute.KeyValue, opts ...trace.SpanStartOption) {
-	o.prepare(ctx)
-	attrs := make([]attribute.KeyValue, 0, 14+len(more))
+// startSpan starts the span in ctx.
+func (o *operation) startSpan(ctx context.Context, kind trace.SpanStartOption, links []trace.Link, more []attribute.KeyValue, opts ...trace.SpanStartOption) {
+	o.begin(ctx)
+	size := 7 + len(more)
+	if o.group != "" {
+		size++
+	}
+	attrs := make([]attribute.KeyValue, 0, size)
 	attrs = append(attrs,
 		semconv.MessagingSystemKey.String("nats"),
 		semconv.MessagingOperationName(o.name),
@@ -89,46 +92,17 @@ func (o *operation) startSpan(ctx context.Context, kind trace.SpanStartOption, d
 	if o.group != "" {
 		attrs = append(attrs, semconv.MessagingConsumerGroupName(o.group))
 	}
-	attrs = append(attrs, o.address...)
-	if m != nil {
-		attrs = m.describe(attrs)
-	}
+	attrs = append(attrs, o.tracer.serverAddress()...)
 	attrs = append(attrs, more...)
-	all := append(make([]trace.SpanStartOption, 0, 4), kind, trace.WithAttributes(attrs...))
+	name := o.name
+	if destination := cmp.Or(o.template, o.bounded); destination != "" {
+		name += " " + destination
+	}
+	all := append(make([]trace.SpanStartOption, 0, 3), kind, trace.WithAttributes(attrs...))
 	if len(links) > 0 {
 		all = append(all, trace.WithLinks(links...))
 	}
-	o.ctx, o.span = o.tracer.tracer.Start(ctx, spanName(o.name, destination, o.template), append(all, opts...)...)
-}
-
-// spanName returns the operation with a bounded destination: that of the caller,
-// else the template without its variable tokens.
-func spanName(operation, destination, template string) string {
-	if destination == "" {
-		destination = fixedTokens(template)
-	}
-	if destination == "" {
-		return operation
-	}
-	return operation + " " + destination
-}
-
-// fixedTokens returns a template without its variable tokens.
-func fixedTokens(template string) string {
-	brace := strings.IndexByte(template, '{')
-	if brace < 0 {
-		return template
-	}
-	if brace > 0 && template[brace-1] == '.' && strings.IndexByte(template[brace:], '.') < 0 {
-		return template[:brace-1] // only the last token varies
-	}
-	var fixed []string
-	for token := range strings.SplitSeq(template, ".") {
-		if !strings.Contains(token, "{") {
-			fixed = append(fixed, token)
-		}
-	}
-	return strings.Join(fixed, ".")
+	o.ctx, o.span = o.tracer.tracer.Start(ctx, name, append(all, opts...)...)
 }
 
 // templateOf returns the template of subject, or "".
@@ -167,25 +141,29 @@ func (o *operation) finish(class string) {
 	o.span.End()
 }
 
-// conclude ends an operation after the caller's code has run, with end. Defer
-// conclude itself: recover works only in the deferred function. The caller's code sets returned
-// as its last step; otherwise it panicked or called runtime.Goexit. A panic
-// goes on.
-func (o *operation) conclude(returned *bool, err *error, end func(class string)) {
-	if *returned {
-		end(errorType(*err))
-		return
-	}
-	cause := recover()
-	if cause == nil {
-		end("goexit")
-		return
-	}
-	if o.span.IsRecording() {
-		o.span.AddEvent(semconv.ExceptionEventName, trace.WithAttributes(describePanic(cause)...))
-	}
-	end("panic")
-	panic(cause)
+// do calls f, which is the caller's code, and then end with its class of errors. A
+// panic and runtime.Goexit end the operation too, and go on.
+func (o *operation) do(f func() error, end func(class string)) (err error) {
+	returned := false
+	defer func() {
+		if returned {
+			end(errorType(err))
+			return
+		}
+		cause := recover()
+		if cause == nil {
+			end("goexit")
+			return
+		}
+		if o.span.IsRecording() {
+			o.span.AddEvent(semconv.ExceptionEventName, trace.WithAttributes(describePanic(cause)...))
+		}
+		end("panic")
+		panic(cause)
+	}()
+	err = f()
+	returned = true
+	return err
 }
 
 // describePanic leaves out the value of the panic, which may hold data, unless it is

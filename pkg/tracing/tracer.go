@@ -36,7 +36,9 @@ type Tracer struct {
 	fields   atomic.Pointer[[]string] // what the propagator reads and writes, once known
 	server   atomic.Pointer[serverOf]
 	inFlight inFlight
-	counted  sync.Map // of deliveryID: the messages that Receive has counted
+	// The deliveries, by their reply subjects, that are counted and not settled, and
+	// those that are being settled.
+	counted, settling sync.Map
 }
 
 // New returns a Tracer. Without options it uses OpenTelemetry's global
@@ -59,9 +61,12 @@ func New(opts ...Option) *Tracer {
 	t.tracer = t.tracerProvider.Tracer(ScopeName, trace.WithInstrumentationVersion(Version()), trace.WithSchemaURL(semconv.SchemaURL))
 	_, t.disabled = t.tracer.(noop.Tracer)
 	t.metrics = newInstruments(t.meterProvider)
-	t.server.Store(&serverOf{attributes: serverAttributes(t.address)})
+	t.server.Store(&serverOf{reconnects: -1, attributes: serverAttributes(t.address)})
 	return t
 }
+
+// off reports whether there are neither spans nor metrics.
+func (t *Tracer) off(ctx context.Context) bool { return t.disabled && !t.metrics.enabled(ctx) }
 
 // Shutdown waits until every handler has returned and every publish has its
 // outcome, then flushes the providers. Call it when no more messages come in,
@@ -109,10 +114,9 @@ func (f *inFlight) wait(ctx context.Context) error {
 	}
 }
 
-// serverOf is the server that the connection had after so many reconnects.
+// serverOf is the server of the connection, after so many reconnects.
 type serverOf struct {
-	known      bool
-	reconnects uint64
+	reconnects int64
 	attributes []attribute.KeyValue
 }
 
@@ -122,16 +126,12 @@ func (t *Tracer) serverAddress() []attribute.KeyValue {
 	if t.conn == nil {
 		return s.attributes
 	}
-	if n := t.conn.Stats().Reconnects; !s.known || n != s.reconnects {
-		now := &serverOf{known: true, reconnects: n}
-		switch address := t.conn.ConnectedUrl(); {
-		case address == "": // not connected: nothing to record yet
-			return s.attributes
-		case t.conn.ConnectedAddr() != "pipe": // a pipe leads to a server in this process
-			now.attributes = serverAttributes(address)
+	if n := int64(t.conn.Stats().Reconnects); n != s.reconnects && t.conn.IsConnected() {
+		s = &serverOf{reconnects: n}
+		if t.conn.ConnectedAddr() != "pipe" { // a pipe leads to a server in this process
+			s.attributes = serverAttributes(t.conn.ConnectedUrl())
 		}
-		t.server.Store(now)
-		return now.attributes
+		t.server.Store(s)
 	}
 	return s.attributes
 }

@@ -10,6 +10,7 @@ import (
 	"example.org/ordertrail/internal/catalog"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/histogram"
+	"example.org/ordertrail/internal/stream"
 )
 
 // minutesKept limits the history per minute. The oldest minutes are dropped first.
@@ -51,7 +52,21 @@ type checkpoint struct {
 	ToParcel     histogram.Histogram `json:"to_parcel"`     // from created to shipped
 	ToConclusion histogram.Histogram `json:"to_conclusion"` // from created to shipped or cancelled
 
+	// Which stream AsOf is a sequence of, and when its message was stored. Sequences
+	// repeat in a stream that was replaced.
+	StreamCreated time.Time `json:"stream_created,omitzero"`
+	AsOfTime      time.Time `json:"as_of_time,omitzero"`
+
 	revision uint64 // of the stored value; 0 if nothing is stored
+}
+
+// position returns the position behind the last event in the numbers.
+func (c checkpoint) position() stream.Position {
+	return stream.Position{Created: c.StreamCreated, Sequence: c.AsOf, Time: c.AsOfTime}
+}
+
+func (c *checkpoint) moveTo(p stream.Position) {
+	c.StreamCreated, c.AsOf, c.AsOfTime = p.Created, p.Sequence, p.Time
 }
 
 // report is the JSON of GET /analytics.

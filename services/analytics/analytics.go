@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
+	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/internal/web"
@@ -32,11 +33,11 @@ import (
 const Name = "analytics"
 
 // Service is the definition of analytics.
-var Service = service.Definition{Name: Name, HTTPAddr: "127.0.0.1:8081", Wire: Wire}
+var Service = service.Definition{Name: Name, HTTPAddr: "127.0.0.1:8081", Wire: Wire, Waiting: web.Waiting}
 
 // Consumes lists the subjects that are read. Some of the events change no number;
 // they are read so that each trace of an order has a link to it from here.
-var Consumes = []string{"orders.*.*", "payments.*.*", "inventory.*.*", "fulfillment.*.*", "notify.*.*"}
+var Consumes = event.OrderSubjects
 
 // A batch is stored when it is full, or batchWait after its first event.
 const (
@@ -47,7 +48,11 @@ const (
 type analytics struct {
 	*service.Runtime
 	known atomic.Pointer[checkpoint] // the newest known one; it never changes, it is replaced
+
+	storeFailed bool // the last store; of fold's goroutines
 }
+
+const dutyStore = "store the checkpoint"
 
 // Wire makes the service.
 func Wire(rt *service.Runtime) (service.Part, error) {
@@ -55,43 +60,90 @@ func Wire(rt *service.Runtime) (service.Part, error) {
 	a.know(newCheckpoint())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /analytics", a.serve)
-	mux.HandleFunc("GET /assets/", web.Assets)
 	mux.Handle("GET /{$}", http.RedirectHandler("/analytics", http.StatusSeeOther))
-	return service.Part{Run: a.run, HTTP: mux}, nil
+	return service.Part{Run: a.run, HTTP: web.SiteOf(rt.Settings).Handler(rt.NotReady, mux)}, nil
 }
 
 func (a *analytics) know(c checkpoint) { a.known.Store(&c) }
 
 // run folds until ctx ends. After an error it continues from the stored checkpoint.
 func (a *analytics) run(ctx context.Context) error {
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, time.Second
-	_, _ = backoff.Retry(ctx, func() (any, error) { return nil, a.fold(ctx) }, // returns only when ctx has ended
-		backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
-			a.Log.Warn("fold failed; continuing from the stored checkpoint", "error", err)
-		}))
-	return nil
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.FollowReady(ctx, nil) })
+	group.Go(func() error {
+		wait := backoff.NewExponentialBackOff()
+		wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, time.Second
+		_, _ = backoff.Retry(ctx, func() (any, error) { return nil, a.fold(ctx) }, // returns only when ctx has ended
+			backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
+				// The duties have logged the others.
+				if !errors.Is(err, stream.ErrReplaced) && !errors.Is(err, errNotLoaded) {
+					a.Log.Warn("fold failed; continuing from the stored checkpoint", "error", err)
+				}
+			}))
+		return nil
+	})
+	return group.Wait()
 }
 
 // fold reads events in stream order and stores them in batches. It returns nil when
 // ctx ends.
 func (a *analytics) fold(ctx context.Context) error {
 	kv, err := a.bucket(ctx)
+	var stored checkpoint
+	if err == nil {
+		stored, err = load(ctx, kv)
+	}
+	a.Stream.Duty("stored checkpoint", err)
 	if err != nil {
+		return fmt.Errorf("%w: %w", errNotLoaded, err)
+	}
+	if stored, err = a.ofThisStream(ctx, stored); err != nil || ctx.Err() != nil {
 		return err
 	}
-	stored, err := load(ctx, kv)
-	if err != nil {
-		return err
+	if a.storeFailed { // perhaps no further event comes, so store the same again
+		if err := storeAgain(ctx, kv, &stored); err != nil {
+			return err
+		}
+		a.storeFailed = false
+		a.Stream.Duty(dutyStore, nil)
 	}
 	a.know(stored)
-	return a.batches(ctx, stored.AsOf+1, math.MaxUint64, func(batch []jetstream.Msg) error {
+	return a.batches(ctx, stored.position(), math.MaxUint64, func(batch []jetstream.Msg) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 		defer cancel()
 		return a.Tracing.ProcessBatch(ctx, batch, func(ctx context.Context, batch []jetstream.Msg) error {
 			return a.record(ctx, kv, batch)
 		}, tracing.WithLinkAttributes(stream.OrderID))
 	})
+}
+
+// storeAgain stores a checkpoint that is stored. It returns nil if another instance has
+// replaced it meanwhile.
+func storeAgain(ctx context.Context, kv jetstream.KeyValue, c *checkpoint) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if err := c.store(ctx, kv); !errors.Is(err, errOvertaken) {
+		return err
+	}
+	return nil
+}
+
+// ofThisStream returns a stored checkpoint if it counts events of the present stream.
+// Otherwise it returns an empty one, which will replace it.
+func (a *analytics) ofThisStream(ctx context.Context, stored checkpoint) (checkpoint, error) {
+	extent, err := a.Stream.AwaitExtent(ctx)
+	if err != nil {
+		return stored, nil // ctx has ended
+	}
+	err = a.Stream.Verify(ctx, stored.position())
+	if errors.Is(err, stream.ErrReplaced) {
+		a.Log.WarnContext(ctx, "ignored the stored numbers, which are of another stream", "error", err)
+		fresh := newCheckpoint()
+		fresh.revision = stored.revision
+		stored, err = fresh, nil
+	}
+	stored.StreamCreated = extent.Created
+	return stored, err
 }
 
 // record adds a batch to the stored checkpoint. It starts again when another
@@ -106,6 +158,8 @@ func (a *analytics) record(ctx context.Context, kv jetstream.KeyValue, batch []j
 				a.know(next)
 			}
 			if !errors.Is(err, errOvertaken) {
+				a.storeFailed = err != nil
+				a.Stream.Duty(dutyStore, err)
 				return err
 			}
 		}
@@ -115,12 +169,23 @@ func (a *analytics) record(ctx context.Context, kv jetstream.KeyValue, batch []j
 			return err
 		case stored.revision > 0 && stored.revision <= known.revision: // the answer of a lagging replica
 			time.Sleep(lagWait)
+		case stored.AsOf > 0 && !stored.StreamCreated.Equal(known.StreamCreated):
+			return fmt.Errorf("the stored checkpoint is of another stream, created at %s", stored.StreamCreated)
 		case stored.AsOf < known.AsOf: // deleted or repaired: the missing events must be read again
 			return fmt.Errorf("the stored checkpoint went back from sequence %d to %d", known.AsOf, stored.AsOf)
 		default:
+			// Both belong to the present stream, or the batch must not be added: one
+			// instance may have noticed that the stream was replaced before the other.
+			for _, p := range []stream.Position{stored.position(), stored.position().After(batch[len(batch)-1])} {
+				if err := a.Stream.Verify(ctx, p); err != nil {
+					return err
+				}
+			}
 			a.know(stored)
 		}
 		if added == 0 {
+			a.storeFailed = false // another instance has stored the batch
+			a.Stream.Duty(dutyStore, nil)
 			return nil
 		}
 	}
@@ -131,8 +196,7 @@ func (a *analytics) record(ctx context.Context, kv jetstream.KeyValue, batch []j
 func (a *analytics) with(ctx context.Context, c checkpoint, batch []jetstream.Msg) (next checkpoint, added int) {
 	next = c.clone()
 	for _, m := range batch {
-		sequence := sequenceOf(m)
-		if sequence <= next.AsOf {
+		if sequenceOf(m) <= next.AsOf {
 			continue
 		}
 		e, err := stream.EventOf(m)
@@ -142,7 +206,7 @@ func (a *analytics) with(ctx context.Context, c checkpoint, batch []jetstream.Ms
 		if err != nil {
 			a.Log.WarnContext(ctx, "ignored an invalid message", "subject", m.Subject(), "error", err)
 		}
-		next.AsOf = sequence // also of an invalid one, or it would set a later AsOf back
+		next.moveTo(next.position().After(m)) // also behind an invalid one, or it would set a later AsOf back
 		added++
 	}
 	trace.SpanFromContext(ctx).SetAttributes(
@@ -151,10 +215,10 @@ func (a *analytics) with(ctx context.Context, c checkpoint, batch []jetstream.Ms
 	return next, added
 }
 
-// batches calls take with the events from one sequence to another, in stream order
+// batches calls take with the events between a position and a sequence, in stream order
 // and in batches. It returns after the last one, when ctx ends, or with an error of
-// take.
-func (a *analytics) batches(ctx context.Context, from, upTo uint64, take func([]jetstream.Msg) error) error {
+// take or of [stream.Client.Follow].
+func (a *analytics) batches(ctx context.Context, from stream.Position, upTo uint64, take func([]jetstream.Msg) error) error {
 	messages := make(chan jetstream.Msg, batchSize)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {

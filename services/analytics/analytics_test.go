@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/services/analytics"
 	"example.org/ordertrail/test/systemtest"
 )
@@ -119,4 +120,32 @@ func TestShownFromMemory(t *testing.T) {
 	if got := sys.MustShow(t); got.JSON != shown.JSON {
 		t.Errorf("without NATS: %s, want %s", got.JSON, shown.JSON)
 	}
+}
+
+// A replica whose events another one has stored, because its own store failed, is ready.
+func TestReadyAfterFailedStore(t *testing.T) {
+	t.Parallel()
+	sys := start(t)
+	sys.MustPlay(t, 1, "happy")
+	sys.MustAwait(t)
+	takes := func(subject string) {
+		t.Helper()
+		s, err := sys.JetStream().Stream(t.Context(), "KV_"+stream.AnalyticsBucket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := s.CachedInfo().Config
+		cfg.Subjects = []string{subject}
+		if _, err := sys.JetStream().UpdateStream(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ready := func() bool { return sys.Latest(analytics.Name).Ready(t.Context()) == nil }
+	takes("nothing") // no stream takes the checkpoint
+	sys.MustPlay(t, 1, "happy")
+	systemtest.Until(t, "the replica cannot store, and is not ready", func() bool { return !ready() })
+	systemtest.Settle(t, sys.JetStream(), 2)
+	takes("$KV." + stream.AnalyticsBucket + ".>")
+	sys.MustReplay(t) // mostly before the replica tries again
+	systemtest.Until(t, "the replica is ready", ready)
 }

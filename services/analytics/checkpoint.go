@@ -21,6 +21,7 @@ const (
 var (
 	errUnreadable = errors.New("the stored value is not a checkpoint (`ordertrail replay analytics` rebuilds it)")
 	errOvertaken  = errors.New("another instance has replaced the stored checkpoint")
+	errNotLoaded  = errors.New("the stored checkpoint cannot be loaded")
 )
 
 // bucket opens the bucket of the checkpoint.
@@ -67,7 +68,7 @@ func (c *checkpoint) store(ctx context.Context, kv jetstream.KeyValue) error {
 		return fmt.Errorf("%w: %w", errOvertaken, err)
 	}
 	if err != nil {
-		return fmt.Errorf("store the checkpoint (it may be stored or not; a second attempt is safe): %w", err)
+		return fmt.Errorf("store the checkpoint (it may be stored or not; a second attempt is safe): %w", stream.Plain(err))
 	}
 	c.revision = revision
 	return nil

@@ -101,7 +101,7 @@ func (v *view) drawMinutes() {
 func (v *view) drawParcels(h histogram.Histogram) {
 	var orders []web.Stack
 	for i, c := range v.Columns {
-		s := web.Stack{Title: fmt.Sprintf("%s to %s: %d orders", trail.Duration(c.From), trail.Duration(c.To), c.Count), Values: []int64{c.Count}}
+		s := web.Stack{Title: fmt.Sprintf("%s to %s: %s", trail.Duration(c.From), trail.Duration(c.To), trail.Counted(int(c.Count), "order")), Values: []int64{c.Count}}
 		if i%(len(v.Columns)/6+1) == 0 {
 			s.Mark = trail.Duration(c.To)
 		}

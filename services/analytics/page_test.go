@@ -45,7 +45,7 @@ func TestPage(t *testing.T) {
 	}{
 		"Many": {rendered(t, c), []string{
 			"<dd>1,234</dd>", "12,345.67 EUR", "out of stock", "customer asked", "15:30: 9 placed, 4 shipped, 2 cancelled", "5.00 EUR", "COMPASS",
-			`width="50.00%"`, "p50", "p99", ": 100 orders", ": 1 orders", `data-refresh="2000"`,
+			`width="50.00%"`, "p50", "p99", ": 100 orders", ": 1 order<", `data-refresh="2000"`,
 		}},
 		"None": {rendered(t, newCheckpoint()), []string{"No parcel has left yet.", "None yet.", "<dd>0</dd>"}},
 	} {

@@ -17,6 +17,7 @@ import (
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/pkg/tracing"
+	"example.org/ordertrail/trail"
 )
 
 // ReplayResult is the outcome of a replay.
@@ -29,7 +30,7 @@ type ReplayResult struct {
 
 // String formats the result for an operator, with a line for each difference.
 func (r ReplayResult) String() string {
-	s := fmt.Sprintf("replayed %d events, up to sequence %d: ", r.Events, r.AsOf)
+	s := fmt.Sprintf("replayed %s, up to sequence %d: ", trail.Counted(int(r.Events), "event"), r.AsOf)
 	switch {
 	case len(r.Differences) > 0:
 		return s + "the stored numbers were wrong, and are replaced\n  " + strings.Join(r.Differences, "\n  ")
@@ -66,11 +67,20 @@ func Replay(ctx context.Context, rt *service.Runtime) (ReplayResult, error) {
 
 func (a *analytics) replay(ctx context.Context, kv jetstream.KeyValue, tries int) (result ReplayResult, err error) {
 	folded := newCheckpoint()
+	extent, err := a.Stream.Extent(ctx)
+	if err != nil {
+		return result, err
+	}
+	folded.StreamCreated = extent.Created
 	for range tries {
 		stored, err := load(ctx, kv)
 		unreadable := errors.Is(err, errUnreadable)
 		if err != nil && !unreadable {
 			return result, err
+		}
+		foreign := a.Stream.Verify(ctx, stored.position())
+		if foreign != nil && !errors.Is(foreign, stream.ErrReplaced) {
+			return result, foreign
 		}
 		last, err := a.lastSequence(ctx) // asked after load: the checkpoint has no later event
 		if err != nil {
@@ -81,6 +91,8 @@ func (a *analytics) replay(ctx context.Context, kv jetstream.KeyValue, tries int
 			result.Differences = []string{"the stored value was not a checkpoint"}
 		case stored.AsOf > last:
 			result.Differences = []string{fmt.Sprintf("as_of_sequence: %d was stored, the last event's is %d", stored.AsOf, last)}
+		case foreign != nil:
+			result.Differences = []string{"the stored numbers were of another stream: " + foreign.Error()}
 		case stored.AsOf >= folded.AsOf: // else it was stored after an earlier comparison
 			if err := a.refold(ctx, &folded, stored.AsOf, &result); err != nil {
 				return result, err
@@ -105,7 +117,7 @@ func (a *analytics) refold(ctx context.Context, folded *checkpoint, upTo uint64,
 	if folded.AsOf >= upTo {
 		return nil
 	}
-	err := a.batches(ctx, folded.AsOf+1, upTo, func(batch []jetstream.Msg) error {
+	err := a.batches(ctx, folded.position(), upTo, func(batch []jetstream.Msg) error {
 		return a.Tracing.ProcessBatch(ctx, batch, func(ctx context.Context, batch []jetstream.Msg) error {
 			next, added := a.with(ctx, *folded, batch)
 			*folded = next
@@ -152,7 +164,7 @@ const longest = 200
 
 // differences compares two checkpoints for the same sequence.
 func differences(was, is checkpoint) (lines []string) {
-	was.AsOf = is.AsOf // differs if the stored sequence is that of an event that is not counted
+	was.moveTo(is.position()) // differs if the stored sequence is that of an event that is not counted
 	stored, counted := fields(was), fields(is)
 	for _, name := range slices.Sorted(maps.Keys(counted)) {
 		line := fmt.Sprintf("%s: %s was stored, %s is right", name, stored[name], counted[name])

@@ -76,7 +76,7 @@ func (a atStart) OnStart(context.Context, sdktrace.ReadWriteSpan) { a.do() }
 // batches returns the spans of the batches of the service, or of all replays.
 func batches(sys *system, replay bool) (spans tracetest.SpanStubs) {
 	for _, s := range sys.Spans.GetSpans() {
-		if s.Name == "process ORDERS" && attributeOf(s.Attributes, "analytics.replay").AsBool() == replay {
+		if attributeOf(s.Attributes, "messaging.batch.message_count").AsInt64() > 0 && attributeOf(s.Attributes, "analytics.replay").AsBool() == replay {
 			spans = append(spans, s)
 		}
 	}

@@ -3,14 +3,12 @@ package fulfillment
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"testing"
 
-	"example.org/ordertrail/internal/embedded"
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/test/servicetest"
 )
 
 // depot is a carrier that remembers what it was asked for one order.
@@ -33,19 +31,7 @@ func (d *depot) Cancel(context.Context, string) error { d.cancelled = true; retu
 // Each row is an order: its events in stream order, of which the last one is handled,
 // and what the handler must do.
 func TestConclude(t *testing.T) {
-	server, err := embedded.Start(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	rt, err := service.NewRuntime(t.Context(), service.Config{Name: Name, Log: slog.DiscardHandler, Connect: server.Connect})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = rt.Close(context.WithoutCancel(t.Context())) })
-	if err := stream.Provision(t.Context(), rt.Stream.JetStream(), stream.Topology{}); err != nil {
-		t.Fatal(err)
-	}
+	rt := servicetest.Runtime(t, Name)
 	const (
 		confirmed = event.PaymentConfirmed
 		declined  = event.PaymentDeclined
@@ -62,6 +48,7 @@ func TestConclude(t *testing.T) {
 		earlier          event.Type   // the conclusion that an earlier delivery has published
 		during           event.Type   // stored while the parcel is booked
 		carrier          error
+		late             bool // the handler's context ends while the parcel is booked
 		giveUp           bool // the event is about to become a dead letter
 		err              error
 		booked, unbooked bool
@@ -80,6 +67,7 @@ func TestConclude(t *testing.T) {
 		{name: "shipped by an earlier delivery", events: []event.Type{confirmed, reserved}, earlier: shipped, want: shipped},
 		{name: "cancelled by an earlier delivery, which may have booked", events: []event.Type{confirmed, reserved}, earlier: cancelled, unbooked: true, want: cancelled, reason: event.ReasonUndeliverable},
 		{name: "cancelled during the booking", events: []event.Type{confirmed, reserved}, during: cancelled, booked: true, unbooked: true, want: cancelled, reason: event.ReasonUndeliverable},
+		{name: "cancelled during a booking that outlives its handler's time", events: []event.Type{confirmed, reserved}, during: cancelled, late: true, booked: true, unbooked: true, want: cancelled, reason: event.ReasonUndeliverable},
 		{name: "given up", events: []event.Type{confirmed, reserved}, giveUp: true, unbooked: true, want: cancelled, reason: event.ReasonUndeliverable},
 		{name: "given up after one outcome", events: []event.Type{confirmed}, giveUp: true},
 	} {
@@ -94,7 +82,7 @@ func TestConclude(t *testing.T) {
 					declined:           event.Refused{OrderKey: order, Reason: event.ReasonPaymentDeclined},
 					reserved:           event.Reservation{OrderKey: order, Items: items},
 					rejected:           event.Refused{OrderKey: order, Reason: event.ReasonOutOfStock},
-					asked:              event.CancelRequested{OrderKey: order, Reason: event.ReasonCustomer},
+					asked:              event.Refused{OrderKey: order, Reason: event.ReasonCustomer},
 					shipped:            event.Conclusion{OrderKey: order, Items: items},
 					cancelled:          event.Conclusion{OrderKey: order, Items: items, Reason: event.ReasonUndeliverable},
 				}[typ]
@@ -105,8 +93,15 @@ func TestConclude(t *testing.T) {
 				return stored.Event
 			}
 			carrier := &depot{err: tt.carrier}
+			ctx, end := context.WithCancel(t.Context())
+			defer end()
 			if tt.during != "" {
-				carrier.during = func() { store(tt.during) }
+				carrier.during = func() {
+					store(tt.during)
+					if tt.late {
+						end()
+					}
+				}
 			}
 			f := &fulfillment{rt, carrier}
 
@@ -122,7 +117,7 @@ func TestConclude(t *testing.T) {
 				store(tt.earlier)
 				e.Delivery = 2 // a redelivery: the handler reads up to the end of the stream
 			}
-			if err := handle(t.Context(), e); !errors.Is(err, tt.err) {
+			if err := handle(ctx, e); !errors.Is(err, tt.err) {
 				t.Errorf("the handler returned %v, want %v", err, tt.err)
 			}
 

@@ -54,7 +54,7 @@ var reads = []event.Type{
 }
 
 // Service is fulfillment with the simulated carrier.
-var Service = service.Definition{Name: Name, Durable: new(fulfillment).durable(), Wire: Wire}
+var Service = service.Definition{Name: Name, Durables: []stream.Durable{new(fulfillment).durable()}, Wire: Wire}
 
 // Wire makes the service with the simulated carrier.
 func Wire(rt *service.Runtime) (service.Part, error) { return New(rt, SimulatedCarrier{}), nil }
@@ -102,7 +102,7 @@ func (f *fulfillment) end(ctx context.Context, e event.Event, givenUp bool) erro
 	return nil
 }
 
-// shipOrCancel does what the verdict says, and publishes it. Only the handler of the
+// shipOrCancel carries the verdict out, and publishes it. Only the handler of the
 // deciding event calls it, so at most one parcel is booked.
 func (f *fulfillment) shipOrCancel(ctx context.Context, order event.Created, v verdict, givenUp bool) error {
 	ending, reason, parcel := event.FulfillmentCancelled, v.reason, ""

@@ -36,10 +36,10 @@ var (
 	declined   = refused(event.PaymentDeclined, event.ReasonPaymentDeclined)
 	reserved   = event.Draft{Type: event.InventoryReserved, Payload: event.Reservation{OrderKey: order, Items: items}}
 	rejected   = refused(event.InventoryRejected, event.ReasonOutOfStock)
-	byCustomer = event.Draft{Type: event.OrderCancelled, Payload: event.CancelRequested{OrderKey: order, Reason: event.ReasonCustomer}}
-	byDeadline = event.Draft{Type: event.OrderCancelled, Payload: event.CancelRequested{OrderKey: order, Reason: event.ReasonDeadline}}
+	byCustomer = event.Draft{Type: event.OrderCancelled, Payload: event.Refused{OrderKey: order, Reason: event.ReasonCustomer}}
+	byDeadline = event.Draft{Type: event.OrderCancelled, Payload: event.Refused{OrderKey: order, Reason: event.ReasonDeadline}}
 
-	// What may stand in the stream beside the events that decide.
+	// An event that decides nothing.
 	mailed = event.Draft{Type: event.NotifyReceived, Payload: event.MailSent{OrderKey: order}}
 )
 
@@ -103,7 +103,7 @@ func want(events []event.Event) (decides uint64, ship bool, reason string, outco
 }
 
 func MustReason(e event.Event) string {
-	c, err := event.Decode[event.CancelRequested](e)
+	c, err := event.Decode[event.Refused](e)
 	if err != nil {
 		panic(err)
 	}
@@ -181,7 +181,7 @@ func judgeAll(t *testing.T, events []event.Event) {
 	}
 }
 
-// What follows the deciding event, up to the order's end, decides nothing more.
+// The events after the deciding one decide nothing, up to the order's end.
 func TestJudgeAfterTheEnd(t *testing.T) {
 	conclusion := event.Conclusion{OrderKey: order, Items: items}
 	events := history(t, []event.Draft{

@@ -15,8 +15,12 @@ import (
 
 const (
 	contendWait    = 250 * time.Millisecond // between a standby's attempts to get the lease
+	refusedWait    = 10 * time.Second       // until a replica that cannot know the stock tries again
 	releaseTimeout = time.Second
 )
+
+// dutyWrite is the part of the service's work that the active writer does.
+const dutyWrite = "active writer"
 
 // errLeaseLost ends a term whose holder could not keep its lease.
 var errLeaseLost = errors.New("lease lost")
@@ -31,8 +35,13 @@ var errLeaseLost = errors.New("lease lost")
 // term.fence.
 func lead(ctx context.Context, rt *service.Runtime, term func(ctx context.Context) error) error {
 	for {
-		l, err := retry.Forever(ctx, contendWait, func(err error) {
-			rt.Log.Warn("waiting for the lease: is NATS up, and was `ordertrail provision` run?", "lease", Name, "error", err)
+		pause := contendWait
+		l, err := retry.Forever(ctx, contendWait, func(err error, waited time.Duration) {
+			if err != nil {
+				rt.Log.Warn("cannot ask for the lease: is NATS up, and was `ordertrail provision` run?", "lease", Name, "error", err)
+				return
+			}
+			rt.Log.Info("can ask for the lease again", "lease", Name, "after", waited.Round(time.Millisecond))
 		}, func(ctx context.Context) (*lease, error) { return acquire(ctx, rt) })
 		if err != nil {
 			return nil // ctx has ended
@@ -44,9 +53,19 @@ func lead(ctx context.Context, rt *service.Runtime, term func(ctx context.Contex
 				return nil
 			}
 			rt.Log.WarnContext(ctx, "lease given up", "lease", Name, "holder", rt.Instance, "error", err)
+			if err != nil {
+				rt.Stream.Duty(dutyWrite, err)
+			}
+			if errors.Is(err, errEventsGone) {
+				pause = refusedWait
+			}
+		} else {
+			// Another replica is the active writer, and this one is ready to take over.
+			rt.Stream.Duty(dutyWrite, nil)
+			rt.Stream.Duty(stream.DutyFollow, nil)
 		}
 		select {
-		case <-time.After(contendWait):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil
 		}
@@ -130,9 +149,9 @@ func (l *lease) renew(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, jetstream.ErrKeyRevisionMismatch) && !l.mine(ctx):
-			return err
+			return stream.Plain(err)
 		case time.Now().After(l.valid.Add(-l.ttl / 3)): // the next attempt would come too late
-			return err
+			return stream.Plain(err)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package inventory
 import (
 	"context"
 	"errors"
+	"math"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -147,6 +148,11 @@ func TestRestock(t *testing.T) {
 	seed := event.Draft{Type: event.StockAdded, Payload: event.Stock{SKU: "COMPASS", Quantity: 1}}
 	if _, err := c.PublishOnce(ctx, seed, stream.Alone(event.StockAdded, "COMPASS")); err != nil {
 		t.Fatal(err)
+	}
+	for _, units := range []int{-1, 0, event.MaxQuantity + 1, math.MaxInt} {
+		if err := Restock(ctx, c, "COMPASS", units); err == nil {
+			t.Errorf("%d units were added", units)
+		}
 	}
 	for range 2 {
 		if err := Restock(ctx, c, "COMPASS", 5); err != nil {

@@ -95,9 +95,10 @@ func (s *shop) write() {
 	}
 }
 
-// takeOver replaces the writer, wherever it is, by one that folds the log.
+// takeOver replaces the writer, wherever it is, by one that folds the log from an
+// earlier snapshot on.
 func (s *shop) takeOver() {
-	s.writer, s.read = s.follow(s.tb), len(s.log)
+	s.writer, s.read = s.followFrom(s.tb, s.random.IntN(len(s.log)+1)), len(s.log)
 	for _, key := range s.writer.undecided() {
 		s.decide(key)
 	}

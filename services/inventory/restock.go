@@ -30,6 +30,9 @@ var errNotSeeded = errors.New("no first stock yet: start inventory, then try aga
 func Restock(ctx context.Context, c *stream.Client, sku string, units int) error {
 	ctx, cancel := context.WithTimeout(ctx, restockTimeout)
 	defer cancel()
+	if units < 1 || units > event.MaxQuantity {
+		return fmt.Errorf("restock %s: %d units: want 1 to %d", sku, units, event.MaxQuantity)
+	}
 	d := event.Draft{Type: event.StockAdded, Payload: event.Stock{SKU: sku, Quantity: units}}
 	m, err := d.Message(time.Now())
 	if err != nil {

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -21,12 +22,22 @@ type order struct {
 	items     []event.Item
 	reserved  bool
 	cancelled bool          // by fulfillment
-	todo      jetstream.Msg // the message that requests a decision; nil once it is made
-	asked     uint64        // todo's sequence
+	asked     uint64        // the sequence of the message that requests a decision; 0 once it is made
+	todo      jetstream.Msg // that message, if this term has read it
 }
 
 func newStock() *stock {
 	return &stock{available: map[string]int{}, orders: map[string]*order{}}
+}
+
+// clone returns a copy that later events do not change.
+func (s *stock) clone() *stock {
+	c := &stock{available: maps.Clone(s.available), orders: make(map[string]*order, len(s.orders))}
+	for id, o := range s.orders {
+		copied := *o // nothing changes its items
+		c.orders[id] = &copied
+	}
+	return c
 }
 
 // apply folds one event, from the stream or just published, into the state. A
@@ -45,7 +56,7 @@ func (s *stock) apply(e event.Event) error {
 		if err != nil {
 			return err
 		}
-		s.orders[e.Key] = &order{items: created.Items}
+		s.orders[e.Key] = &order{items: created.Items, asked: e.Sequence}
 	default:
 		o := s.orders[e.Key]
 		if o == nil {
@@ -64,7 +75,7 @@ func (s *stock) advance(e event.Event, o *order) {
 	case event.InventoryReleased:
 		s.release(e.Key, o)
 	case event.FulfillmentCancelled:
-		o.cancelled = true
+		o.cancelled, o.asked, o.todo = true, e.Sequence, nil
 	case event.InventoryRejected, event.FulfillmentShipped:
 		delete(s.orders, e.Key) // nothing was reserved; the reserved units were shipped
 	}
@@ -74,7 +85,7 @@ func (s *stock) advance(e event.Event, o *order) {
 func (s *stock) undecided() []string {
 	var ids []string
 	for id, o := range s.orders {
-		if o.todo != nil {
+		if o.asked > 0 {
 			ids = append(ids, id)
 		}
 	}
@@ -102,7 +113,7 @@ func (s *stock) reserve(o *order) {
 	}
 	o.reserved = true
 	if !o.cancelled { // otherwise the cancellation, which came meanwhile, still needs its decision
-		o.todo = nil
+		o.asked, o.todo = 0, nil
 	}
 	for _, i := range o.items {
 		s.available[i.SKU] -= i.Quantity

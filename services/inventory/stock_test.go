@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -59,13 +60,18 @@ func (l log) MustEvent(tb testing.TB, sequence int) event.Event {
 // its own lease message would come.
 func (l log) follow(tb testing.TB) *stock {
 	tb.Helper()
-	elected := &term{Runtime: &service.Runtime{Log: slog.New(slog.DiscardHandler)}, stock: newStock()}
+	elected := newTerm(newStock())
 	for i := range l {
 		if err := elected.next(context.Background(), l.MustMsg(tb, i+1)); err != nil {
 			tb.Fatalf("fold %s: %v", l[i].Subject(), err)
 		}
 	}
-	return elected.stock
+	return elected.folded
+}
+
+// newTerm returns a term that has not read its lease message yet.
+func newTerm(folded *stock) *term {
+	return &term{Runtime: &service.Runtime{Log: slog.New(slog.DiscardHandler)}, folded: folded, snapshots: new(snapshots), token: math.MaxUint64}
 }
 
 func id(n int) string { return fmt.Sprintf("019a0000-0000-7000-8000-%012d", n) }
@@ -184,10 +190,11 @@ func TestUndecided(t *testing.T) {
 func TestFoldForeign(t *testing.T) {
 	good := log{added("A", 2), created(1, units("A", 1))}
 	want := good.follow(t)
-	elected := &term{Runtime: &service.Runtime{Log: slog.New(slog.DiscardHandler)}, stock: good.follow(t)}
+	elected := newTerm(good.follow(t))
 	for name, m := range map[string]*nats.Msg{
 		"NoHeaders":        {Subject: event.StockAdded.Subject("A"), Data: []byte(`{"sku":"A","quantity":5}`)},
 		"AnotherSKU":       forged(event.StockAdded.Subject("A"), `{"sku":"B","quantity":5}`),
+		"TooMuchStock":     forged(event.StockAdded.Subject("A"), `{"sku":"A","quantity":9223372036854775807}`),
 		"NegativeStock":    forged(event.StockAdded.Subject("A"), `{"sku":"A","quantity":-5}`),
 		"OrderNull":        forged(event.OrderCreated.Subject(id(2)), `null`),
 		"AnotherOrder":     forged(event.OrderCreated.Subject(id(2)), `{"order_id":"`+id(3)+`","items":[{"sku":"A","quantity":1}]}`),
@@ -202,16 +209,16 @@ func TestFoldForeign(t *testing.T) {
 			if err := elected.next(context.Background(), delivered{msg: m, sequence: 9}); err != nil {
 				t.Errorf("next: %v, want nil", err)
 			}
-			if !maps.Equal(elected.stock.available, want.available) {
-				t.Errorf("available = %v, want %v", elected.stock.available, want.available)
+			if !maps.Equal(elected.folded.available, want.available) {
+				t.Errorf("available = %v, want %v", elected.folded.available, want.available)
 			}
-			if got := elected.stock.undecided(); !slices.Equal(got, want.undecided()) {
+			if got := elected.folded.undecided(); !slices.Equal(got, want.undecided()) {
 				t.Errorf("undecided = %v, want %v", got, want.undecided())
 			}
-			if o := elected.stock.orders[id(1)]; o == nil || o.reserved || o.cancelled {
+			if o := elected.folded.orders[id(1)]; o == nil || o.reserved || o.cancelled {
 				t.Errorf("the order is %+v, want it open", o)
 			}
-			elected.stock = good.follow(t)
+			elected.folded = good.follow(t)
 		})
 	}
 }

@@ -18,7 +18,8 @@ import (
 // Mailer sends mail.
 type Mailer interface {
 	// Send returns nil when the mail was accepted for delivery. After an error it may
-	// have been accepted; an error marked by stream.Permanent is final.
+	// have been accepted; an error marked by stream.Permanent is final, and after any
+	// other one the mail is tried again later.
 	Send(ctx context.Context, m outbox.Mail) error
 	// Channel returns "smtp" or "outbox", for spans and events.
 	Channel() string
@@ -61,7 +62,7 @@ func NewSMTP(u *url.URL) (*SMTP, error) {
 }
 
 // Send delivers the mail to the server. A refusal of the mail (an answer in the 5xx
-// range) is final; a refusal of the connection or the login is not.
+// range) is final; a refusal of the connection, of TLS or of the login is not.
 func (s *SMTP) Send(ctx context.Context, m outbox.Mail) error {
 	msg := mail.NewMsg()
 	to, err := netmail.ParseAddress(m.To.Email)

@@ -16,6 +16,7 @@ import (
 	"example.org/ordertrail/internal/outbox"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/test/smtptest"
 )
 
 func MustSMTP(tb testing.TB, u *url.URL) *notify.SMTP {
@@ -35,12 +36,12 @@ func letter() outbox.Mail {
 }
 
 // text is a mail's body as its reader sees it.
-func text(tb testing.TB, m received) string {
+func text(tb testing.TB, m smtptest.Mail) string {
 	tb.Helper()
 	if got, want := strings.ToLower(m.Header.Get("Content-Transfer-Encoding")), "quoted-printable"; got != want {
 		tb.Errorf("Content-Transfer-Encoding = %q, want %q", got, want)
 	}
-	b, err := io.ReadAll(quotedprintable.NewReader(strings.NewReader(m.body)))
+	b, err := io.ReadAll(quotedprintable.NewReader(strings.NewReader(m.Body)))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -49,7 +50,7 @@ func text(tb testing.TB, m received) string {
 
 func TestSend(t *testing.T) {
 	t.Parallel()
-	server := newSMTPServer(t)
+	server := smtptest.Start(t)
 	smtp := MustSMTP(t, server.URL())
 	if got, want := smtp.Channel(), "smtp"; got != want {
 		t.Errorf("channel = %q, want %q", got, want)
@@ -62,8 +63,8 @@ func TestSend(t *testing.T) {
 		t.Fatalf("%d mails came in, want 1", len(mails))
 	}
 	m := mails[0]
-	if !strings.HasPrefix(m.from, "MAIL FROM:<shop@ordertrail.example>") || m.to != "RCPT TO:<robin@example.com>" {
-		t.Errorf("envelope = %q, %q, want from the shop to the customer", m.from, m.to)
+	if !strings.HasPrefix(m.From, "MAIL FROM:<shop@ordertrail.example>") || m.To != "RCPT TO:<robin@example.com>" {
+		t.Errorf("envelope = %q, %q, want from the shop to the customer", m.From, m.To)
 	}
 	for name, want := range map[string]string{
 		"From": "<shop@ordertrail.example>", "To": `"Robin Example" <robin@example.com>`,
@@ -81,7 +82,7 @@ func TestSend(t *testing.T) {
 	}
 }
 
-// What a server answers decides: a refusal is final, everything else is open.
+// A server's refusal is final; after any other failure the mail is tried again.
 func TestSendAnswers(t *testing.T) {
 	t.Parallel()
 	at := func(prefix, answer string) func(string) string {
@@ -110,7 +111,7 @@ func TestSendAnswers(t *testing.T) {
 		{"GreetingRefused", at("", "554 5.3.2 not today"), false, false},
 		{"DropsGreeting", at("", "drop"), false, false},
 		{"DropsMail", at("MAIL", "drop"), false, false},
-		{"DropsEnd", at(".", "drop"), false, false}, // taken or not: nobody knows
+		{"DropsEnd", at(".", "drop"), false, false}, // it may be taken or not
 		{"NotSMTP", at("", "HTTP/1.1 400 Bad Request"), false, false},
 		// The mail is taken by then.
 		{"ResetRefused", at("RSET", "502 5.5.1 unknown command"), true, false},
@@ -120,7 +121,7 @@ func TestSendAnswers(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			server := newSMTPServer(t)
+			server := smtptest.Start(t)
 			server.Script(tc.script)
 			err := MustSMTP(t, server.URL()).Send(context.Background(), letter())
 			if (err == nil) != tc.ok {
@@ -139,7 +140,7 @@ func TestSendAnswers(t *testing.T) {
 	}
 }
 
-// isPermanent tells errors that stream.Permanent marked by their type.
+// isPermanent reports whether stream.Permanent marked the error.
 func isPermanent(err error) bool {
 	for ; err != nil; err = errors.Unwrap(err) {
 		if reflect.TypeOf(err) == reflect.TypeOf(stream.Permanent(io.EOF)) {
@@ -149,9 +150,36 @@ func isPermanent(err error) bool {
 	return false
 }
 
+// A server that cannot be reached, or with which TLS fails, may be in order later.
+func TestSendWithoutConnection(t *testing.T) {
+	t.Parallel()
+	server := smtptest.Start(t)
+	noTLS := server.URL()
+	noTLS.Scheme = "smtps"
+	if err := MustSMTP(t, noTLS).Send(context.Background(), letter()); err == nil || isPermanent(err) {
+		t.Errorf("Send without a TLS handshake = %v, want an error that is not final", err)
+	}
+	server.Script(func(command string) string {
+		switch verb, _, _ := strings.Cut(command, " "); verb {
+		case "EHLO":
+			return "250-mail.example\r\n250 STARTTLS"
+		case "STARTTLS":
+			return "454 4.7.0 TLS not available"
+		}
+		return ""
+	})
+	if err := MustSMTP(t, server.URL()).Send(context.Background(), letter()); err == nil || isPermanent(err) {
+		t.Errorf("Send after STARTTLS was refused = %v, want an error that is not final", err)
+	}
+	server.Stop()
+	if err := MustSMTP(t, server.URL()).Send(context.Background(), letter()); err == nil || isPermanent(err) {
+		t.Errorf("Send to no server = %v, want an error that is not final", err)
+	}
+}
+
 func TestSendToNobody(t *testing.T) {
 	t.Parallel()
-	server := newSMTPServer(t)
+	server := smtptest.Start(t)
 	for _, email := range []string{"", "robin", "robin@example.com\r\nRCPT TO:<eve@example.com>", "robin@example.com>\r\nDATA", "a@b, c@d"} {
 		m := letter()
 		m.To.Email = email
@@ -170,7 +198,7 @@ func TestSendToNobody(t *testing.T) {
 
 func TestSendTimesOut(t *testing.T) {
 	t.Parallel()
-	server := newSMTPServer(t)
+	server := smtptest.Start(t)
 	hang := make(chan struct{})
 	server.Script(func(command string) string {
 		if command == "DATA" {
@@ -191,7 +219,7 @@ func TestSendTimesOut(t *testing.T) {
 	}
 }
 
-// Nothing in a customer's name gets out of the place that a name has in a mail.
+// A customer's name changes no header but To, and neither the envelope nor the text.
 func TestHeaderInjection(t *testing.T) {
 	t.Parallel()
 	for name, customer := range map[string]string{
@@ -211,7 +239,7 @@ func TestHeaderInjection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := newSMTPServer(t)
+			server := smtptest.Start(t)
 			m := letter()
 			m.To.Name, m.Text = customer, "Bye\n"
 			if err := MustSMTP(t, server.URL()).Send(context.Background(), m); err != nil {

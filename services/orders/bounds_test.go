@@ -1,16 +1,20 @@
 package orders_test
 
 import (
-	"errors"
+	"bufio"
 	"io"
+	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
+	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
@@ -73,6 +77,25 @@ func TestBacklog(t *testing.T) {
 	wantFull()
 }
 
+// Orders of a stream that was deleted are no longer open.
+func TestBacklogOfReplacedStream(t *testing.T) {
+	t.Parallel()
+	s := shoptest.Open(t, systemtest.Server(t).Connect, orders.Wire(many, 2, time.Now))
+	for range 2 {
+		s.AwaitListed(t, s.MustPlace(t).ID)
+	}
+	s.MustPost(t, shoptest.Body(nil)).WantStatus(t, http.StatusTooManyRequests)
+	if err := s.JetStream.DeleteStream(t.Context(), stream.OrdersStream); err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Provision(t.Context(), s.JetStream, stream.Topology{Durables: app.Durables()}); err != nil {
+		t.Fatal(err)
+	}
+	systemtest.Until(t, "the shop is open again", func() bool {
+		return s.MustPost(t, shoptest.Body(nil)).StatusCode == http.StatusAccepted
+	})
+}
+
 // An order that is never concluded does not keep the shop closed for ever.
 func TestBacklogForgets(t *testing.T) {
 	t.Parallel()
@@ -89,64 +112,74 @@ func TestBacklogForgets(t *testing.T) {
 	s.MustPost(t, shoptest.Body(nil)).WantStatus(t, http.StatusAccepted) // by this clock both are old
 }
 
-// At the bound of requests that change something, more of them are rejected at once;
-// requests that read are not.
+// At the bound of requests that change something, more of them are rejected at once.
 func TestRequestsUnderWay(t *testing.T) {
 	t.Parallel()
 	const bound = 2
-	s := shoptest.Open(t, systemtest.Server(t).Connect, orders.Wire(bound, many, time.Now))
-	// These send their bodies after 100 Continue, which the server sends when the service
-	// reads them.
-	polite := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: systemtest.Patience}}
-	defer polite.CloseIdleConnections()
+	entered, leave := make(chan struct{}), make(chan struct{})
+	url := systemtest.Serve(t, orders.Guarded(bound, func(http.ResponseWriter, *http.Request) error {
+		entered <- struct{}{}
+		<-leave
+		return nil
+	}))
+	post := func() shoptest.Answer {
+		a, err := (&shoptest.Shop{URL: url, Client: http.DefaultClient}).Do(http.MethodPost, "/", "body", nil)
+		if err != nil {
+			t.Error(err)
+		}
+		return a
+	}
 	var under sync.WaitGroup
-	statuses, errs, bodies := make([]int, bound), make([]error, bound), make([]*io.PipeWriter, bound)
-	first, rest := shoptest.Body(nil)[:1], shoptest.Body(nil)[1:]
-	for i := range bound {
-		r, err := http.NewRequest(http.MethodPost, s.URL+"/orders", nil)
+	for range bound {
+		under.Go(func() { post().WantStatus(t, http.StatusOK) })
+		<-entered
+	}
+	wantTurnedAway(t, post(), http.StatusServiceUnavailable, "too many requests")
+	close(leave)
+	under.Wait()
+	under.Go(func() { <-entered })
+	post().WantStatus(t, http.StatusOK)
+	under.Wait()
+}
+
+// Requests whose bodies do not end keep no others out.
+func TestUnfinishedBodies(t *testing.T) {
+	t.Parallel()
+	const bound = 2
+	s := shoptest.Open(t, systemtest.Server(t).Connect, orders.Wire(bound, many, time.Now))
+	for range bound + 1 {
+		c, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Header = shoptest.JSON("Expect", "100-continue")
-		r.Body, bodies[i] = io.Pipe()
-		r.ContentLength = int64(len(first + rest))
-		under.Go(func() {
-			answer, err := polite.Do(r)
-			if errs[i] = err; err == nil {
-				statuses[i] = answer.StatusCode
-				_ = answer.Body.Close()
-			}
-		})
-		if _, err := io.WriteString(bodies[i], first); err != nil {
+		defer func() { _ = c.Close() }()
+		// The server sends 100 Continue when the service reads the body.
+		if _, err := io.WriteString(c, "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.Contains(line, "100") {
+			t.Fatalf("answer %q, %v; want 100 Continue", line, err)
+		}
+		if _, err := io.WriteString(c, "{"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	const path = "/orders/" + shoptest.Unknown
-	wantTurnedAway(t, s.MustDo(t, http.MethodDelete, path, "", nil), http.StatusServiceUnavailable, "too many requests")
-	wantTurnedAway(t, s.MustPost(t, shoptest.Body(nil)), http.StatusServiceUnavailable, "too many requests")
-	wantTurnedAway(t, s.MustPost(t, "not read"), http.StatusServiceUnavailable, "too many requests")
-	s.MustDo(t, http.MethodGet, path, "", nil).WantStatus(t, http.StatusNotFound)
-	s.MustDo(t, http.MethodGet, "/orders", "", nil).WantStatus(t, http.StatusOK)
-	if got := s.MustLast(t); got != 0 {
-		t.Errorf("the stream ends at %d: something was stored", got)
-	}
-
-	for _, b := range bodies {
-		if _, err := io.WriteString(b, rest); err != nil {
-			t.Fatal(err)
-		}
-	}
-	under.Wait()
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
-	for _, got := range statuses {
-		if got != http.StatusAccepted {
-			t.Errorf("a request under way was answered with %d, want %d", got, http.StatusAccepted)
-		}
-	}
-	systemtest.Until(t, "there is room again", func() bool {
-		return s.MustDo(t, http.MethodDelete, path, "", nil).StatusCode == http.StatusNotFound
-	})
 	s.MustPlace(t)
+}
+
+// A client cannot have more than its share of the open orders; others can still order.
+func TestBacklogOfOneClient(t *testing.T) {
+	t.Parallel()
+	s := shoptest.Open(t, systemtest.Server(t).Connect, orders.WirePerClient(3, 2))
+	other := []string{shoptest.ClientHeader, "192.0.2.1"}
+	first := s.MustPlace(t)
+	s.MustPlace(t)
+	wantTurnedAway(t, s.MustPost(t, shoptest.Body(nil)), http.StatusTooManyRequests, "of this client")
+	s.MustPost(t, shoptest.Body(nil), other...).WantStatus(t, http.StatusAccepted)
+	wantTurnedAway(t, s.MustPost(t, shoptest.Body(nil), other...), http.StatusTooManyRequests, "too many orders are open")
+
+	s.MustPublish(t, event.FulfillmentShipped, conclusion(first.ID, ""))
+	systemtest.Until(t, "the client can order again", func() bool {
+		return s.MustPost(t, shoptest.Body(nil)).StatusCode == http.StatusAccepted
+	})
 }

@@ -2,6 +2,7 @@ package orders_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -54,17 +55,23 @@ func TestFeedRefusals(t *testing.T) {
 	a.WantStatus(t, http.StatusOK)
 }
 
-// The number of readers is bounded, and a reader that leaves makes room.
+// The number of readers is bounded, also for one client, and a reader that leaves makes room.
 func TestFeedBound(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	placed := s.MustPlace(t)
 	path := s.URL + "/orders/" + placed.ID + "/events"
+	client := func(i int) string { return fmt.Sprintf("192.0.2.%d", i/feed.MaxWatchersPerClient) }
 	readers := make([]*shoptest.Feed, feed.MaxWatchers)
 	var opening sync.WaitGroup
 	for i := range readers {
+		if i == feed.MaxWatchersPerClient {
+			opening.Wait()
+			s.MustDo(t, http.MethodGet, "/orders/"+placed.ID+"/events", "", http.Header{shoptest.ClientHeader: {client(0)}}).
+				WantProblem(t, http.StatusTooManyRequests, "this client follows orders too often")
+		}
 		opening.Go(func() {
-			readers[i] = shoptest.Follow(t, path, "")
+			readers[i] = shoptest.FollowAs(t, client(i), path, "")
 			var e orders.Event
 			readers[i].Next(t, &e)
 		})
@@ -77,7 +84,7 @@ func TestFeedBound(t *testing.T) {
 	}
 	readers[0].Leave()
 	systemtest.Until(t, "there is room again", func() bool {
-		a := shoptest.Follow(t, path, "")
+		a := shoptest.FollowAs(t, client(0), path, "")
 		defer a.Leave()
 		return a.Answer.StatusCode == http.StatusOK
 	})

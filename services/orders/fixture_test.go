@@ -34,8 +34,7 @@ func MustForge(tb testing.TB, s *shoptest.Shop, data string) string {
 	return id
 }
 
-// foreign returns a message with the ce-id of its subject, and nothing else that is
-// right.
+// foreign returns a message with the ce-id of its subject. Everything else in it is wrong.
 func foreign(subject, data string) *nats.Msg {
 	return &nats.Msg{Subject: subject, Header: nats.Header{"ce-id": {subject}}, Data: []byte(data)}
 }

@@ -2,6 +2,7 @@ package orders
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"example.org/ordertrail/internal/event"
+	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/stream"
 )
 
@@ -18,21 +20,24 @@ const (
 	openKept   = 10_000 // open orders; bounds the memory
 )
 
-// folded are the events of orders.
-var folded = []string{"orders.*.*", "payments.*.*", "inventory.*.*", "fulfillment.*.*", "notify.*.*"}
-
 // fold keeps what this replica knows of the stream: the recent orders, the open ones
 // and counts. After a start it knows the newest messages only.
 type fold struct {
 	oldest func() time.Time // open orders that were created before do not count
 
 	mu        sync.Mutex
-	orders    map[string]*Order    // the recent ones
-	ids       []string             // of orders, oldest first
-	open      map[string]time.Time // when an open order was created
-	applied   uint64               // the sequence of the last event
+	orders    map[string]*Order // the recent ones
+	ids       []string          // of orders, oldest first
+	open      map[string]openOrder
+	applied   uint64 // the sequence of the last event
 	counts    Counts
 	countFrom uint64 // the first sequence that counts
+	list      []byte // the recent orders as JSON; nil if an event came since
+}
+
+type openOrder struct {
+	created time.Time
+	client  string // that placed it here, or ""
 }
 
 // Counts are numbers of orders, counted since this replica started.
@@ -45,35 +50,47 @@ type Counts struct {
 }
 
 func newFold(oldest func() time.Time) *fold {
-	return &fold{
-		oldest: oldest, orders: map[string]*Order{}, open: map[string]time.Time{}, counts: Counts{Since: time.Now().UTC()},
-	}
+	f := &fold{oldest: oldest}
+	f.begin(0)
+	return f
 }
 
 // follow keeps the fold up to date until ctx ends.
 func (s *Shop) follow(ctx context.Context) error {
-	last, err := s.rt.Stream.LastSequence(ctx)
-	if ctx.Err() != nil {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	s.fold.countFrom = last + 1
-	from := max(last, recentRead) - recentRead + 1
-	return s.rt.Stream.Follow(ctx, folded, from, func(m jetstream.Msg) error {
-		if e, err := stream.EventOf(m); err == nil {
-			s.fold.apply(e)
-			s.News.Notify(e.Key, e.Sequence)
+	for {
+		extent, err := s.rt.Stream.AwaitExtent(ctx)
+		if err != nil {
+			return nil // ctx has ended
 		}
-		return nil
-	})
+		s.fold.begin(extent.Last + 1)
+		s.News.Reset()
+		from := extent.Start()
+		from.Sequence = max(extent.Last, recentRead) - recentRead
+		err = s.rt.Stream.Follow(ctx, event.OrderSubjects, from, func(m jetstream.Msg) error {
+			if e, err := stream.EventOf(m); err == nil {
+				s.fold.apply(e)
+				s.News.Notify(e.Key, e.Sequence)
+			}
+			return nil
+		})
+		if !errors.Is(err, stream.ErrReplaced) {
+			return err
+		}
+	}
+}
+
+// begin drops what is known, because the stream may be another one than before.
+func (f *fold) begin(countFrom uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.orders, f.ids, f.open = map[string]*Order{}, nil, map[string]openOrder{}
+	f.applied, f.countFrom, f.counts, f.list = 0, countFrom, Counts{Since: time.Now().UTC()}, nil
 }
 
 func (f *fold) apply(e event.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.applied = e.Sequence
+	f.applied, f.list = e.Sequence, nil
 	if o := f.orders[e.Key]; o != nil {
 		o.apply(e)
 	} else if e.Type == event.OrderCreated {
@@ -104,7 +121,7 @@ func (f *fold) add(e event.Event) {
 		f.counts.Placed++
 	}
 	if len(f.open) < openKept {
-		f.open[e.Key] = e.Time
+		f.open[e.Key] = openOrder{e.Time, f.open[e.Key].client}
 	}
 	f.orders[e.Key] = &created
 	f.ids = append(f.ids, e.Key)
@@ -114,17 +131,30 @@ func (f *fold) add(e event.Event) {
 	}
 }
 
-// openOrders returns the number of open orders.
-func (f *fold) openOrders() int {
+// placed records the client of an order that this replica has placed.
+func (f *fold) placed(ctx context.Context, created event.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, open := f.open[created.Key]; open || created.Sequence > f.applied { // else it is concluded
+		client, _ := ctx.Value(clientKey{}).(string)
+		f.open[created.Key] = openOrder{created.Time, client}
+	}
+}
+
+// openOrders returns the number of open orders, and how many of them a client has placed.
+func (f *fold) openOrders(client string) (all, own int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	oldest := f.oldest()
-	for id, created := range f.open {
-		if created.Before(oldest) {
+	for id, o := range f.open {
+		switch {
+		case o.created.Before(oldest):
 			delete(f.open, id)
+		case o.client == client:
+			own++
 		}
 	}
-	return len(f.open)
+	return len(f.open), own
 }
 
 // last returns the sequence of an order's last event, 0 if the order is not recent.
@@ -146,7 +176,7 @@ func (s *Shop) Last(id string) uint64 {
 
 // Counts returns the counts as they are now.
 func (s *Shop) Counts() Counts {
-	open := s.fold.openOrders()
+	open, _ := s.fold.openOrders("")
 	s.fold.mu.Lock()
 	defer s.fold.mu.Unlock()
 	counts := s.fold.counts
@@ -158,10 +188,14 @@ func (s *Shop) Counts() Counts {
 // since, newest first, and the sequence of the last event that it includes. At most
 // 100 orders are kept.
 func (s *Shop) Recent(n int, since uint64) (list []Order, upTo uint64) {
-	f := s.fold
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	list = []Order{}
+	s.fold.mu.Lock()
+	defer s.fold.mu.Unlock()
+	return s.fold.recent(n, since), s.fold.applied
+}
+
+// recent does the work of Recent. The caller holds mu.
+func (f *fold) recent(n int, since uint64) []Order {
+	list := []Order{}
 	for _, id := range slices.Backward(f.ids[max(len(f.ids)-n, 0):]) {
 		if f.last(id) > since {
 			o := *f.orders[id]
@@ -169,5 +203,16 @@ func (s *Shop) Recent(n int, since uint64) (list []Order, upTo uint64) {
 			list = append(list, o)
 		}
 	}
-	return list, f.applied
+	return list
+}
+
+// recentJSON returns the recent orders as GET /orders shows them. Requests share the
+// text, because clients that read slowly hold it for long.
+func (f *fold) recentJSON() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.list == nil {
+		f.list = respond.Encode(map[string]any{"orders": f.recent(recentKept, 0)})
+	}
+	return f.list
 }

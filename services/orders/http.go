@@ -2,7 +2,6 @@ package orders
 
 import (
 	"context"
-	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -27,8 +26,8 @@ const requestTimeout = 3 * time.Second
 // Requests that change something are bounded and traced. Those that read are not
 // traced: they are no part of an order's story.
 func (s *Shop) Routes(mux *respond.Mux, page respond.Handler) {
-	mux.Handle("POST /orders", s.UnlessFull(s.Guard(s.traced("POST /orders", s.post))))
-	mux.Handle("DELETE /orders/{id}", s.Guard(s.traced("DELETE /orders/{id}", s.delete)))
+	mux.Handle("POST /orders", s.UnlessFull(s.Guard(s.Traced("POST /orders", s.post))))
+	mux.Handle("DELETE /orders/{id}", s.Guard(s.Traced("DELETE /orders/{id}", s.delete)))
 	mux.HandleFunc("GET /orders/{id}", func(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Vary", "Accept")
 		if page != nil && respond.PrefersHTML(r) {
@@ -38,8 +37,7 @@ func (s *Shop) Routes(mux *respond.Mux, page respond.Handler) {
 	})
 	mux.HandleFunc("GET /orders/{id}/events", s.events)
 	mux.HandleFunc("GET /orders", func(w http.ResponseWriter, _ *http.Request) error {
-		list, _ := s.Recent(recentKept, 0)
-		respond.JSON(w, http.StatusOK, map[string]any{"orders": list})
+		respond.Encoded(w, http.StatusOK, respond.MediaJSON, s.fold.recentJSON())
 		return nil
 	})
 	mux.HandleFunc("GET /catalog", func(w http.ResponseWriter, _ *http.Request) error {
@@ -48,9 +46,9 @@ func (s *Shop) Routes(mux *respond.Mux, page respond.Handler) {
 	})
 }
 
-// traced gives a request its span. The span of an outside caller is linked, and is not
+// Traced gives a request its span. The span of an outside caller is linked, and is not
 // the parent: callers have no say in sampling and bring no baggage in.
-func (s *Shop) traced(route string, h respond.Handler) http.Handler {
+func (s *Shop) Traced(route string, h respond.Handler) http.Handler {
 	return otelhttp.NewHandler(h, route,
 		otelhttp.WithTracerProvider(s.rt.Provider),
 		otelhttp.WithPropagators(propagation.TraceContext{}),
@@ -70,11 +68,9 @@ func (s *Shop) post(w http.ResponseWriter, r *http.Request) error {
 	if len(keys) == 1 && !validKey(keys[0]) {
 		return errBadKey
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
-	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		return respond.Errorf(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", tooLarge.Limit)
-	} else if err != nil {
-		return respond.Errorf(http.StatusBadRequest, "the body could not be read")
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
 	}
 	request, err := parseRequest(body)
 	if err != nil {
@@ -130,6 +126,9 @@ func (s *Shop) events(w http.ResponseWriter, r *http.Request) error {
 	}
 	return feed.Feed{Hub: &s.News, Key: id, Next: func(ctx context.Context, since, upTo uint64) (news []feed.Message, err error) {
 		order, _, err := s.Read(ctx, id, max(upTo, s.Last(id)))
+		if last := len(order.Events) - 1; last >= 0 && order.Events[last].Sequence < since {
+			since = 0 // it belongs to a stream that was replaced
+		}
 		for _, e := range order.Events {
 			if e.Sequence > since {
 				news = append(news, feed.Message{ID: e.Sequence, Data: e})

@@ -16,11 +16,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/trace"
@@ -64,11 +64,17 @@ func newShop(rt *service.Runtime, b bounds) *Shop {
 	return s
 }
 
-// Run folds the stream and handles deadlines until ctx ends.
+// NotReady returns an error for the client while the shop cannot do its work, see
+// [service.Runtime.NotReady].
+func (s *Shop) NotReady(ctx context.Context) error { return s.rt.NotReady(ctx) }
+
+// Run folds the stream and handles deadlines until ctx ends. Feeds end while the shop is
+// not ready.
 func (s *Shop) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.follow(ctx) })
 	group.Go(func() error { return s.rt.Stream.Consume(ctx, s.durable()) })
+	group.Go(func() error { return s.rt.FollowReady(ctx, s.News.Suspend) })
 	return group.Wait()
 }
 
@@ -79,8 +85,9 @@ func (s *Shop) Deadline() time.Duration { return s.deadline }
 // Place places an order, as POST /orders does. A key (Idempotency-Key) that was used
 // before leads to the order that was placed with it; an empty key is none.
 func (s *Shop) Place(ctx context.Context, r Request, key string) (order Order, err error) {
-	ctx, end := s.begin(ctx, "POST /orders")
-	defer end(&err)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	defer func() { err = s.explain(ctx, err) }()
 	if key != "" && !validKey(key) {
 		return Order{}, errBadKey
 	}
@@ -93,8 +100,9 @@ func (s *Shop) Place(ctx context.Context, r Request, key string) (order Order, e
 // Cancel asks for an order's end, as DELETE /orders/{id} does. It publishes
 // orders.cancelled; fulfillment decides whether it comes in time.
 func (s *Shop) Cancel(ctx context.Context, id string) (order Order, err error) {
-	ctx, end := s.begin(ctx, "DELETE /orders/{id}")
-	defer end(&err)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	defer func() { err = s.explain(ctx, err) }()
 	if err := CheckID(id); err != nil {
 		return Order{}, err
 	}
@@ -126,22 +134,6 @@ func (s *Shop) Read(ctx context.Context, id string, sequence uint64) (Order, []e
 	defer cancel()
 	order, events, err := s.get(ctx, id, sequence)
 	return order, events, s.explain(ctx, err)
-}
-
-// begin bounds the time of a request, and gives it a span unless the HTTP handler has
-// started one. The returned function ends both, and replaces the request's error by one
-// for the client.
-func (s *Shop) begin(ctx context.Context, route string) (context.Context, func(*error)) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	span := trace.SpanFromContext(context.Background()) // it does nothing
-	if !trace.SpanContextFromContext(ctx).IsValid() {
-		ctx, span = s.rt.Tracer.Start(ctx, route, trace.WithSpanKind(trace.SpanKindServer))
-	}
-	return ctx, func(err *error) {
-		*err = s.explain(ctx, *err)
-		span.End()
-		cancel()
-	}
 }
 
 var (
@@ -179,6 +171,7 @@ func (s *Shop) place(ctx context.Context, r Request, key string) (Order, error) 
 		return Order{}, err
 	}
 	if !stored.Duplicate {
+		s.fold.placed(ctx, stored.Event)
 		return Order{
 			ID: created.OrderID, State: StateCreated, Total: created.Total, Items: created.Items,
 			Events: []Event{publishedEvent(stored.Event)},
@@ -205,15 +198,19 @@ func (s *Shop) place(ctx context.Context, r Request, key string) (Order, error) 
 func (s *Shop) askForEnd(ctx context.Context, created event.Event, reason string) (sequence uint64, err error) {
 	stored, err := s.rt.Stream.PublishOnce(ctx, event.Draft{
 		Type:    event.OrderCancelled,
-		Payload: event.CancelRequested{OrderKey: event.OrderKey{OrderID: created.Key}, Reason: reason},
+		Payload: event.Refused{OrderKey: event.OrderKey{OrderID: created.Key}, Reason: reason},
 	}, stream.After(event.OrderCancelled, created.Key, created.Sequence))
 	return stored.Sequence, err
 }
 
-// linkCreation links the span that published the order.
+// linkCreation links the span that published the order, unless it belongs to the same
+// request: a scenario's customer places an order and cancels it.
 func (s *Shop) linkCreation(ctx context.Context, created event.Event) {
-	trace.SpanFromContext(ctx).AddLink(s.rt.Tracing.Link(created.Header,
-		tracing.RelationshipKey.String("cancels"), event.OrderIDKey.String(created.Key)))
+	span := trace.SpanFromContext(ctx)
+	link := s.rt.Tracing.Link(created.Header, tracing.RelationshipKey.String("cancels"), event.OrderIDKey.String(created.Key))
+	if link.SpanContext.TraceID() != span.SpanContext().TraceID() {
+		span.AddLink(link)
+	}
 }
 
 // A replica of the stream may lag behind the one that stored the order. An order
@@ -226,31 +223,24 @@ const (
 
 // get reads an order, up to sequence at least.
 func (s *Shop) get(ctx context.Context, id string, sequence uint64) (Order, []event.Event, error) {
-	for until := time.Now().Add(patience); ; {
+	events, err := backoff.Retry(ctx, func() ([]event.Event, error) {
 		events, err := s.rt.Stream.OrderEvents(ctx, id, sequence)
 		if err != nil {
-			return Order{}, nil, err
+			return nil, backoff.Permanent(err)
 		}
-		if len(events) > 0 || age(id) > young || time.Now().After(until) {
-			order := orderOf(events)
-			if order.ID == "" {
-				return Order{}, nil, ErrNotFound
-			}
-			return order, events, nil
+		if len(events) == 0 && age(id) <= young {
+			return nil, ErrNotFound
 		}
-		if err := wait(ctx, readAgain); err != nil {
-			return Order{}, nil, fmt.Errorf("read order %s: %w", id, err)
-		}
+		return events, nil
+	}, backoff.WithBackOff(backoff.NewConstantBackOff(readAgain)), backoff.WithMaxElapsedTime(patience))
+	if err != nil {
+		return Order{}, nil, err
 	}
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	order := orderOf(events)
+	if order.ID == "" {
+		return Order{}, nil, ErrNotFound
 	}
+	return order, events, nil
 }
 
 // withOrderID sets the order's id on the request's span, and in the baggage of the
@@ -274,6 +264,6 @@ func (s *Shop) explain(ctx context.Context, err error) error {
 	s.rt.Log.ErrorContext(ctx, "request failed", "error", err)
 	return &respond.Error{
 		Status: http.StatusServiceUnavailable, Retry: true, Cause: err,
-		Detail: s.rt.Stream.Outage(err) + ": orders cannot be stored or read right now; try again, with the same Idempotency-Key if you use one",
+		Detail: s.rt.Stream.Outage(ctx, err) + ": orders cannot be stored or read right now; try again, with the same Idempotency-Key if you use one",
 	}
 }

@@ -85,34 +85,34 @@ func TestSpansHoldNoPersonalData(t *testing.T) {
 // While NATS is away, requests fail soon. When it is back, they succeed again.
 func TestNATSAway(t *testing.T) {
 	t.Parallel()
-	nats := newSwitchable(t)
-	s := shoptest.Open(t, nats.Connect, orders.Wire(many, many, time.Now))
+	store := systemtest.NewStore(t)
+	s := shoptest.Open(t, store.Connect, orders.Wire(many, many, time.Now))
 	order := s.MustPlace(t)
-	nats.Stop()
-	systemtest.Until(t, "the service is not ready", func() bool {
-		return s.MustDo(t, http.MethodGet, "/readyz", "", nil).StatusCode == http.StatusServiceUnavailable
-	})
-	s.MustDo(t, http.MethodGet, "/healthz", "", nil).WantStatus(t, http.StatusOK)
-	requests := []struct{ method, path string }{
-		{"POST", "/orders"}, {"GET", "/orders/" + order.ID}, {"DELETE", "/orders/" + order.ID}, {"GET", "/orders/" + shoptest.Unknown},
-	}
-	began := time.Now()
-	answers := s.MustDoAll(t, len(requests), func(i int) (string, string, string, http.Header) {
-		return requests[i].method, requests[i].path, shoptest.Body(nil), shoptest.JSON("Idempotency-Key", "away")
-	})
-	if took := time.Since(began); took > 4*time.Second {
-		t.Errorf("the answers took %v, want 4 s at most", took)
-	}
-	for i, r := range requests {
-		t.Run(r.method+r.path, func(t *testing.T) {
-			answers[i].WantProblem(t, http.StatusServiceUnavailable, "try again")
-			if got := answers[i].Header.Get("Retry-After"); got == "" {
-				t.Error("no Retry-After")
-			}
+	store.Change(t, func(string) { // while the server is stopped
+		systemtest.Until(t, "the service is not ready", func() bool {
+			return s.MustDo(t, http.MethodGet, "/readyz", "", nil).StatusCode == http.StatusServiceUnavailable
 		})
-	}
-	s.MustDo(t, http.MethodGet, "/catalog", "", nil).WantStatus(t, http.StatusOK)
-	nats.Start(t)
+		s.MustDo(t, http.MethodGet, "/healthz", "", nil).WantStatus(t, http.StatusOK)
+		s.MustDo(t, http.MethodGet, "/catalog", "", nil).WantStatus(t, http.StatusOK)
+		requests := []struct{ method, path string }{
+			{"POST", "/orders"}, {"GET", "/orders/" + order.ID}, {"DELETE", "/orders/" + order.ID}, {"GET", "/orders/" + shoptest.Unknown},
+		}
+		began := time.Now()
+		answers := s.MustDoAll(t, len(requests), func(i int) (string, string, string, http.Header) {
+			return requests[i].method, requests[i].path, shoptest.Body(nil), shoptest.JSON("Idempotency-Key", "away")
+		})
+		if took := time.Since(began); took > 4*time.Second {
+			t.Errorf("the answers took %v, want 4 s at most", took)
+		}
+		for i, r := range requests {
+			t.Run(r.method+r.path, func(t *testing.T) {
+				answers[i].WantProblem(t, http.StatusServiceUnavailable, "try again")
+				if got := answers[i].Header.Get("Retry-After"); got == "" {
+					t.Error("no Retry-After")
+				}
+			})
+		}
+	})
 	systemtest.Until(t, "the service is ready", func() bool {
 		return s.MustDo(t, http.MethodGet, "/readyz", "", nil).StatusCode == http.StatusOK
 	})

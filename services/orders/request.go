@@ -5,16 +5,20 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/mail"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"example.org/ordertrail/internal/catalog"
 	"example.org/ordertrail/internal/event"
@@ -26,10 +30,11 @@ const (
 	MaxBody     = 64 << 10 // bytes
 	MaxQuantity = 1000
 	maxItems    = 50
-	maxName     = 200 // characters, as the following
-	maxEmail    = 254 // RFC 5321, section 4.5.3.1.3
+	maxName     = 200 // characters, as the following two
 	maxAddress  = 500
 	maxToken    = 100
+	maxEmail    = 254 // bytes; RFC 5321, section 4.5.3.1.3, without the brackets of a path
+	maxLocal    = 64  // bytes before the @; section 4.5.3.1.1
 	maxKey      = 255
 )
 
@@ -50,55 +55,63 @@ type Item struct {
 }
 
 // parseRequest reads a body. It returns an error with status 400 if the body is not JSON
-// of the right form.
+// of the right form, has unknown members, or a member twice. Names are case-sensitive.
 func parseRequest(body []byte) (Request, error) {
 	r := Request{hash: hash(body)}
-	if at := invalidUTF8(body); at >= 0 {
-		return r, respond.Errorf(http.StatusBadRequest, "the body is not UTF-8, at byte %d", at+1)
-	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
+	if err := json.Unmarshal(body, &r, json.RejectUnknownMembers(true), wholeNumbers); err != nil {
 		return r, respond.Errorf(http.StatusBadRequest, "%s", explainJSON(err, body))
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return r, respond.Errorf(http.StatusBadRequest, "unexpected data behind the JSON object, at byte %d", d.InputOffset())
 	}
 	return r, nil
 }
 
-// invalidUTF8 returns the index of the first byte that is not UTF-8, -1 if all are.
-func invalidUTF8(body []byte) int {
-	for i := 0; i < len(body); {
-		r, size := utf8.DecodeRune(body[i:])
-		if r == utf8.RuneError && size == 1 {
-			return i
-		}
-		i += size
+// wholeNumbers accepts each form of a whole number, also 2.0 and 2e0, as JSON Schema does
+// for its type integer.
+var wholeNumbers = json.WithUnmarshalers(json.UnmarshalFromFunc(func(d *jsontext.Decoder, n *int) error {
+	if d.PeekKind() != jsontext.KindNumber {
+		return errors.ErrUnsupported // as without this function
 	}
-	return -1
-}
+	value, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
+	if *n, err = strconv.Atoi(string(value)); err == nil {
+		return nil
+	}
+	f, err := strconv.ParseFloat(string(value), 64)
+	if err != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
+		return &json.SemanticError{JSONPointer: d.StackPointer(), JSONKind: jsontext.KindNumber, JSONValue: value.Clone()}
+	}
+	*n = int(f)
+	return nil
+}))
 
 // explainJSON describes the fault of a body and its place. It repeats little of the
 // body: the answer is small, however large the request is.
 func explainJSON(err error, body []byte) string {
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
+	var syntax *jsontext.SyntacticError
+	var meaning *json.SemanticError
 	switch {
 	case len(bytes.TrimSpace(body)) == 0:
 		return "the body is empty: it must be a JSON object"
-	case errors.As(err, &syntax):
-		return fmt.Sprintf("the body is not JSON: %s, at byte %d", syntax, syntax.Offset)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return "the body is not JSON: it ends too early"
-	case errors.As(err, &kind):
-		field := cmp.Or(kind.Field, "the body")
-		return fmt.Sprintf("%s must not be a JSON %.50s, at byte %d", field, kind.Value, kind.Offset)
+	case errors.As(err, &syntax) && errors.Is(err, jsontext.ErrDuplicateName):
+		return fmt.Sprintf("the body has %.50q twice, at byte %d", syntax.JSONPointer, syntax.ByteOffset+1)
+	case errors.As(err, &syntax):
+		return fmt.Sprintf("the body is not JSON: %.100s, at byte %d", syntax.Err, syntax.ByteOffset+1)
+	case errors.As(err, &meaning) && errors.Is(err, json.ErrUnknownName):
+		return fmt.Sprintf("unknown field %.50q: see docs/http.md for the fields of an order", meaning.JSONPointer.LastToken())
+	case errors.As(err, &meaning):
+		value := cmp.Or(string(meaning.JSONValue), kinds[meaning.JSONKind], meaning.JSONKind.String())
+		return fmt.Sprintf("%.50s must not be %.50s: see docs/http.md for the fields of an order", cmp.Or(string(meaning.JSONPointer), "the body"), value)
 	}
-	if name, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); unknown {
-		return fmt.Sprintf("unknown field %.50s: see docs/http.md for the fields of an order", name)
-	}
-	return err.Error()
+	return "the body is not a JSON object of the right form"
+}
+
+// kinds are the names of kinds of JSON values in a sentence.
+var kinds = map[jsontext.Kind]string{
+	jsontext.KindBeginObject: "an object", jsontext.KindBeginArray: "an array",
+	jsontext.KindString: "a string", jsontext.KindNumber: "a number",
 }
 
 // check returns an error with status 422 and each fault of the request's values, nil if
@@ -110,18 +123,24 @@ func (r Request) check() error {
 	}
 	text := func(pointer, value string, most int) {
 		switch n := utf8.RuneCountInString(value); {
-		case strings.TrimSpace(value) == "":
+		case !strings.ContainsFunc(value, visible):
 			wrong(pointer, "is missing")
 		case n > most:
 			wrong(pointer, "has %d characters, %d are allowed", n, most)
 		case strings.ContainsFunc(value, unicode.IsControl):
 			wrong(pointer, "contains a control character")
+		case !utf8.ValidString(value) || strings.ContainsFunc(value, forbidden):
+			wrong(pointer, "contains a character that is not text, such as one that changes the direction of writing")
 		}
 	}
 	text("/customer/name", r.Customer.Name, maxName)
 	text("/customer/email", r.Customer.Email, maxEmail)
-	if a, err := mail.ParseAddress(r.Customer.Email); r.Customer.Email != "" && (err != nil || a.Address != r.Customer.Email) {
-		wrong("/customer/email", "is not a mail address of the form name@example.com")
+	if email := r.Customer.Email; email != "" {
+		a, err := mail.ParseAddress(email)
+		local, _, _ := strings.Cut(email, "@")
+		if err != nil || a.Address != email || len(email) > maxEmail || len(local) > maxLocal {
+			wrong("/customer/email", "is not a mail address of the form name@example.com, with %d bytes at most and %d before the @", maxEmail, maxLocal)
+		}
 	}
 	text("/payment/token", r.Payment.Token, maxToken)
 	text("/shipping/address", r.Shipping.Address, maxAddress)
@@ -153,6 +172,23 @@ func (r Request) check() error {
 		lines[i] = f.Pointer + ": " + f.Detail
 	}
 	return &respond.Error{Status: http.StatusUnprocessableEntity, Detail: strings.Join(lines, "; "), Fields: faults}
+}
+
+// visible reports whether a character can be seen.
+func visible(c rune) bool {
+	return unicode.IsOneOf([]*unicode.RangeTable{unicode.L, unicode.N, unicode.P, unicode.S}, c) &&
+		!unicode.Is(unicode.Other_Default_Ignorable_Code_Point, c) && c != brailleBlank
+}
+
+// brailleBlank is a symbol by its category, and looks like a space.
+const brailleBlank = '\u2800'
+
+// forbidden reports whether a character is none of a text in one line, or makes a text look
+// like another one. Zero-width joiners are allowed, because some scripts and emoji need them.
+func forbidden(c rune) bool {
+	return unicode.IsOneOf([]*unicode.RangeTable{
+		unicode.Bidi_Control, unicode.Co, unicode.Cs, unicode.Zl, unicode.Zp, unicode.Noncharacter_Code_Point,
+	}, c)
 }
 
 // order makes the order that a checked request asks for, at today's prices.

@@ -34,7 +34,7 @@ func (p *payments) durable() stream.Durable {
 }
 
 // Service is payments with the simulated card gateway.
-var Service = service.Definition{Name: Name, Durable: new(payments).durable(), Wire: Wire}
+var Service = service.Definition{Name: Name, Durables: []stream.Durable{new(payments).durable()}, Wire: Wire}
 
 // Wire makes the service with the simulated card gateway.
 func Wire(rt *service.Runtime) (service.Part, error) { return New(rt, SimulatedGateway{}), nil }

@@ -3,14 +3,12 @@ package payments
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"testing"
 
-	"example.org/ordertrail/internal/embedded"
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
+	"example.org/ordertrail/test/servicetest"
 )
 
 // till is a card gateway that remembers what it was asked for one order.
@@ -34,29 +32,9 @@ func (g *till) Refund(context.Context, string) error {
 	return nil
 }
 
-// start returns the runtime of a payments service that consumes nothing: the tests call
-// its handlers themselves.
-func start(t *testing.T) *service.Runtime {
-	t.Helper()
-	server, err := embedded.Start(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	rt, err := service.NewRuntime(t.Context(), service.Config{Name: Name, Log: slog.DiscardHandler, Connect: server.Connect})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = rt.Close(context.WithoutCancel(t.Context())) })
-	if err := stream.Provision(t.Context(), rt.Stream.JetStream(), stream.Topology{}); err != nil {
-		t.Fatal(err)
-	}
-	return rt
-}
-
 // Each row is an order: the events before, the handler that runs, and what it must do.
 func TestPayAndClose(t *testing.T) {
-	rt := start(t)
+	rt := servicetest.Runtime(t, Name)
 	const (
 		confirmed = event.PaymentConfirmed
 		declined  = event.PaymentDeclined
@@ -68,7 +46,9 @@ func TestPayAndClose(t *testing.T) {
 		before   []event.Type // stored before the handler runs
 		during   event.Type   // stored while the gateway charges or refunds
 		close    bool         // close runs, and not pay
+		giveUp   bool         // giveUp runs, and not pay
 		redriven bool         // an operator has sent the event again
+		late     bool         // the handler's context ends while the gateway charges or refunds
 		gateway  error
 		err      error
 		charged  bool
@@ -80,13 +60,19 @@ func TestPayAndClose(t *testing.T) {
 		{name: "a gateway that fails decides nothing", gateway: gatewayDown, err: gatewayDown, charged: true},
 		{name: "a redelivery after the outcome publishes no second one", before: []event.Type{confirmed}, charged: true, want: []event.Type{confirmed}},
 		{name: "an order closed during the charge gets its money back", during: declined, charged: true, refunds: 1, want: []event.Type{declined}},
+		{name: "a charge that outlives its handler's time, of a closed order, is refunded", during: declined, late: true, charged: true, refunds: 1, want: []event.Type{declined}},
 		{name: "an order closed while its card was declined", during: declined, gateway: ErrDeclined, charged: true, want: []event.Type{declined}},
 		{name: "a redrive before any outcome charges", redriven: true, charged: true, want: []event.Type{confirmed}},
 		{name: "a redrive after the outcome does not charge", redriven: true, before: []event.Type{confirmed}, want: []event.Type{confirmed}},
 		{name: "a redrive after the card was declined only refunds", redriven: true, before: []event.Type{declined}, refunds: 1, want: []event.Type{declined}},
 		{name: "a redrive of a cancelled order only refunds", redriven: true, before: []event.Type{event.FulfillmentCancelled}, refunds: 1},
 
+		{name: "given up before any outcome, which close will decide", giveUp: true},
+		{name: "given up after the confirmation", giveUp: true, before: []event.Type{confirmed}, want: []event.Type{confirmed}},
+		{name: "given up after the order was closed: the answer to the last charge may be lost", giveUp: true, before: []event.Type{declined}, refunds: 1, want: []event.Type{declined}},
+
 		{name: "close refunds a confirmed payment", close: true, before: []event.Type{confirmed}, refunds: 1, want: []event.Type{confirmed, refunded}},
+		{name: "close publishes a refund that outlives its handler's time", close: true, late: true, before: []event.Type{confirmed}, refunds: 1, want: []event.Type{confirmed, refunded}},
 		{name: "close decides an open payment, so that a late charge finds it closed", close: true, refunds: 1, want: []event.Type{declined}},
 		{name: "close refunds a charge that is confirmed meanwhile", close: true, during: confirmed, refunds: 2, want: []event.Type{confirmed, refunded}},
 		{name: "close finds the card declined meanwhile", close: true, during: declined, refunds: 1, want: []event.Type{declined}},
@@ -112,9 +98,14 @@ func TestPayAndClose(t *testing.T) {
 				}
 				return stored.Event
 			}
+			ctx, end := context.WithCancel(t.Context())
+			defer end()
 			gateway := &till{err: tt.gateway, during: func() {
 				if tt.during != "" {
 					store(tt.during)
+				}
+				if tt.late {
+					end()
 				}
 			}}
 			p := &payments{rt, gateway}
@@ -124,12 +115,13 @@ func TestPayAndClose(t *testing.T) {
 				store(typ)
 			}
 			var err error
-			if tt.close {
-				cancelled := store(event.FulfillmentCancelled)
-				err = p.close(t.Context(), cancelled, event.Conclusion{OrderKey: order, Items: items, Total: total})
-			} else {
-				created.Redriven = tt.redriven
-				err = p.pay(t.Context(), created, event.Created{OrderKey: order, Items: items, Total: total})
+			switch created.Redriven = tt.redriven; {
+			case tt.close:
+				err = p.close(ctx, store(event.FulfillmentCancelled), event.Conclusion{OrderKey: order, Items: items, Total: total})
+			case tt.giveUp:
+				err = p.durable().BeforeDeadLetter(ctx, created)
+			default:
+				err = p.pay(ctx, created, event.Created{OrderKey: order, Items: items, Total: total})
 			}
 
 			if !errors.Is(err, tt.err) {

@@ -60,8 +60,15 @@ func program(t *testing.T) string {
 // the test ends.
 func open(t *testing.T, change ...func(*systemtest.Config)) *tab {
 	t.Helper()
-	path := program(t)
+	program(t)
 	sys := systemtest.Start(t, append(change, systemtest.Deadline(demo.OrderDeadline))...)
+	return newTab(start(t), t, sys.URL)
+}
+
+// start starts a browser, which runs until the test ends.
+func start(t *testing.T) context.Context {
+	t.Helper()
+	path := program(t)
 	ctx, cancel := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("no-first-run", true), chromedp.Flag("disable-background-networking", true),
@@ -72,9 +79,24 @@ func open(t *testing.T, change ...func(*systemtest.Config)) *tab {
 	t.Cleanup(cancel)
 	ctx, cancel = context.WithTimeout(ctx, 8*time.Minute)
 	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
+	return ctx
+}
+
+// another opens a page in one more tab of the browser.
+func (b *tab) another(path string) *tab {
+	b.t.Helper()
+	tab := newTab(b.Context, b.t, b.shop)
+	tab.expect(b.expected...)
+	tab.visit(path)
+	return tab
+}
+
+// newTab opens a tab until the test ends, with a browser of its own unless ctx has one.
+func newTab(ctx context.Context, t *testing.T, shop string) *tab {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
-	b := &tab{Context: ctx, t: t, shop: sys.URL}
+	b := &tab{Context: ctx, t: t, shop: shop}
 	if err := chromedp.Listen(ctx, b.listen); err != nil {
 		t.Fatalf("start the browser: %v", err)
 	}

@@ -265,7 +265,7 @@ func TestWithoutScript(t *testing.T) {
 	}
 	b.follow("#head .primary")
 	text = get(b, chromedp.Text(chromedp.CSS("main")))
-	if !strings.Contains(text, "publish orders.created") || !strings.Contains(text, "triggered by") {
+	if !strings.Contains(text, "publish orders.created.{order_id}") || !strings.Contains(text, "triggered by") {
 		t.Errorf("the trail's page shows %q", text)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"image/png"
 	"net/http"
 	"os"
-	"slices"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -74,10 +73,11 @@ func (b *tab) save(name string, width, height int64) {
 	b.t.Logf("docs/%s.png: %d bytes", name, small.Len())
 }
 
-// fewColours keeps an image's 256 most frequent colours, which are nearly all of a page's.
-// That makes the file a third as large.
+// fewColours keeps 256 of an image's colours: one after the other, the one that is missed
+// most, by its frequency and its distance from those that are kept. That makes the file a
+// third as large.
 func fewColours(img image.Image) image.Image {
-	count := map[color.RGBA]int{}
+	count, distance := map[color.RGBA]float64{}, map[color.RGBA]float64{}
 	bounds := img.Bounds()
 	at := func(x, y int) color.RGBA { return color.RGBAModel.Convert(img.At(x, y)).(color.RGBA) }
 	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
@@ -85,14 +85,23 @@ func fewColours(img image.Image) image.Image {
 			count[at(x, y)]++
 		}
 	}
-	var all []color.RGBA
 	for c := range count {
-		all = append(all, c)
+		distance[c] = 1e6
 	}
-	slices.SortFunc(all, func(a, b color.RGBA) int { return count[b] - count[a] })
 	palette := color.Palette{}
-	for _, c := range all[:min(len(all), 256)] {
-		palette = append(palette, c)
+	for range min(len(count), 256) {
+		var next color.RGBA
+		most := -1.0
+		for c, n := range count {
+			if miss := n * distance[c]; miss > most {
+				next, most = c, miss
+			}
+		}
+		palette = append(palette, next)
+		for c := range count {
+			r, g, b := float64(c.R)-float64(next.R), float64(c.G)-float64(next.G), float64(c.B)-float64(next.B)
+			distance[c] = min(distance[c], r*r+g*g+b*b)
+		}
 	}
 	nearest := map[color.RGBA]uint8{}
 	few := image.NewPaletted(bounds, palette)

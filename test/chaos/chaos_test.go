@@ -32,6 +32,8 @@ const (
 	leaseTTL = 1500 * time.Millisecond
 	deadline = 3 * time.Second
 
+	snapshotEvery = 10 // messages
+
 	nodeAway      = time.Second
 	stepDownEvery = 200 * time.Millisecond
 )
@@ -102,7 +104,7 @@ func threeNodes(t *testing.T, p plan) {
 // faults end. It returns how often one did.
 func (c *chaos) stepDown() (n int) {
 	subjects := []string{
-		"STREAM.LEADER.STEPDOWN." + stream.OrdersStream, "STREAM.LEADER.STEPDOWN." + stream.DeadlinesStream,
+		"STREAM.LEADER.STEPDOWN." + stream.OrdersStream, "STREAM.LEADER.STEPDOWN." + stream.DeadlinesStream, "STREAM.LEADER.STEPDOWN." + stream.MailsStream,
 		"STREAM.LEADER.STEPDOWN." + stream.DeadLettersStream, "STREAM.LEADER.STEPDOWN.KV_" + stream.LeasesBucket,
 	}
 	for _, d := range app.Durables() {

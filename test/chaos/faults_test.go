@@ -13,6 +13,7 @@ import (
 
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/outbox"
+	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/services/notify"
 	"example.org/ordertrail/services/payments"
 	"example.org/ordertrail/test/systemtest"
@@ -21,6 +22,8 @@ import (
 // pass lets a replica pass a point, where a fault of the plan may strike. The service's
 // own code calls it, and waits until it returns.
 func (c *chaos) pass(point string, r *replica, sent ...byte) {
+	c.later.begin() // first, so that a caller that waits after becalm also waits for a fault that strikes now
+	defer c.later.end()
 	if c.calm.Err() != nil {
 		return
 	}
@@ -38,6 +41,53 @@ func (c *chaos) pass(point string, r *replica, sent ...byte) {
 	c.struck = append(c.struck, fmt.Sprintf("%s of %s at %s, %v", f.kind, r.service, point, f.hold))
 	c.mu.Unlock()
 	c.strike(f, r, sending, sent)
+}
+
+// errands counts what is under way. Unlike a [sync.WaitGroup], something may begin while
+// a goroutine waits.
+type errands struct {
+	mu    sync.Mutex
+	n     int
+	ended chan struct{} // closed when n becomes 0; nil if no goroutine waits
+}
+
+func (e *errands) begin() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.n++
+}
+
+func (e *errands) end() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.n--; e.n == 0 && e.ended != nil {
+		close(e.ended)
+		e.ended = nil
+	}
+}
+
+// Go calls do in another goroutine.
+func (e *errands) Go(do func()) {
+	e.begin()
+	go func() {
+		defer e.end()
+		do()
+	}()
+}
+
+// Wait waits until nothing is under way.
+func (e *errands) Wait() {
+	e.mu.Lock()
+	if e.n == 0 {
+		e.mu.Unlock()
+		return
+	}
+	if e.ended == nil {
+		e.ended = make(chan struct{})
+	}
+	ended := e.ended
+	e.mu.Unlock()
+	<-ended
 }
 
 // strike makes a fault happen. While a client sends, the network itself is the caller: it
@@ -70,6 +120,11 @@ func (c *chaos) strike(f fault, r *replica, sending bool, sent []byte) {
 			<-resume
 			r.client.Resume()
 		})
+	case full:
+		now(func() { c.fill(f.hold) })
+		if sending {
+			c.after(0, r.client.Resume)
+		}
 	case restart:
 		if sending {
 			c.after(0, r.client.Resume)
@@ -84,6 +139,38 @@ func (c *chaos) strike(f fault, r *replica, sending bool, sent []byte) {
 			}
 		})
 	}
+}
+
+// fill makes the stream refuse new messages for a while, as an operator's limit does.
+func (c *chaos) fill(hold time.Duration) {
+	if err := c.limit(func(messages uint64) int64 { return int64(messages) }); err != nil {
+		return // NATS is away
+	}
+	c.after(hold, c.unlimit)
+}
+
+// unlimit removes the limit, as soon as NATS is available.
+func (c *chaos) unlimit() {
+	var err error
+	for until := time.Now().Add(systemtest.Patience); time.Now().Before(until); <-time.After(20 * time.Millisecond) {
+		if err = c.limit(func(uint64) int64 { return -1 }); err == nil {
+			return
+		}
+	}
+	c.t.Errorf("remove the stream's limit: %v", err)
+}
+
+func (c *chaos) limit(most func(messages uint64) int64) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	s, err := c.sys.JetStream().Stream(ctx, stream.OrdersStream)
+	if err != nil {
+		return err
+	}
+	cfg := s.CachedInfo().Config
+	cfg.MaxMsgs = most(s.CachedInfo().State.Msgs)
+	_, err = c.sys.JetStream().UpdateStream(ctx, cfg)
+	return err
 }
 
 var orderID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`)
@@ -232,7 +319,13 @@ func (c *chaos) begin(m jetstream.Msg) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if id := notify.MessageID(systemtest.Letters[t], key); !c.mails.recorded[id] {
+	sent := systemtest.Letters[t]
+	for _, again := range event.OfMail {
+		if t == event.MailDue(again) {
+			sent = again
+		}
+	}
+	if id := notify.MessageID(sent, key); !c.mails.recorded[id] {
 		c.mails.begun[id]++
 	}
 }

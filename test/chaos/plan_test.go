@@ -34,6 +34,7 @@ const (
 	cut     kind = "cut"          // its connection breaks; it reconnects
 	stall   kind = "pause"        // it neither sends nor receives for a while
 	restart kind = "restart NATS" // the server stops, and starts on the same store
+	full    kind = "full stream"  // the stream accepts no message for a while
 	stale   kind = "stale writer" // inventory is paused with a reservation on its way, until long after another
 	// replica took over; meanwhile the customer cancels
 )
@@ -50,7 +51,11 @@ var points = []struct {
 	{string(event.FulfillmentShipped), 8}, {string(event.FulfillmentCancelled), 10},
 	{string(event.NotifyReceived), 25}, {string(event.NotifyShipped), 8}, {string(event.NotifyCancelled), 10},
 	{"send payments", 25}, {"send inventory", 25}, {"send inventory", 25}, {"send fulfillment", 20}, {"send notify", 25},
+	{snapshotPoint, 12}, {snapshotPoint, 12},
 }
+
+// snapshotPoint is passed when inventory sends a snapshot of the stock.
+const snapshotPoint = "send snapshot"
 
 const (
 	orderCount = 40
@@ -61,6 +66,10 @@ func newPlan(seed uint64) plan {
 	random := chaosplan.Random(seed)
 	p := plan{seed: seed, faults: map[chaosplan.Trigger]fault{}, lagging: seed%2 == 1}
 	p.faults[chaosplan.Trigger{Point: "send inventory", N: 1 + random.IntN(orderCount/2)}] = fault{kind: stale, hold: 3 * leaseTTL}
+	for range 2 { // the writer dies while a snapshot is on its way
+		p.faults[chaosplan.Trigger{Point: snapshotPoint, N: 1 + random.IntN(10)}] = fault{kind: kill, hold: chaosplan.UpTo(random, 400*time.Millisecond)}
+	}
+	p.faults[chaosplan.Trigger{Point: string(event.OrderCreated), N: 5 + random.IntN(20)}] = fault{kind: full, hold: 300 * time.Millisecond}
 	p.purchases = chaosplan.Purchases(random, orderCount, 2500*time.Millisecond, 600*time.Millisecond)
 	for len(p.faults) < faultCount {
 		at := points[random.IntN(len(points))]

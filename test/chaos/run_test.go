@@ -46,7 +46,7 @@ type chaos struct {
 
 	calm   context.Context // ends when no more faults may strike
 	becalm context.CancelFunc
-	later  sync.WaitGroup // started by faults
+	later  errands // started by faults
 
 	launching  sync.Mutex // one replica at a time
 	restarting sync.Mutex // two servers on one store would assign the same sequences
@@ -98,7 +98,10 @@ func start(t *testing.T, p plan, connect func(...nats.Option) (*nats.Conn, error
 	cfg.Wire[fulfillment.Name] = func(rt *service.Runtime) (service.Part, error) {
 		return fulfillment.New(rt, c.face(fulfillment.Name)), nil
 	}
-	cfg.Wire[notify.Name] = func(rt *service.Runtime) (service.Part, error) { return notify.New(rt, c.face(notify.Name)), nil }
+	cfg.Wire[inventory.Name] = func(rt *service.Runtime) (service.Part, error) { return inventory.New(rt, snapshotEvery), nil }
+	cfg.Wire[notify.Name] = func(rt *service.Runtime) (service.Part, error) {
+		return notify.NewWithRetries(rt, c.face(notify.Name), notify.Retries{Pauses: []time.Duration{100 * time.Millisecond}, For: time.Hour}), nil
+	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
@@ -233,9 +236,13 @@ func (c *chaos) serve(w http.ResponseWriter, r *http.Request) {
 // sending is called with the bytes that a client is about to send, before the server has
 // them.
 func (c *chaos) sending(client *systemtest.Client, data []byte) {
-	for _, point := range []string{"send payments", "send inventory", "send fulfillment", "send notify"} {
-		_, domain, _ := strings.Cut(point, " ")
-		if !bytes.Contains(data, []byte("HPUB "+domain+".")) {
+	for _, sent := range []struct{ point, domain, subject string }{
+		{"send payments", payments.Name, "payments."}, {"send inventory", inventory.Name, "inventory."},
+		{"send fulfillment", fulfillment.Name, "fulfillment."}, {"send notify", notify.Name, "notify."},
+		{snapshotPoint, inventory.Name, "$KV." + stream.StockBucket},
+	} {
+		domain, point := sent.domain, sent.point
+		if !bytes.Contains(data, []byte("HPUB "+sent.subject)) {
 			continue
 		}
 		c.mu.Lock()

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ import (
 type Customers struct {
 	T         *testing.T
 	Purchases []Purchase
+	Wave      string                    // begins the Idempotency-Keys of all
 	Shop      func() (demo.Shop, error) // a replica of orders, another one each time
 
 	buying    sync.WaitGroup
@@ -52,7 +55,7 @@ func (c *Customers) Buy() {
 // place places a purchase. Its Idempotency-Key leads to the same order each time.
 func (c *Customers) place(i int) (order demo.Order, ok bool) {
 	ok = c.ask(fmt.Sprint("place purchase ", i), func(ctx context.Context, shop demo.Shop) (err error) {
-		order, err = shop.PlaceWithKey(ctx, c.Purchases[i].Scenario, fmt.Sprint("purchase-", i))
+		order, err = shop.PlaceWithKey(ctx, c.Purchases[i].Scenario, fmt.Sprint(c.Wave, "purchase-", i))
 		return err
 	})
 	return order, ok
@@ -107,6 +110,13 @@ func code(err error) int {
 		return status.Code
 	}
 	return 0
+}
+
+// Taken returns the ids of the orders that were answered 202.
+func (c *Customers) Taken() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.taken))
 }
 
 // BuyAgain places every purchase once more: the same key must lead to the same order.

@@ -1,4 +1,4 @@
-// Package chaosplan is what the two chaos harnesses share: test/chaos, which harms
+// Package chaosplan is what the chaos tests share: test/chaos, which harms
 // deliveries, publishes and connections within one process, and test/process, which
 // kills and freezes real processes.
 //

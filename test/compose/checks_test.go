@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"example.org/ordertrail/internal/demo"
-	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/services/notify"
 	"example.org/ordertrail/test/systemtest"
 )
@@ -114,9 +113,9 @@ func (s *stack) traced(t *testing.T, order string) {
 // trailed waits until the shop shows the order's complete trail, read from Jaeger.
 func (s *stack) trailed(t *testing.T, order string, sc demo.Scenario) {
 	t.Helper()
-	client := ordertrail.Client{URL: s.shop, HTTP: http.DefaultClient}
+	shop := demo.Shop{URL: s.shop, Client: http.DefaultClient}
 	until(t, sc.Name+"'s trail is whole", func() error {
-		tr, err := client.Trail(context.Background(), order)
+		tr, err := shop.Trail(context.Background(), order)
 		if err != nil {
 			return err
 		}

@@ -208,6 +208,9 @@ func TestOpenAPI(t *testing.T) {
 	do(http.MethodGet, "/trail?span="+span, "", "Accept", "image/png")
 	do(http.MethodGet, "/trail?span="+span, "", "Accept", "text/html")
 	do(http.MethodGet, "/services", "", "Accept", "image/png")
+	for _, id := range []string{ids[0], unknown, "x"} {
+		do(http.MethodGet, "/search?id="+id, "")
+	}
 	do(http.MethodGet, "/events", "", "Last-Event-ID", "x")
 	do(http.MethodDelete, "/orders/"+unknown, "")
 	do(http.MethodDelete, "/orders/x", "")

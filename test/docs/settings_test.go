@@ -2,13 +2,16 @@ package docs
 
 import (
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"example.org/ordertrail/internal/service"
 	// The test reads its sources. With the import, Go runs it again when they change.
 	_ "example.org/ordertrail/internal/telemetry"
+	"example.org/ordertrail/internal/web"
 )
 
 // docs/settings.md has the settings that the program reads, no more and no less. Of
@@ -47,6 +50,26 @@ func TestSettings(t *testing.T) {
 		if !shown[name] {
 			t.Errorf("the README has %s, which docs/settings.md lacks", name)
 		}
+	}
+}
+
+// The section about the six binaries enables trails: with the variables that it exports,
+// the pages link to the service map and to Jaeger, and spans are sent.
+func TestServerHasTrails(t *testing.T) {
+	line := regexp.MustCompile(`(?m)^export (OTEL_.*)$`).FindStringSubmatch(read(t, root+"/docs/server.md"))
+	if line == nil {
+		t.Fatal("docs/server.md exports no variables for traces")
+	}
+	for pair := range strings.FieldsSeq(line[1]) {
+		name, value, _ := strings.Cut(pair, "=")
+		t.Setenv(name, value)
+	}
+	settings, err := service.ReadSettings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if site := web.SiteOf(settings); site.Services == "" || site.Jaeger == "" || os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" {
+		t.Errorf("with %s the pages link to %+v, want the service map and Jaeger", line[1], site)
 	}
 }
 

@@ -186,7 +186,7 @@ func TestRepeatedEvent(t *testing.T) {
 			}
 		}
 		// A message that arrives later is stored later.
-		if _, err := unlimited.Publish(ctx, "redrive.nobody.x", nil); err != nil {
+		if _, err := unlimited.Publish(ctx, "redrive.unknown.x", nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range order.Events {

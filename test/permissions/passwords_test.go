@@ -16,16 +16,16 @@ import (
 	"example.org/ordertrail/services/payments"
 )
 
-// Nobody gets in without the right password, and every user has one.
+// No client connects without the right password, and every user has one.
 func TestPasswords(t *testing.T) {
 	t.Parallel()
 	s := start(t, "../../nats/nats.conf")
 	for _, opt := range []nats.Option{
-		nats.Name("nobody"), nats.UserInfo(payments.Name, "demo-orders"), nats.UserInfo(payments.Name, ""), nats.UserInfo("stranger", "demo"),
+		nats.Name("no user"), nats.UserInfo(payments.Name, "demo-orders"), nats.UserInfo(payments.Name, ""), nats.UserInfo("unknown", "demo"),
 	} {
 		if nc, err := nats.Connect(s.url, opt); err == nil {
 			nc.Close()
-			t.Error("a stranger was let in")
+			t.Error("a client without the right password connects")
 		}
 	}
 	names := map[string]string{}

@@ -3,6 +3,7 @@
 package permissions_test
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,18 +34,24 @@ func mayPublish(user, subject string) bool {
 		t = ""
 	}
 	deadLetterOf, _, isDeadLetter := event.CutDeadLetter(subject)
-	durableOf := map[string]string{orders.Name: stream.DeadlinesStream, payments.Name: stream.OrdersStream, fulfillment.Name: stream.OrdersStream, notify.Name: stream.OrdersStream}
+	durablesOf := map[string][]string{
+		orders.Name: {stream.DeadlinesStream}, payments.Name: {stream.OrdersStream}, fulfillment.Name: {stream.OrdersStream},
+		notify.Name: {stream.OrdersStream, stream.MailsStream},
+	}
+	ofDurable := func(format string) bool { // of its own
+		return slices.ContainsFunc(durablesOf[user], func(s string) bool { return strings.HasPrefix(subject, fmt.Sprintf(format, s, user)) })
+	}
 	folds := slices.Contains([]string{operator, orders.Name, inventory.Name, analytics.Name}, user)
 	api, _ := strings.CutPrefix(subject, "$JS.API.")
 
 	switch {
 	case user == admin:
-		for _, s := range []string{"ORDERS", "DEADLINES", "DEADLETTERS", "KV_LEASES", "KV_ANALYTICS"} {
-			if api == "STREAM.CREATE."+s || api == "STREAM.UPDATE."+s {
+		for _, s := range []string{"ORDERS", "DEADLINES", "MAILS", "DEADLETTERS", "KV_LEASES", "KV_ANALYTICS", "KV_STOCK"} {
+			if api == "STREAM.CREATE."+s || api == "STREAM.UPDATE."+s || api == "STREAM.INFO."+s && !strings.HasPrefix(s, "KV_") {
 				return true
 			}
 		}
-		for _, d := range []string{"ORDERS.payments", "ORDERS.fulfillment", "ORDERS.notify", "DEADLINES.orders"} {
+		for _, d := range []string{"ORDERS.payments", "ORDERS.fulfillment", "ORDERS.notify", "MAILS.notify", "DEADLINES.orders"} {
 			if api == "CONSUMER.CREATE."+d {
 				return true
 			}
@@ -56,6 +63,10 @@ func mayPublish(user, subject string) bool {
 		return user == orders.Name
 	case t == event.DeadlineDue: // the server alone
 		return false
+	case strings.HasPrefix(string(t), "mails.at."):
+		return user == notify.Name
+	case strings.HasPrefix(string(t), "mails.due."): // the server; the operator, to send a dead letter again
+		return user == operator
 	case t == event.StockLease:
 		return user == inventory.Name && key == event.LeaseKey
 	case t == event.StockAdded:
@@ -63,14 +74,14 @@ func mayPublish(user, subject string) bool {
 	case t != "":
 		return user == t.Domain()
 	case isDeadLetter:
-		return user == deadLetterOf && durableOf[user] != ""
+		return user == deadLetterOf && durablesOf[user] != nil
 	case strings.HasPrefix(subject, "redrive."):
 		return user == operator && strings.Count(subject, ".") == 4
 
 	// Its durable.
 	case strings.HasPrefix(subject, "$JS.ACK."):
-		return durableOf[user] != "" && strings.HasPrefix(subject, "$JS.ACK."+durableOf[user]+"."+user+".")
-	case api == "CONSUMER.INFO."+durableOf[user]+"."+user, api == "CONSUMER.MSG.NEXT."+durableOf[user]+"."+user:
+		return ofDurable("$JS.ACK.%s.%s.")
+	case ofDurable("$JS.API.CONSUMER.INFO.%s.%s"), ofDurable("$JS.API.CONSUMER.MSG.NEXT.%s.%s"):
 		return true
 
 	// Ordered consumers, which have random names.
@@ -78,20 +89,24 @@ func mayPublish(user, subject string) bool {
 		return !slices.Contains([]string{payments.Name, fulfillment.Name, notify.Name}, api[strings.LastIndex(api, ".")+1:])
 
 	// History.
-	case api == "DIRECT.GET.ORDERS":
+	case api == "DIRECT.GET.ORDERS", api == "STREAM.INFO.ORDERS":
 		return true
-	case api == "STREAM.INFO.ORDERS":
-		return user != operator
 	case api == "STREAM.MSG.GET.ORDERS":
 		return user == operator
+	case api == "STREAM.MSG.GET.MAILS":
+		return user == notify.Name
 
 	// Dead letters.
+	case durablesOf[user] != nil && regexp.MustCompile(`^DIRECT\.GET\.DEADLETTERS\.deadletters\.`+user+`\.[^.]+$`).MatchString(api):
+		return true
 	case slices.Contains([]string{"STREAM.INFO.DEADLETTERS", "STREAM.MSG.DELETE.DEADLETTERS", "DIRECT.GET.DEADLETTERS"}, api),
 		regexp.MustCompile(`^DIRECT\.GET\.DEADLETTERS\.deadletters\.[^.]+\.[^.]+$`).MatchString(api):
 		return user == operator
 
 	// Buckets.
 	case api == "STREAM.INFO.KV_LEASES", api == "DIRECT.GET.KV_LEASES.$KV.LEASES.inventory", subject == "$KV.LEASES.inventory":
+		return user == inventory.Name
+	case api == "STREAM.INFO.KV_STOCK", api == "DIRECT.GET.KV_STOCK.$KV.STOCK.inventory", subject == "$KV.STOCK.inventory":
 		return user == inventory.Name
 	case api == "STREAM.INFO.KV_ANALYTICS", api == "DIRECT.GET.KV_ANALYTICS.$KV.ANALYTICS.analytics", subject == "$KV.ANALYTICS.analytics":
 		return user == analytics.Name || user == operator
@@ -100,10 +115,14 @@ func mayPublish(user, subject string) bool {
 }
 
 // probes are the subjects that are tried: every event, every verb of JetStream's
-// API on every stream and consumer, and whatever nats.conf speaks of.
+// API on every stream and consumer, and every subject in nats.conf.
 func probes(o *server.Options) (subjects []string) {
 	id := event.NewOrderID()
-	for _, t := range append(slices.Clone(event.OfOrder), event.DeadlineAt, event.DeadlineDue, event.StockAdded, event.StockLease) {
+	types := append(slices.Clone(event.OfOrder), event.DeadlineAt, event.DeadlineDue, event.StockAdded, event.StockLease)
+	for _, t := range event.OfMail {
+		types = append(types, event.MailAt(t), event.MailDue(t))
+	}
+	for _, t := range types {
 		subjects = append(subjects, t.Subject(id), t.Subject(id)+".more", event.Redrive("payments", t.Subject(id)), event.DeadLetter(t.Domain(), "1"))
 		for _, invented := range []string{"invented", "confirmed", "created"} { // of another domain
 			if s := t.Domain() + "." + invented + "." + id; !slices.Contains(event.OfOrder, event.Type(t.Domain()+"."+invented)) {
@@ -112,7 +131,7 @@ func probes(o *server.Options) (subjects []string) {
 		}
 	}
 	names := append(slices.Clone(users), "Xrandom_1")
-	for _, s := range []string{"ORDERS", "DEADLINES", "DEADLETTERS", "KV_LEASES", "KV_ANALYTICS", "OTHER"} {
+	for _, s := range []string{"ORDERS", "DEADLINES", "MAILS", "DEADLETTERS", "KV_LEASES", "KV_ANALYTICS", "KV_STOCK", "OTHER"} {
 		for _, verb := range []string{
 			"STREAM.INFO", "STREAM.CREATE", "STREAM.UPDATE", "STREAM.DELETE", "STREAM.PURGE", "STREAM.MSG.GET", "STREAM.MSG.DELETE",
 			"STREAM.SNAPSHOT", "STREAM.RESTORE", "STREAM.PEER.REMOVE", "STREAM.LEADER.STEPDOWN", "DIRECT.GET",
@@ -130,18 +149,18 @@ func probes(o *server.Options) (subjects []string) {
 			subjects = append(subjects, "$JS.API.CONSUMER.CREATE."+s+"."+c+".payments.confirmed.*", "$JS.ACK."+s+"."+c+".1.1.1.1.1")
 		}
 	}
-	for _, bucket := range []string{"LEASES", "ANALYTICS"} {
+	for _, bucket := range []string{"LEASES", "ANALYTICS", "STOCK"} {
 		for _, key := range append([]string{"other"}, users...) {
 			subjects = append(subjects, "$KV."+bucket+"."+key, "$JS.API.DIRECT.GET.KV_"+bucket+".$KV."+bucket+"."+key)
 		}
 	}
-	for _, u := range append([]string{"stranger"}, users...) {
+	for _, u := range append([]string{"unknown"}, users...) {
 		subjects = append(subjects, inbox(u)+"x.y")
 	}
 	subjects = append(subjects, "$JS.API.INFO", "$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.SERVER.REMOVE", "$JS.API.META.LEADER.STEPDOWN",
 		"$JS.EVENT.ADVISORY.API", "$JS.FC.x", "$SYS.REQ.SERVER.PING", "$SRV.PING", "anything", "anything.else")
-	// Whatever a rule lets through, in three sizes: a rule that is too wide lets
-	// through what nobody needs.
+	// For each rule, subjects that match it, of three lengths: a rule that is too wide
+	// allows subjects that no user needs.
 	for _, u := range o.Users {
 		for _, rule := range u.Permissions.Publish.Allow {
 			for _, more := range []string{"x", "payments", "x.y"} {
@@ -170,7 +189,7 @@ func refusals(t *testing.T, s testServer, user string, subjects []string, refuse
 		}
 	}))
 	// The last one is refused to everybody: with it all answers are there.
-	const last = "nobody.may"
+	const last = "none.may"
 	for _, subject := range append(slices.Clone(subjects), last) {
 		if err := do(nc, subject); err != nil {
 			t.Fatalf("%s: %s: %v", user, subject, err)
@@ -224,7 +243,7 @@ func TestSubscribe(t *testing.T) {
 	s := start(t, "../../nats/nats.conf")
 	subjects := append(probes(s.options), ">", "*", "*.>", "*.*.*", "_INBOX.>", "_INBOX.*.x", "orders.>", "$JS.>", "$JS.API.>", "$JS.ACK.>",
 		"$JS.EVENT.>", "$KV.>", "$KV.ANALYTICS.>", "$SYS.>", "deadletters.>", "redrive.>")
-	for _, u := range append([]string{"stranger"}, users...) {
+	for _, u := range append([]string{"unknown"}, users...) {
 		subjects = append(subjects, inbox(u)+"*", inbox(u)+">", strings.TrimSuffix(inbox(u), "."))
 	}
 	for _, u := range s.options.Users {

@@ -1,11 +1,10 @@
 package process
 
 import (
-	"context"
-	"fmt"
+	"errors"
 	"log/slog"
-	"reflect"
-	"strings"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,16 +16,21 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"example.org/ordertrail/internal/app"
+	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/pkg/tracing"
 	"example.org/ordertrail/services/analytics"
+	"example.org/ordertrail/services/inventory"
+	"example.org/ordertrail/services/notify"
+	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/chaosplan"
+	"example.org/ordertrail/test/smtptest"
 	"example.org/ordertrail/test/systemtest"
 )
 
-// These tests show the same as test/chaos for processes that are killed and frozen
-// without warning, in the middle of their work, and for a NATS server that is killed.
+// These tests kill and freeze the real binaries, and NATS, at random times. test/chaos
+// strikes at exact points of the services' work, and keeps the books of the money.
 
 // Timeouts are short, so that much fails.
 const (
@@ -35,194 +39,227 @@ const (
 	orderDeadline = 4 * time.Second
 )
 
-// The test keeps the books of the money, the parcels and the mails: see outside.
 func TestChaosProcesses(t *testing.T) {
 	t.Parallel()
-	chaosSeeds(t, 1, moderate)
-}
-
-// All six services are the real binaries. Nothing keeps books of their money and their
-// parcels, so the audit has the stream and the mails.
-func TestChaosBinaries(t *testing.T) {
-	t.Parallel()
-	s := moderate
-	s.binaries = true
-	chaosSeeds(t, 1, s)
+	chaosplan.Seeds(t, 1, 1, func(t *testing.T, seed uint64) { runChaos(t, seed, 100, 20, 2, 3*time.Second) })
 }
 
 func TestStressChaosProcesses(t *testing.T) {
 	chaosplan.StressOnly(t)
-	chaosSeeds(t, 10, heavy)
+	chaosplan.Seeds(t, 10, 1, func(t *testing.T, seed uint64) { runChaos(t, seed, 400, 60, 3, 14*time.Second) })
 }
 
-func TestStressChaosBinaries(t *testing.T) {
-	chaosplan.StressOnly(t)
-	s := heavy
-	s.binaries = true
-	chaosSeeds(t, 3, s)
+// fault strikes a process.
+type fault struct {
+	at      time.Duration // from the start
+	service string        // "": NATS
+	which   int           // chooses one of the service's replicas
+	signal  syscall.Signal
+	hold    time.Duration // until a frozen process goes on, or the successor of another one starts
 }
 
-func chaosSeeds(t *testing.T, n uint64, s size) {
-	t.Helper()
-	chaosplan.Seeds(t, n, 1, func(t *testing.T, seed uint64) { runChaos(t, newPlan(seed, s)) })
-}
-
-// A seed determines the plan.
-func TestChaosPlan(t *testing.T) {
-	for _, s := range []size{moderate, heavy} {
-		one, again, other := newPlan(1, s), newPlan(1, s), newPlan(2, s)
-		if !reflect.DeepEqual(one, again) {
-			t.Error("two plans of one seed differ")
+// newFaults draws n faults within a time, and those that each run has.
+func newFaults(random *rand.Rand, n int, within time.Duration) (all []fault) {
+	signals := []syscall.Signal{syscall.SIGKILL, syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGTERM}
+	for range n {
+		f := fault{at: chaosplan.UpTo(random, within), service: services[random.IntN(len(services))], which: random.IntN(100)}
+		f.signal, f.hold = signals[random.IntN(len(signals))], chaosplan.UpTo(random, 400*time.Millisecond)
+		if f.signal == syscall.SIGSTOP { // sometimes longer than AckWait and the lease
+			f.hold = 200*time.Millisecond + chaosplan.UpTo(random, 2*leaseTTL)
 		}
-		if reflect.DeepEqual(one.purchases, other.purchases) || reflect.DeepEqual(one.faults, other.faults) {
-			t.Error("the plans of two seeds do not differ")
-		}
+		all = append(all, f)
 	}
-}
-
-// chaos is one run of a plan.
-type chaos struct {
-	t         *testing.T
-	plan      plan
-	js        jetstream.JetStream // an administrator's
-	operator  *stream.Client      // re-drives dead letters
-	world     *systemtest.World   // money and parcels, unless all services are the real binaries
-	outside   string              // its address
-	customers chaosplan.Customers
-	points    chaosplan.Points[fault]
-	turns     atomic.Int64   // of the replicas of orders
-	later     sync.WaitGroup // what faults have scheduled
-	began     time.Time
-	effects   atomic.Int64 // replicas that were killed between an effect and the event that records it
-	restarts  atomic.Int64 // of NATS
-
-	mu      sync.Mutex
-	nats    *natsServer
-	down    bool             // NATS is
-	calm    bool             // no more faults
-	fleet   []*replica       // all that were ever started
-	holder  string           // of inventory's last lease message
-	doomed  map[string]fault // that strikes again, by effect and order
-	outages []outage
-	mails   map[string][]sent // by Message-ID
-	notes   []string
-}
-
-func runChaos(t *testing.T, p plan) {
-	t.Helper()
-	c := &chaos{
-		t: t, plan: p, world: systemtest.NewWorld(), points: chaosplan.Points[fault]{Faults: p.faults},
-		doomed: map[string]fault{}, mails: map[string][]sent{},
+	for which := range 2 { // one of them is the writer, which finds another one when it goes on
+		all = append(all, fault{
+			at: chaosplan.UpTo(random, within/2), service: inventory.Name, which: which,
+			signal: syscall.SIGSTOP, hold: 2*leaseTTL + chaosplan.UpTo(random, leaseTTL),
+		})
 	}
-	c.customers = chaosplan.Customers{T: t, Purchases: p.purchases, Shop: c.shop}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the plan:\n%s\nwhat struck:\n%s", p, strings.Join(c.notes, "\n"))
-		}
+	// Rather late: a replica that is frozen meanwhile has lost its connection when it goes on.
+	return append(all, fault{
+		at: within*2/3 + chaosplan.UpTo(random, within/3), signal: syscall.SIGKILL, hold: chaosplan.UpTo(random, 500*time.Millisecond),
 	})
-	c.start()
-	t.Cleanup(c.becalm) // before the processes end
-	operating, stop := context.WithCancel(t.Context())
-	var operator sync.WaitGroup
-	operator.Go(func() { c.operate(operating) })
-	for _, f := range p.timed {
-		c.after(f.at, func() { c.strikeInTime(f) })
-	}
-	c.customers.Buy()
-	c.becalm()
-	stop()
-	operator.Wait()
-	c.checkFleet()
-	c.customers.BuyAgain()
-	c.audit(systemtest.Quiet{Orders: p.orders, Operator: c.operator}.Await(t, c.js))
-	if c.effects.Load() == 0 || c.restarts.Load() == 0 {
-		t.Error("the faults hit too little to show anything")
-	}
 }
 
-// start starts everything, and waits until it can work.
-func (c *chaos) start() {
-	c.t.Helper()
-	if !c.plan.binaries {
-		c.world.Use(&systemtest.Config{}) // its audit includes the money
-		c.serveWorld()
-	}
-	c.nats = startNATSOn(c.t, c.t.TempDir(), freePort(c.t))
+// replica is one process of a service.
+type replica struct {
+	*process
+	gone, frozen bool // guarded by chaos.mu
+}
+
+// chaos is one run.
+type chaos struct {
+	t     *testing.T
+	js    jetstream.JetStream // an administrator's
+	mail  *smtptest.Server
+	turns atomic.Int64   // of the replicas of orders
+	later sync.WaitGroup // what faults have scheduled
+
+	mu     sync.Mutex
+	nats   *natsServer
+	calm   bool           // no more faults
+	fleet  []*replica     // all that were ever started
+	struck map[string]int // faults, by the service that they hit; "" is NATS
+}
+
+func runChaos(t *testing.T, seed uint64, n, faults, replicas int, within time.Duration) {
+	t.Helper()
+	random := chaosplan.Random(seed)
+	c := &chaos{t: t, mail: smtptest.Start(t), nats: startNATSOn(t, t.TempDir(), freePort(t)), struck: map[string]int{}}
 	nc, err := nats.Connect(c.nats.unlimited(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0))
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
-	c.t.Cleanup(nc.Close)
+	t.Cleanup(nc.Close)
 	if c.js, err = jetstream.New(nc); err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
-	untraced := tracing.New(tracing.WithTracerProvider(noop.NewTracerProvider()))
-	if c.operator, err = stream.New(nc, untraced, slog.New(slog.DiscardHandler)); err != nil {
-		c.t.Fatal(err)
+	if err := stream.Provision(systemtest.Context(t), c.js, stream.Topology{AckWait: ackWait, LeaseTTL: leaseTTL, Durables: app.Durables()}); err != nil {
+		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
-	defer cancel()
-	if err := stream.Provision(ctx, c.js, stream.Topology{AckWait: ackWait, LeaseTTL: leaseTTL, Durables: app.Durables()}); err != nil {
-		c.t.Fatal(err)
-	}
-	c.watch()
 	for _, name := range services {
-		for range c.plan.replicas[name] {
+		for range replicas {
 			c.launch(name)
 		}
 	}
 	for _, r := range c.fleet {
-		r.ready(c.t)
+		r.ready(t)
 	}
-	c.began = time.Now()
-}
+	t.Cleanup(c.becalm) // before the processes end
+	customers := chaosplan.Customers{T: t, Shop: c.shop, Purchases: chaosplan.Purchases(random, n, within, 800*time.Millisecond)}
+	for _, f := range newFaults(random, faults, within) {
+		c.after(f.at, func() { c.strike(f) })
+	}
+	customers.Buy()
+	c.becalm()
 
-// operate re-drives dead letters as soon as they exist.
-func (c *chaos) operate(ctx context.Context) {
-	for ctx.Err() == nil {
-		_, _ = systemtest.Redrive(ctx, c.operator) // NATS may be away
-		select {
-		case <-ctx.Done():
-		case <-time.After(250 * time.Millisecond):
+	for _, name := range services {
+		if got := len(c.alive(name)); got != replicas {
+			t.Errorf("%d replicas of %s, want %d", got, name, replicas)
 		}
 	}
-}
-
-// audit checks what must hold, from the stream and the world outside.
-func (c *chaos) audit(l systemtest.Ledger) {
-	c.t.Helper()
-	for _, r := range c.alive(analytics.Name) {
-		l.AuditAnalytics(c.t, r.url(c.t))
+	for _, r := range c.fleet {
+		switch {
+		case r.gone:
+			systemtest.Until(t, r.name+" has ended", r.ended)
+		case r.ended():
+			t.Errorf("%s ended by itself", r.name)
+		default:
+			r.ready(t)
+		}
 	}
-	c.customers.AuditShop(l)
+	customers.BuyAgain()
+	untraced := tracing.New(tracing.WithTracerProvider(noop.NewTracerProvider()))
+	operator, err := stream.New(nc, untraced, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledger := systemtest.Quiet{Orders: n, Operator: operator}.Await(t, c.js)
+	for _, r := range c.alive(analytics.Name) {
+		ledger.AuditAnalytics(t, r.url(t))
+	}
+	customers.AuditShop(ledger)
 	// A replica that was frozen may still work on what another one has done. It finishes
 	// that, without any effect.
-	for _, r := range c.alive() {
-		r.signal(c.t, syscall.SIGTERM)
+	var last []*process
+	for _, r := range c.alive(services...) {
+		r.signal(t, syscall.SIGTERM)
+		last = append(last, r.process)
 	}
-	for _, r := range c.alive() {
-		if code := r.wait(c.t, 10*time.Second); code != 0 {
-			c.t.Errorf("%s: exit code %d on SIGTERM", r.service, code)
-		}
+	exitAll(t, last)
+	before := ledger.Events()
+	if ledger = systemtest.Read(t, c.js); ledger.Events() != before {
+		t.Errorf("%d events came after the quiet", ledger.Events()-before)
 	}
-	before := l.Events()
-	if l = systemtest.Read(c.t, c.js); l.Events() != before {
-		c.t.Errorf("%d events came after the quiet", l.Events()-before)
+	ledger.Audit(t, nil)
+	customers.Audit(ledger)
+	// A mail may be sent again if the event that records it is not stored in time.
+	ledger.AuditMails(t, c.mail.Sent(), func(_ string, cause, fact event.Event) int {
+		return 1 + int(fact.Time.Sub(cause.Time)/ackWait) + c.struck[notify.Name] + c.struck[""]
+	})
+	t.Logf("%d orders, %d shipped; faults that struck: %v", len(ledger.Orders), ledger.Count(event.FulfillmentShipped), c.struck)
+	if len(c.struck) < len(services) || c.struck[""] == 0 {
+		t.Errorf("the faults struck too little to show anything: %v", c.struck)
 	}
-	world := c.world
-	if c.plan.binaries {
-		world = nil
-	}
-	l.Audit(c.t, world)
-	c.customers.Audit(l)
-	l.AuditMails(c.t, c.world.Sent(), c.mostMails)
-	c.t.Logf("%d orders, %d shipped; %d processes, %d killed between an effect and its event, NATS killed %d times",
-		len(l.Orders), l.Count(event.FulfillmentShipped), len(c.fleet), c.effects.Load(), c.restarts.Load())
 }
 
-// note keeps a line for the log of a run that fails.
-func (c *chaos) note(format string, args ...any) {
+// launch starts a replica.
+func (c *chaos) launch(service string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.notes = append(c.notes, fmt.Sprintf("%7.3fs ", time.Since(c.began).Seconds())+fmt.Sprintf(format, args...))
+	p := c.nats.service(c.t, service, "ORDER_DEADLINE="+orderDeadline.String(), "SMTP_URL="+c.mail.URL().String())
+	c.fleet = append(c.fleet, &replica{process: p})
+}
+
+// alive returns the living replicas of these services. Frozen ones live.
+func (c *chaos) alive(of ...string) []*replica {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(c.fleet), func(r *replica) bool { return r.gone || !slices.Contains(of, r.name) })
+}
+
+// shop returns the replicas of orders in turn. Customers cannot know that one is frozen.
+func (c *chaos) shop() (demo.Shop, error) {
+	var urls []string
+	for _, r := range c.alive(orders.Name) {
+		if found := address.FindStringSubmatch(r.stderr.String()); found != nil {
+			urls = append(urls, "http://"+found[1])
+		}
+	}
+	if len(urls) == 0 {
+		return demo.Shop{}, errors.New("no replica of orders runs")
+	}
+	return demo.Shop{URL: urls[int(c.turns.Add(1))%len(urls)], Client: customersClient}, nil
+}
+
+// after does something later. becalm waits for it.
+func (c *chaos) after(d time.Duration, do func()) {
+	c.later.Go(func() { <-time.After(d); do() })
+}
+
+// becalm ends the faults, and waits for everything that they have scheduled.
+func (c *chaos) becalm() {
+	c.mu.Lock()
+	c.calm = true
+	c.mu.Unlock()
+	c.later.Wait()
+}
+
+// strike makes a fault happen, unless its process is gone or frozen already.
+func (c *chaos) strike(f fault) {
+	all := c.alive(f.service)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calm || f.service != "" && len(all) == 0 {
+		return
+	}
+	if f.service == "" {
+		killed := c.nats
+		killed.signal(c.t, f.signal)
+		c.after(f.hold, func() {
+			<-killed.exited
+			again := startNATSOn(c.t, killed.store, killed.port())
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.nats = again
+		})
+	} else {
+		r := all[f.which%len(all)]
+		if r.gone || r.frozen {
+			return
+		}
+		r.signal(c.t, f.signal)
+		if r.frozen = f.signal == syscall.SIGSTOP; r.frozen {
+			c.after(f.hold, func() {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				r.frozen = false
+				r.signal(c.t, syscall.SIGCONT)
+			})
+		} else {
+			r.gone = true
+			c.after(f.hold, func() { c.launch(f.service) })
+		}
+	}
+	c.struck[f.service]++
 }

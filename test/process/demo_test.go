@@ -28,14 +28,17 @@ func TestOnce(t *testing.T) {
 		t.Errorf("exit code %d, stderr: %s", code, got)
 	}
 	story := p.stdout.String()
+	checkColumns(t, story)
 	for _, sc := range demo.Scenarios() {
 		_, chapter, _ := strings.Cut(story, "\n"+sc.Name+": "+sc.Story+"\n")
 		chapter, _, _ = strings.Cut(chapter, "\n\n")
 		lines := strings.Split(chapter, "\n")
-		if last := lines[len(lines)-1]; strings.HasPrefix(last, "  dead letter payments.") != (sc.Name == "poison") {
-			t.Errorf("%s: the last line is %q", sc.Name, last)
-		} else if sc.Name == "poison" {
-			lines = lines[:len(lines)-1]
+		if sc.Name == "poison" {
+			last := lines[len(lines)-2:]
+			if !strings.HasPrefix(last[0], "  dead letter payments.") || last[1] != "    card gateway: internal error" {
+				t.Errorf("the last lines are %q", last)
+			}
+			lines = lines[:len(lines)-2]
 		}
 		if len(lines) != len(sc.Want.Events) {
 			t.Errorf("%s: %d lines of %d events", sc.Name, len(lines), len(sc.Want.Events))
@@ -98,6 +101,12 @@ func TestStore(t *testing.T) {
 func TestInterrupt(t *testing.T) {
 	t.Parallel()
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		once := start(t, anyPort, "ordertrail", "demo", "--once")
+		once.said(t, &once.stdout, `orders\.created`)
+		once.signal(t, s)
+		if code := once.wait(t, 5*time.Second); code != 1 || !strings.Contains(once.stderr.String(), "interrupted before all scenarios") {
+			t.Errorf("--once: exit code %d on %s: %s", code, s, &once.stderr)
+		}
 		p := start(t, anyPort, "ordertrail", "demo")
 		p.said(t, &p.stdout, `orders\.created`)
 		p.signal(t, s)
@@ -126,6 +135,8 @@ func TestUsage(t *testing.T) {
 		{"restock", []string{"restock", "an SKU and a number"}},
 		{"restock LAST-ONE", []string{"restock", "an SKU and a number"}},
 		{"restock LAST-ONE none", []string{"restock", `"none"`, "1 or more"}},
+		{"restock LAST-ONE -5", []string{"restock", `"-5"`, "1 or more"}},
+		{"restock --wait 1s -5 LAST-ONE", []string{"restock", `"LAST-ONE"`, "1 or more"}},
 		{"restock LAST-ONE 0", []string{"restock", `"0"`, "1 or more"}},
 		{"restock NO-SUCH 5", []string{"restock", `"NO-SUCH"`, "LAST-ONE"}},
 		{"deadletters what", []string{"deadletters", "list, show ID"}},
@@ -135,8 +146,13 @@ func TestUsage(t *testing.T) {
 		{"replay", []string{"replay analytics"}},
 		{"replay payments", []string{"replay analytics", "effects"}},
 		{"demo --once --nats nowhere", []string{"--nats", "nowhere"}},
+		{"demo --nats 0.0.0.0:0", []string{"--nats", "loopback", "127.0.0.1:4222", "0.0.0.0:0"}},
 		{"load -orders 0", []string{"-orders", "1 or more"}},
 		{"load -orders many", []string{"-orders", `"many"`}},
+		{"load -every 1s -burst", []string{"-every", "-burst"}},
+		{"load -orders 5 -every 1s", []string{"-every", "-orders"}},
+		{"load -every 1s -concurrency 5", []string{"-every", "-concurrency"}},
+		{"load -every 0s", []string{"-every", "more than 0"}},
 		{"load -customers 3", []string{"load", "-customers"}},
 		{"healthcheck", []string{"healthcheck", "URL"}},
 		{"healthcheck localhost", []string{"healthcheck", "URL"}},
@@ -147,11 +163,29 @@ func TestUsage(t *testing.T) {
 			refused(t, p, code, tt.want...)
 		})
 	}
+	for _, args := range []string{"deadletters", "restock LAST-ONE 1", "replay analytics"} {
+		p, code := run(t, []string{"NATS_URL=nats://127.0.0.1:" + freePort(t)}, "ordertrail", strings.Fields(args+" --wait 100ms")...)
+		if code != 1 || !strings.Contains(p.stderr.String(), "NATS does not answer: start the server") {
+			t.Errorf("%s without NATS: exit code %d, %s", args, code, &p.stderr)
+		}
+	}
+	for _, service := range []string{"payments", "ordertrail"} {
+		args := []string{"extra"}
+		if service == "ordertrail" {
+			args = []string{"payments", "extra"}
+		}
+		p, code := run(t, nil, service, args...)
+		refused(t, p, code, `unexpected "extra"`)
+	}
+	if p, code := run(t, nil, "payments", "--help"); code != 0 || !strings.Contains(p.stdout.String(), "It takes no arguments") {
+		t.Errorf("payments --help: exit code %d, %s %s", code, &p.stdout, &p.stderr)
+	}
 	for _, args := range []string{"help", "-h", "--help", "load -h", "demo -h", "provision -h"} {
 		p, code := run(t, nil, "ordertrail", strings.Fields(args)...)
 		if got := p.stdout.String(); code != 0 || !strings.Contains(got, "healthcheck URL") || p.stderr.String() != "" {
 			t.Errorf("%s: exit code %d, stdout %q, stderr %q", args, code, got, &p.stderr)
 		}
+		checkColumns(t, p.stdout.String())
 	}
 }
 
@@ -193,11 +227,23 @@ func TestCommands(t *testing.T) {
 	ends(orders.StateCancelled)
 
 	if p, code := run(t, nil, "ordertrail", "load", "-url", url, "-orders", "100", "-concurrency", "8"); code != 0 ||
-		!strings.HasPrefix(p.stdout.String(), "100 orders in ") || !strings.Contains(p.stdout.String(), " 0 failed") {
+		!strings.HasPrefix(p.stdout.String(), "0 of 100 orders failed\n100 orders in ") {
 		t.Errorf("load: exit code %d: %s %s", code, &p.stdout, &p.stderr)
 	}
 	p, code = run(t, nil, "ordertrail", "load", "-url", "http://127.0.0.1:"+freePort(t), "-orders", "3")
-	if got := p.stderr.String(); code == 0 || !strings.Contains(got, "3 of 3 orders failed") || !strings.Contains(got, "refused") {
-		t.Errorf("load of nobody: exit code %d: %s", code, got)
+	refused(t, p, code, "all 3 orders failed", "refused")
+	steady := start(t, nil, "ordertrail", "load", "-url", url, "-every", "20ms")
+	steady.said(t, &steady.stdout, `happy: order`)
+	steady.signal(t, os.Interrupt)
+	if code := steady.wait(t, patience); code != 0 || !strings.Contains(steady.stdout.String(), "\n0 orders failed\n") {
+		t.Errorf("load -every: exit code %d: %s %s", code, &steady.stdout, &steady.stderr)
+	}
+	// More orders than any machine handles before the interrupt.
+	many := start(t, nil, "ordertrail", "load", "-url", url, "-orders", "1000000", "-concurrency", "2")
+	many.said(t, &many.stderr, `(\d+) of 1000000 ended`)
+	many.signal(t, os.Interrupt)
+	if code := many.wait(t, patience); code != 1 || !strings.HasPrefix(many.stdout.String(), "0 of 1000000 orders failed\ninterrupted: ") ||
+		!strings.Contains(many.stderr.String(), "load: interrupted after ") {
+		t.Errorf("load: exit code %d on Ctrl-C: %s %s", code, &many.stdout, &many.stderr)
 	}
 }

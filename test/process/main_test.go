@@ -18,13 +18,7 @@ import (
 // patience is how long a test waits for an event that should come soon.
 const patience = 30 * time.Second
 
-func TestMain(m *testing.M) {
-	if name := os.Getenv(outsideService); name != "" { // the chaos tests start this binary as a service
-		serveOutside(name)
-		return
-	}
-	systemtest.Main(m, 4)
-}
+func TestMain(m *testing.M) { systemtest.Main(m, 4) }
 
 var buildFlags = []string{"-ldflags=-s -w"} // halves the time to link
 
@@ -65,13 +59,6 @@ var build = sync.OnceValues(func() (dir string, err error) {
 // binary returns the path of a binary.
 func binary(t testing.TB, name string) string {
 	t.Helper()
-	if name == outsideService {
-		path, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
 	dir, err := build()
 	if err != nil {
 		t.Fatal(err)

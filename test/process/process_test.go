@@ -120,10 +120,12 @@ func (p *process) ended() bool {
 	}
 }
 
+var address = regexp.MustCompile(`msg=running.* address=(\S+)`)
+
 // url is where the process serves HTTP.
 func (p *process) url(t testing.TB) string {
 	t.Helper()
-	return "http://" + p.said(t, &p.stderr, `msg=running.* address=(\S+)`)
+	return "http://" + p.said(t, &p.stderr, address.String())
 }
 
 // ready waits until the process can work.

@@ -72,7 +72,7 @@ func TestStartsBeforeNATS(t *testing.T) {
 	store := t.TempDir()
 	server = startNATSOn(t, store, port)
 	for _, p := range all {
-		p.said(t, &p.stderr, "was `ordertrail provision` run|will fold again")
+		p.said(t, &p.stderr, notProvisioned)
 	}
 	server.provision(t)
 	play(t, demo.Scenarios(), shop)
@@ -94,6 +94,79 @@ func TestStartsBeforeNATS(t *testing.T) {
 	play(t, slices.DeleteFunc(demo.Scenarios(), func(sc demo.Scenario) bool { return sc.Cancel }), shop)
 }
 
+// notProvisioned matches the log of a service that waits for the streams.
+const notProvisioned = "run `ordertrail provision`|was `ordertrail provision` run"
+
+// The log of a service has a line when it works after a wait, with how long the wait was,
+// so that the last line does not say that it waits. It has a line when the service begins
+// to stop, and one when it has stopped.
+func TestLog(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	server := &natsServer{url: "nats://127.0.0.1:" + port}
+	var all []*process
+	for _, name := range append([]string{inventory.Name}, services...) { // one inventory stands by
+		all = append(all, server.service(t, name))
+	}
+	for _, p := range all {
+		p.said(t, &p.stderr, "waiting for NATS")
+	}
+	store := t.TempDir()
+	server = startNATSOn(t, store, port)
+	for _, p := range all {
+		p.said(t, &p.stderr, `msg="connected to NATS" .*after=\d`)
+		p.said(t, &p.stderr, notProvisioned)
+	}
+	server.provision(t)
+	works := func() {
+		t.Helper()
+		for _, p := range all {
+			p.ready(t)
+			systemtest.Until(t, "the last line of "+p.name+" says that it works", func() bool {
+				lines := strings.Split(strings.TrimSpace(p.stderr.String()), "\n")
+				return strings.Contains(lines[len(lines)-1], "level=INFO")
+			})
+		}
+	}
+	works()
+	for _, p := range all {
+		p.said(t, &p.stderr, `msg="(ready again|can ask for the lease again)" .*after=\d`)
+	}
+	server.stopNATS(t)
+	for _, p := range all {
+		p.said(t, &p.stderr, "disconnected from NATS")
+	}
+	startNATSOn(t, store, port)
+	for _, p := range all {
+		p.said(t, &p.stderr, `msg="reconnected to NATS" .*after=\d`)
+	}
+	works()
+	for _, p := range all {
+		p.signal(t, syscall.SIGTERM)
+	}
+	exitAll(t, all)
+	for _, p := range all {
+		checkStopLogged(t, p)
+		if strings.Contains(p.stderr.String(), "nats: nats: ") {
+			t.Errorf("%s logs a prefix twice", p.name)
+		}
+	}
+}
+
+// checkStopLogged wants one line about the signal that stopped a service, and one that it
+// has stopped as the last one.
+func checkStopLogged(t *testing.T, p *process) {
+	t.Helper()
+	log := p.stderr.String()
+	if n := strings.Count(log, `msg=stopping service=`+p.name+` reason="terminated signal received"`); n != 1 {
+		t.Errorf("%s logs %d times why it stops", p.name, n)
+	}
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	if last := lines[len(lines)-1]; !strings.Contains(last, "msg=stopped service="+p.name+" after=") {
+		t.Errorf("the last line of %s is %s", p.name, last)
+	}
+}
+
 // A service that waits for NATS stops on SIGTERM.
 func TestStopsWhileWaiting(t *testing.T) {
 	t.Parallel()
@@ -102,11 +175,12 @@ func TestStopsWhileWaiting(t *testing.T) {
 		p := server.service(t, name)
 		p.said(t, &p.stderr, "waiting for NATS")
 		p.stop(t)
+		checkStopLogged(t, p)
 	}
 	server = startNATS(t)
 	for _, name := range services {
 		p := server.service(t, name)
-		p.said(t, &p.stderr, "was `ordertrail provision` run|will fold again")
+		p.said(t, &p.stderr, notProvisioned)
 		p.stop(t)
 	}
 }

@@ -20,7 +20,8 @@ func TestBadSettings(t *testing.T) {
 		env  string // settings; the last one is bad
 		want string // in the line, besides the variable
 	}{
-		{"NATS_URL=localhost", "nats://host:port"},
+		{"NATS_URL=localhost", "nats://host:port, such as nats://127.0.0.1:4222"},
+		{"NATS_URL=http://127.0.0.1:4222", "nats://host:port"},
 		{"NATS_URL=nats://user:secret@host:port", "nats://host:port"},
 		{"NATS_URL=nats://a:4222,,nats://b:4222", "nats://host:port"},
 		{"NATS_USER=someone", "NATS_PASSWORD: want both or neither"},
@@ -30,11 +31,14 @@ func TestBadSettings(t *testing.T) {
 		{"HTTP_ADDR=8080", "host:port"},
 		{"HTTP_ADDR=127.0.0.1:65536", "host:port"},
 		{"HEALTH_ADDR=localhost", "host:port"},
-		{"SMTP_URL=localhost:25", "smtp://"},
+		{"SMTP_URL=localhost:25", "such as smtp://localhost:1025"},
 		{"SMTP_URL=smtp://user:secret@host:port", "smtp://"},
-		{"JAEGER_URL=localhost:16686", "http://host:port"},
+		{"SHOP_URL=localhost", "such as http://localhost:8080"},
+		{"ANALYTICS_URL=localhost:8081/analytics", "such as http://localhost:8081/analytics"},
+		{"MAILBOX_URL=smtp://localhost", "such as http://localhost:8025"},
+		{"JAEGER_URL=localhost:16686", "such as http://localhost:16686"},
 		{"JAEGER_URL=http://user:secret@/", "http://host:port"},
-		{"JAEGER_UI_URL=jaeger", "http://host:port"},
+		{"JAEGER_UI_URL=jaeger", "such as http://localhost:16686"},
 		{"ORDER_DEADLINE=30", "such as 30s"},
 		{"ORDER_DEADLINE=-1s", "such as 30s"},
 		{"ORDER_DEADLINE=48h", "up to 12h"},
@@ -48,6 +52,8 @@ func TestBadSettings(t *testing.T) {
 		{"OTEL_TRACES_SAMPLER=sometimes", "always_on"},
 		{"OTEL_TRACES_SAMPLER=traceidratio OTEL_TRACES_SAMPLER_ARG=2", "from 0 to 1"},
 		{"OTEL_RESOURCE_ATTRIBUTES=novalue", ""},
+		{"OTEL_SDK_DISABLED=yes", "true or false"},
+		{"OTEL_BSP_MAX_QUEUE_SIZE=big", "whole number"},
 	} {
 		t.Run(tt.env, func(t *testing.T) {
 			t.Parallel()
@@ -59,6 +65,10 @@ func TestBadSettings(t *testing.T) {
 			refused(t, p, code, variable, tt.want)
 			p, code = run(t, env, "ordertrail", "provision")
 			refused(t, p, code, variable, tt.want)
+			if strings.HasPrefix(variable, "OTEL_") {
+				p, code = run(t, append(env, "NATS_URL="), "ordertrail", "demo", "--once")
+				refused(t, p, code, variable, tt.want)
+			}
 		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/trail"
 )
 
 // The command trail prints an order's trail, by the id of the order or of any of its
@@ -19,33 +20,34 @@ func TestTrailCommand(t *testing.T) {
 	if got := strings.Count(story, "critical path (*): "); got != len(demo.Scenarios()) {
 		t.Errorf("the demo prints %d trails of %d scenarios", got, len(demo.Scenarios()))
 	}
-	order := p.said(t, &p.stdout, `undeliverable +([0-9a-f-]{36}) cancelled`)
-	trail, code := run(t, nil, "ordertrail", "trail", order, "--url", url)
-	text := trail.stdout.String()
+	order := p.said(t, &p.stdout, `undeliverable +([0-9a-f-]{36})  as expected`)
+	printed, code := run(t, nil, "ordertrail", "trail", order, "--url", url)
+	text := printed.stdout.String()
 	if code != 0 {
-		t.Fatalf("exit code %d: %s", code, &trail.stderr)
+		t.Fatalf("exit code %d: %s", code, &printed.stderr)
 	}
 	for _, want := range []string{
-		"order " + order + "  cancelled (undeliverable), refunded", "orders: POST /orders", "⇠ triggered_by orders: publish orders.created",
-		"⇠ payment_confirmation payments: publish payments.confirmed", "book parcel  refused", "refund card  undo", "links belong here",
+		"order " + order + "  cancelled (undeliverable), refunded", "orders: POST /orders", "⇠ triggered_by orders: publish orders.created.{order_id}",
+		"⇠ payment_confirmation payments: publish payments.confirmed.{order_id}", "book parcel  refused", "refund card  undo", "links belong here",
 		"critical path (*): ",
 	} {
-		if !strings.Contains(text, want) {
+		if !strings.Contains(strings.Join(strings.Fields(text), " "), strings.Join(strings.Fields(want), " ")) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
 	// Whether that order waits depends on the machine. This one always does.
-	late := p.said(t, &p.stdout, `poison +([0-9a-f-]{36}) cancelled`)
+	late := p.said(t, &p.stdout, `poison +([0-9a-f-]{36})  as expected`)
 	waits, code := run(t, nil, "ordertrail", "trail", late, "--url", url)
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, &waits.stderr)
 	}
-	waits.said(t, &waits.stdout, `wait for orders: process deadlines\.due`)
+	waits.said(t, &waits.stdout, `wait for orders: process deadlines\.due\.\{order_id\}`)
+	checkColumns(t, story+text+waits.stdout.String())
 	if strings.Contains(story+text, "\x1b") {
 		t.Error("there is colour without a terminal")
 	}
 
-	trace := trail.said(t, &trail.stdout, `trace ([0-9a-f]{32})\n`) // the order's own: the request
+	trace := printed.said(t, &printed.stdout, `trace ([0-9a-f]{32})\n`) // the order's own: the request
 	again, code := run(t, nil, "ordertrail", "trail", "-url", url, trace)
 	if got := again.stdout.String(); code != 0 || !strings.HasPrefix(got, "order "+order) {
 		t.Errorf("from trace %s: exit code %d: %s%s", trace, code, got, &again.stderr)
@@ -67,5 +69,15 @@ func TestTrailCommand(t *testing.T) {
 	p.signal(t, os.Interrupt)
 	if code := p.wait(t, 5*time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// checkColumns wants each line of an output to fit a terminal.
+func checkColumns(t *testing.T, output string) {
+	t.Helper()
+	for line := range strings.Lines(output) {
+		if n := trail.Width(strings.TrimSuffix(line, "\n")); n > 80 {
+			t.Errorf("%d columns: %s", n, line)
+		}
 	}
 }

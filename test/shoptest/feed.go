@@ -22,6 +22,12 @@ type Feed struct {
 // Follow opens a feed. last is the id of the last event that the client has, or empty.
 func Follow(tb testing.TB, url, last string) *Feed {
 	tb.Helper()
+	return FollowAs(tb, "", url, last)
+}
+
+// FollowAs opens a feed for the client with an IP address, see [ClientHeader].
+func FollowAs(tb testing.TB, client, url, last string) *Feed {
+	tb.Helper()
 	ctx, leave := context.WithTimeout(context.Background(), systemtest.Patience)
 	tb.Cleanup(leave)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -29,6 +35,9 @@ func Follow(tb testing.TB, url, last string) *Feed {
 		tb.Fatal(err)
 	}
 	r.Header.Set("Accept", "text/event-stream")
+	if client != "" {
+		r.Header.Set(ClientHeader, client)
+	}
 	if last != "" {
 		r.Header.Set("Last-Event-ID", last)
 	}

@@ -32,6 +32,9 @@ import (
 // Unknown is an order id made long ago, for which no replica can be late.
 const Unknown = "01890000-0000-7000-8000-000000000000"
 
+// ClientHeader makes a request one of another client, with this IP address.
+const ClientHeader = "Shoptest-Client"
+
 // Shop is a running service and its client. Opened alone, without the other services,
 // its orders stay as they are, and the stream has its events only.
 type Shop struct {
@@ -89,7 +92,12 @@ func Open(tb testing.TB, connect Connect, wire service.Wire, processors ...sdktr
 	go func() { ran <- part.Run(running) }()
 	mux := http.NewServeMux()
 	s.Runtime.Health(mux)
-	mux.Handle("/", part.HTTP)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if address := r.Header.Get(ClientHeader); address != "" {
+			r.RemoteAddr = address + ":1"
+		}
+		part.HTTP.ServeHTTP(w, r)
+	})
 	server := httptest.NewServer(mux)
 	s.URL = server.URL
 	tb.Cleanup(func() {
@@ -105,6 +113,8 @@ func Open(tb testing.TB, connect Connect, wire service.Wire, processors ...sdktr
 			tb.Errorf("close: %v", err)
 		}
 	})
+	// Feeds end while the service is not ready.
+	systemtest.Until(tb, "the shop is ready", func() bool { return s.MustGet(tb, "/readyz").StatusCode == http.StatusOK })
 	return s
 }
 

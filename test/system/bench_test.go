@@ -29,14 +29,19 @@ func (discard) Shutdown(context.Context) error                             { ret
 // Each customer orders again when their parcel is on its way: "busy" has 128 of
 // them, "idle" one. Both report orders/s, and how long it took from created to
 // shipped by the stream's own clock.
+//
+// Spans go to an exporter that discards them; "trail" also keeps them in the trail's
+// store, as the demo does.
 func BenchmarkFlow(b *testing.B) {
 	for _, tracing := range []struct {
-		name string
-		env  map[string]string
+		name  string
+		env   map[string]string
+		trail bool
 	}{
-		{"untraced", map[string]string{"OTEL_SDK_DISABLED": "true"}},
-		{"traced", nil},
-		{"sampled=1%", map[string]string{"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}},
+		{"untraced", map[string]string{"OTEL_SDK_DISABLED": "true"}, false},
+		{"traced", nil, false},
+		{"trail", nil, true},
+		{"sampled=1%", map[string]string{"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}, false},
 	} {
 		for _, load := range []struct {
 			name      string
@@ -46,21 +51,23 @@ func BenchmarkFlow(b *testing.B) {
 				for k, v := range tracing.env {
 					b.Setenv(k, v)
 				}
-				benchmarkFlow(b, load.customers)
+				benchmarkFlow(b, load.customers, tracing.trail)
 			})
 		}
 	}
 }
 
-func benchmarkFlow(b *testing.B, customers int) {
+func benchmarkFlow(b *testing.B, customers int, trail bool) {
 	sys := systemtest.Start(b, func(cfg *systemtest.Config) {
+		cfg.NoTrail = !trail
 		cfg.Tracing = func(string) []telemetry.Option {
 			return []telemetry.Option{telemetry.WithSpanProcessor(sdktrace.NewBatchSpanProcessor(discard{}))}
 		}
 	})
 	parcels := follow(b, sys)
 	ctx := context.Background()
-	warm, err := demo.Play(ctx, sys.Shop, demo.Scenarios()[0])
+	everything := demo.Scenarios()[0]
+	warm, err := demo.Play(ctx, sys.Shop, everything)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -72,7 +79,7 @@ func benchmarkFlow(b *testing.B, customers int) {
 	for range customers {
 		busy.Go(func() {
 			for range orders {
-				order, err := sys.Shop.Place(ctx, demo.Scenarios()[0])
+				order, err := sys.Shop.Place(ctx, everything)
 				if err != nil {
 					b.Error(err)
 				} else {
@@ -114,7 +121,7 @@ func follow(b *testing.B, sys *systemtest.System) *parcels {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- client.Follow(ctx, []string{event.OrderCreated.Every(), event.FulfillmentShipped.Every()}, 1, p.apply)
+		done <- client.Follow(ctx, []string{event.OrderCreated.Every(), event.FulfillmentShipped.Every()}, stream.Position{}, p.apply)
 	}()
 	b.Cleanup(func() {
 		cancel()

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/services/fulfillment"
@@ -58,9 +57,8 @@ func TestKilled(t *testing.T) {
 			sys := systemtest.Start(t, world.Use, quickRedelivery, onStore(c.service, func(e event.Type, _ string) { kill(string(e)) }))
 			victim <- sys
 
-			ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
-			defer cancel()
-			sc := scenarioNamed(t, c.scenario)
+			ctx := systemtest.Context(t)
+			sc := systemtest.Scenario(t, c.scenario)
 			placed, err := sys.Shop.Place(ctx, sc)
 			if err != nil {
 				t.Fatal(err)
@@ -106,15 +104,4 @@ func onStore(name string, f func(event.Type, string)) func(*systemtest.Config) {
 			return []stream.Option{stream.OnStore(f)}
 		}
 	}
-}
-
-func scenarioNamed(t *testing.T, name string) demo.Scenario {
-	t.Helper()
-	for _, sc := range demo.Scenarios() {
-		if sc.Name == name {
-			return sc
-		}
-	}
-	t.Fatalf("there is no scenario %q", name)
-	return demo.Scenario{}
 }

@@ -3,20 +3,15 @@ package system_test
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
-	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/shoptest"
 	"example.org/ordertrail/test/systemtest"
@@ -55,25 +50,11 @@ func foreignMessages(subject string) map[string]*nats.Msg {
 }
 
 // settled waits until no consumer has a message pending or in progress.
-func settled(tb testing.TB, sys *systemtest.System) {
-	tb.Helper()
-	for _, d := range app.Durables() {
-		state := ""
-		defer func() {
-			if tb.Failed() {
-				tb.Logf("consumer %s: %s", d.Name, state)
-			}
-		}()
-		systemtest.Until(tb, "consumer "+d.Name+" has nothing left", func() bool {
-			c, err := sys.JetStream().Consumer(context.Background(), d.Stream, d.Name)
-			if err != nil {
-				tb.Fatal(err)
-			}
-			info := c.CachedInfo()
-			state = fmt.Sprintf("%d pending, %d ack-pending, %d redelivered", info.NumPending, info.NumAckPending, info.NumRedelivered)
-			return info.NumPending == 0 && info.NumAckPending == 0
-		})
-	}
+func settled(t *testing.T, sys *systemtest.System) {
+	t.Helper()
+	systemtest.Until(t, "no consumer has anything left", func() bool {
+		return systemtest.Drained(t.Context(), sys.JetStream(), app.Durables()) == nil
+	})
 }
 
 // Foreign messages of every kind on every subject become dead letters one by one, and
@@ -88,15 +69,7 @@ func TestForeignMessages(t *testing.T) {
 			t.Fatalf("publish on %s: %v", m.Subject, err)
 		}
 	}
-	// Inventory has its first stock: foreign messages before it are another case.
-	systemtest.Until(t, "inventory is at work", func() bool {
-		in, err := sys.JetStream().Stream(ctx, stream.OrdersStream)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = in.GetLastMsgForSubject(ctx, event.StockLease.Subject(event.LeaseKey))
-		return err == nil
-	})
+	sys.AwaitStock(t) // foreign messages before it are another case
 	for _, typ := range event.OfOrder {
 		for kind := range foreignMessages("") {
 			publish(foreignMessages(typ.Subject(event.NewOrderID()))[kind])
@@ -108,35 +81,32 @@ func TestForeignMessages(t *testing.T) {
 		}
 	}
 	for _, subject := range []string{
-		"orders.created", "orders.created.42", "orders.invented." + event.NewOrderID(), "redrive.nobody.x", "inventory.reserved.x.y",
+		"orders.created", "orders.created.42", "orders.invented." + event.NewOrderID(), "redrive.unknown.x", "inventory.reserved.x.y",
 	} {
 		publish(foreign(subject, "null"))
 	}
 
-	for _, sc := range demo.Scenarios() {
-		t.Run(sc.Name, func(t *testing.T) {
-			if _, err := demo.Play(ctx, sys.Shop, sc); err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	t.Run("scenarios", func(t *testing.T) {
+		for _, sc := range demo.Scenarios() {
+			t.Run(sc.Name, func(t *testing.T) {
+				t.Parallel()
+				if err := systemtest.Play(ctx, sys.Shop, sc); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	})
 	settled(t, sys)
 
 	s := shoptest.Of(sys)
 	played := len(demo.Scenarios())
 	systemtest.Until(t, "analytics has counted the real orders alone", func() bool {
-		a := s.MustDo(t, http.MethodGet, "/analytics", "", nil)
-		return strings.Contains(string(a.Content), fmt.Sprintf(`"orders":{"created":%d,`, played)) &&
-			strings.Contains(string(a.Content), `"open":0}`)
+		a := string(s.MustGet(t, "/analytics").Content)
+		return strings.Contains(a, fmt.Sprintf(`"orders":{"created":%d,`, played)) && strings.Contains(a, `"open":0}`)
 	})
-	a := s.MustDo(t, http.MethodGet, "/orders", "", nil)
-	if got := strings.Count(string(a.Content), `"state":"`); got != played {
+	if got := strings.Count(string(s.MustGet(t, "/orders").Content), `"state":"`); got != played {
 		t.Errorf("%d orders are listed, want %d", got, played)
 	}
-}
-
-func hasAttribute(span tracetest.SpanStub, key attribute.Key, want string) bool {
-	return slices.Contains(span.Attributes, key.String(want))
 }
 
 // A foreign message in the place of a real order's next event delays that order only,
@@ -168,7 +138,7 @@ func TestForeignOutcome(t *testing.T) {
 	settled(t, sys)
 	refunds := 0
 	for _, span := range sys.Spans.GetSpans() {
-		if span.Name == "refund card" && hasAttribute(span, "order.id", held.ID) {
+		if span.Name == "refund card" && value(span.Attributes, "order.id") == held.ID {
 			refunds++
 		}
 	}

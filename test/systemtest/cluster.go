@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -105,17 +106,45 @@ func (c *Cluster) options(i int) (*server.Options, error) {
 	for _, addr := range c.routes {
 		routes = append(routes, &url.URL{Scheme: "nats-route", Host: addr})
 	}
-	name := fmt.Sprintf("n%d", i+1)
 	return &server.Options{
-		ServerName: name,
+		ServerName: fmt.Sprintf("n%d", i+1),
 		Host:       host, Port: port,
-		JetStream: true, StoreDir: filepath.Join(c.dir, name),
+		JetStream: true, StoreDir: c.store(i),
 		Cluster: server.ClusterOpts{Name: "ordertrail", Host: host, Port: routePort},
 		Routes:  routes,
 		NoSigs:  true, NoLog: true,
 		SyncInterval: time.Second,
 	}, nil
 }
+
+// Crash stops all nodes at once, as if they were killed now, and starts them again: each
+// node's store is what was on its disk at this moment.
+func (c *Cluster) Crash() error {
+	copies := make([]string, c.Size())
+	for i := range copies {
+		copies[i] = c.store(i) + ".copy"
+		if err := CopyLive(copies[i], c.store(i)); err != nil {
+			return err
+		}
+	}
+	for i := range copies {
+		c.Stop(i)
+	}
+	for i, copied := range copies {
+		if err := errors.Join(os.RemoveAll(c.store(i)), os.Rename(copied, c.store(i))); err != nil {
+			return err
+		}
+	}
+	for i := range copies {
+		if err := c.Start(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// store is the directory of a node's store.
+func (c *Cluster) store(i int) string { return filepath.Join(c.dir, fmt.Sprintf("n%d", i+1)) }
 
 // Whole reports whether every node is up, one leads and knows the others, and each
 // has caught up with the messages that were stored while it was away.

@@ -28,9 +28,8 @@ type Network struct {
 	closed  bool
 }
 
-// NewNetwork makes a network to the server or the cluster that connect leads to,
-// an embedded one's Connect. End it with Close, before the server and after those
-// who use its connections.
+// NewNetwork makes a network to a server or a cluster, by its Connect. Close it before the
+// server, and after the users of its connections.
 func NewNetwork(connect func(...nats.Option) (*nats.Conn, error)) *Network {
 	return &Network{connect: connect}
 }
@@ -77,7 +76,7 @@ func (n *Network) Client(service string, number int) *Client {
 	return nil
 }
 
-// Close closes all clients' connections, and lets nobody connect any more.
+// Close closes the connections of all clients, and refuses new ones.
 func (n *Network) Close() {
 	n.mu.Lock()
 	n.closed = true

@@ -15,7 +15,6 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"example.org/ordertrail/internal/app"
-	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/outbox"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
@@ -36,13 +35,14 @@ type Config struct {
 	Log      slog.Handler            // default: none
 	Tracing  func(service string) []telemetry.Option
 	Stream   func(service string) []stream.Option
+	NoTrail  bool // keep no spans in Trails
 }
 
 // Replicas is a running system whose replicas a test starts, stops and kills. It is
 // made of the parts that [app.System] is made of.
 type Replicas struct {
 	URL    string       // of the shop
-	Trails *trail.Store // the spans of all services
+	Trails *trail.Store // the spans of all services; none with Config.NoTrail
 
 	cfg      Config
 	services []service.Definition
@@ -57,7 +57,7 @@ type Replicas struct {
 // Run starts a system. End it with Stop.
 func Run(ctx context.Context, cfg Config) (s *Replicas, err error) {
 	cfg.Log = cmp.Or[slog.Handler](cfg.Log, slog.DiscardHandler)
-	s = &Replicas{cfg: cfg, Trails: trail.NewStore(event.OrderIDKey, trail.StoreOptions{}), stopHTTP: func() error { return nil }}
+	s = &Replicas{cfg: cfg, Trails: trail.NewStore(0), stopHTTP: func() error { return nil }}
 	s.services = app.Services(s.Trails, new(outbox.Outbox))
 	defer func() {
 		if err != nil {
@@ -109,7 +109,9 @@ func (s *Replicas) Run(ctx context.Context, name string) (*Replica, error) {
 	def.Wire = mortal(def.Wire, dying)
 	cfg := service.Config{
 		Settings: app.InOneProcess(s.cfg.Settings), Connect: s.cfg.Connect, Log: s.cfg.Log,
-		Tracing: []telemetry.Option{telemetry.WithSpanProcessor(s.Trails)},
+	}
+	if !s.cfg.NoTrail {
+		cfg.Tracing = []telemetry.Option{telemetry.WithSpanProcessor(s.Trails)}
 	}
 	if s.cfg.Tracing != nil {
 		cfg.Tracing = append(cfg.Tracing, s.cfg.Tracing(name)...)

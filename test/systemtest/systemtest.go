@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -61,9 +62,7 @@ func StartOn(t testing.TB, connect func(...nats.Option) (*nats.Conn, error), cha
 	for _, f := range change {
 		f(&cfg)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
-	defer cancel()
-	sys, err := Run(ctx, cfg)
+	sys, err := Run(Context(t), cfg)
 	if err != nil {
 		t.Fatalf("start the system: %v", err)
 	}
@@ -79,12 +78,21 @@ func StartOn(t testing.TB, connect func(...nats.Option) (*nats.Conn, error), cha
 	return &System{Replicas: sys, Shop: shop, Spans: spans}
 }
 
+// Operator returns an administrator's access to the streams, untraced.
+func (s *System) Operator(t testing.TB) *stream.Client {
+	t.Helper()
+	client, err := s.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
 // AwaitStock waits for inventory's first stock. Until then a reservation may take
 // longer than a charge.
 func (s *System) AwaitStock(t testing.TB) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
-	defer cancel()
+	ctx := Context(t)
 	orders, err := s.JetStream().Stream(ctx, stream.OrdersStream)
 	if err != nil {
 		t.Fatal(err)
@@ -118,6 +126,23 @@ func Play(ctx context.Context, shop demo.Shop, sc demo.Scenario) error {
 // Deadline has orders cancelled that are not concluded by then.
 func Deadline(d time.Duration) func(*Config) {
 	return func(cfg *Config) { cfg.Settings.OrderDeadline = d }
+}
+
+// Context returns a context that ends with the test, or when Patience is over.
+func Context(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// Scenario returns the scenario of that name.
+func Scenario(t testing.TB, name string) demo.Scenario {
+	t.Helper()
+	i := slices.IndexFunc(demo.Scenarios(), func(sc demo.Scenario) bool { return sc.Name == name })
+	if i < 0 {
+		t.Fatalf("unknown scenario %q", name)
+	}
+	return demo.Scenarios()[i]
 }
 
 // Server runs an embedded server until the test ends.

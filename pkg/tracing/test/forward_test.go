@@ -13,11 +13,11 @@ import (
 	"example.org/ordertrail/pkg/tracing"
 )
 
-// stranger is a message with all that must not travel.
-type stranger nats.Header
+// headersOnly is a message with headers only.
+type headersOnly nats.Header
 
-func (s stranger) Headers() nats.Header { return nats.Header(s) }
-func (stranger) Data() []byte           { return []byte("data") }
+func (s headersOnly) Headers() nats.Header { return nats.Header(s) }
+func (headersOnly) Data() []byte           { return []byte("data") }
 
 func TestForward(t *testing.T) {
 	tracer := tracing.New()
@@ -26,7 +26,7 @@ func TestForward(t *testing.T) {
 		"Nats-Msg-Id": {"1"}, "nats-expected-last-sequence": {"7"}, "Nats-Schedule": {"@at x"}, "Nats-TTL": {"1s"},
 		"Nats-Rollup": {"all"}, "Status": {"100"}, "description": {"Idle Heartbeat"},
 	}
-	m := tracer.Forward(stranger(header), "dead.orders.created.1")
+	m := tracer.Forward(headersOnly(header), "dead.orders.created.1")
 	if m.Subject != "dead.orders.created.1" || string(m.Data) != "data" {
 		t.Errorf("got %s %s", m.Subject, m.Data)
 	}
@@ -41,12 +41,12 @@ func TestForward(t *testing.T) {
 	if header["ce-id"][0] != "orders.created.1" || len(header) != 11 {
 		t.Error("the original has changed")
 	}
-	if m := tracer.Forward(stranger(nil), "x"); m.Header == nil || len(m.Header) != 0 {
+	if m := tracer.Forward(headersOnly(nil), "x"); m.Header == nil || len(m.Header) != 0 {
 		t.Errorf("no headers became %v", m.Header)
 	}
 }
 
-// Whoever processes a forwarded message links its first producer, within the
+// The consumer of a forwarded message links its first producer, within the
 // duplicate window too; the span that forwards is no producer.
 func TestForwardKeepsTheProducer(t *testing.T) {
 	js := mustJetStream(t)
@@ -77,9 +77,9 @@ func TestForwardKeepsTheProducer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	producer := tap.named("publish orders.created")[0].SpanContext().SpanID()
-	forward := tap.named("publish orders.again")[0]
-	again := tap.named("process orders.again")[0]
+	producer := tap.named("publish orders.created.{order_id}")[0].SpanContext().SpanID()
+	forward := tap.named("publish orders.again.{order_id}")[0]
+	again := tap.named("process orders.again.{order_id}")[0]
 	if forward.SpanKind() != trace.SpanKindClient {
 		t.Errorf("forwarding is a %s span", forward.SpanKind())
 	}

@@ -136,6 +136,23 @@ func (tap tracetap) named(name string) []sdktrace.ReadOnlySpan {
 	return found
 }
 
+// batch returns the one span of ProcessBatch.
+func (tap tracetap) batch(tb testing.TB) (found sdktrace.ReadOnlySpan) {
+	tb.Helper()
+	for _, s := range tap.spans.Ended() {
+		if attr(s.Attributes(), "messaging.batch.message_count") != "" && s.SpanKind() == trace.SpanKindConsumer {
+			if found != nil {
+				tb.Fatal("several batches")
+			}
+			found = s
+		}
+	}
+	if found == nil {
+		tb.Fatal("no batch")
+	}
+	return found
+}
+
 // only returns the one ended span of that name.
 func (tap tracetap) only(tb testing.TB, name string) sdktrace.ReadOnlySpan {
 	tb.Helper()
@@ -212,10 +229,12 @@ type received struct {
 	header  nats.Header
 	md      *jetstream.MsgMetadata
 	settle  error
+	reply   string // identifies the delivery
 }
 
 func (m *received) Headers() nats.Header { return m.header }
 func (m *received) Subject() string      { return m.subject }
+func (m *received) Reply() string        { return m.reply }
 func (m *received) Ack() error           { return m.settle }
 func (m *received) Nak() error           { return m.settle }
 func (m *received) Term() error          { return m.settle }

@@ -42,7 +42,7 @@ func TestPitfall10OldContexts(t *testing.T) {
 		span.End()
 		s := tap.only(t, "fulfill order")
 		wantRoot(t, s)
-		l := wantLink(t, s, tap.only(t, "publish orders.created").SpanContext())
+		l := wantLink(t, s, tap.only(t, "publish orders.created.{order_id}").SpanContext())
 		wantAttrs(t, l.Attributes, map[string]string{"link.trace_id": l.SpanContext.TraceID().String()})
 	})
 	t.Run("Schedule", func(t *testing.T) {
@@ -75,9 +75,9 @@ func TestPitfall10OldContexts(t *testing.T) {
 			}
 			return msg.Ack()
 		})
-		s := tap.only(t, "process deadlines.due")
+		s := tap.only(t, "process deadlines.due.{order_id}")
 		wantRoot(t, s)
-		wantLink(t, s, tap.only(t, "publish deadlines.at").SpanContext())
+		wantLink(t, s, tap.only(t, "publish deadlines.at.{order_id}").SpanContext())
 	})
 }
 
@@ -96,7 +96,7 @@ func TestPitfall11HeadersOnly(t *testing.T) {
 		t.Fatal("the consumer is delivered bodies")
 	}
 	_ = tap.Process(context.Background(), msg, ack)
-	produced, process := tap.only(t, "publish orders.created"), tap.only(t, "process orders.created")
+	produced, process := tap.only(t, "publish orders.created.{order_id}"), tap.only(t, "process orders.created.{order_id}")
 	wantLink(t, process, produced.SpanContext())
 	for _, s := range []sdktrace.ReadOnlySpan{produced, process} {
 		wantAttrs(t, s.Attributes(), map[string]string{"messaging.message.body.size": "1234"})
@@ -126,18 +126,18 @@ func TestPitfall12Settling(t *testing.T) {
 		}
 		return nil
 	})
-	process := tap.only(t, "process orders.created")
+	process := tap.only(t, "process orders.created.{order_id}")
 	wantAttrs(t, process.Attributes(), map[string]string{"messaging.nats.message.settlement": "ack", "error.type": ""})
 	if len(process.Events()) != 1 || process.Events()[0].Name != "messaging.nats.in_progress" {
 		t.Errorf("events are %v", process.Events())
 	}
-	acks := tap.named("ack orders.created")
+	acks := tap.named("ack orders.created.{order_id}")
 	if len(acks) != 2 {
 		t.Fatalf("%d ack spans", len(acks))
 	}
 	wantAttrs(t, acks[0].Attributes(), map[string]string{"error.type": "canceled"})
 	wantAttrs(t, acks[1].Attributes(), map[string]string{"error.type": ""})
-	term := tap.only(t, "term orders.created")
+	term := tap.only(t, "term orders.created.{order_id}")
 	wantAttrs(t, term.Attributes(), map[string]string{"error.type": "already_acknowledged"})
 	if term.Status().Code != codes.Error {
 		t.Errorf("status %v", term.Status().Code)
@@ -148,14 +148,15 @@ func TestPitfall12Settling(t *testing.T) {
 func TestPitfall13Ends(t *testing.T) {
 	js := mustJetStream(t)
 	for _, tt := range []struct {
-		name, class string
-		events      int
-		end         func(trace.Span)
+		name, class   string
+		kind, message string // of the exception
+		end           func(trace.Span)
 	}{
-		{"Panic", "panic", 1, func(trace.Span) { panic("secret") }},
-		{"NilPanic", "panic", 1, func(trace.Span) { panic(nil) }}, //nolint:govet // that is the case
-		{"Goexit", "goexit", 0, func(trace.Span) { runtime.Goexit() }},
-		{"EndedByTheHandler", "", 0, func(s trace.Span) { s.End() }},
+		{"Panic", "panic", "string", "", func(trace.Span) { panic("secret") }},
+		{"NilPanic", "panic", "*runtime.PanicNilError", new(runtime.PanicNilError).Error(), func(trace.Span) { panic(nil) }}, //nolint:govet // that is the case
+		{"Runtime", "panic", "runtime.boundsError", "runtime error: index out of range [1] with length 0", func(trace.Span) { _ = []int{}[one()] }},
+		{"Goexit", "goexit", "", "", func(trace.Span) { runtime.Goexit() }},
+		{"EndedByTheHandler", "", "", "", func(s trace.Span) { s.End() }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tap := newTap(sdktrace.AlwaysSample())
@@ -180,14 +181,22 @@ func TestPitfall13Ends(t *testing.T) {
 			if cause := <-done; (cause == nil) != (tt.class == "") {
 				t.Errorf("the handler's end reached the caller as %v", cause)
 			}
-			s := tap.only(t, "process orders.created")
+			s := tap.only(t, "process orders.created.{order_id}")
 			wantAttrs(t, s.Attributes(), map[string]string{"error.type": tt.class})
-			if (s.Status().Code == codes.Error) != (tt.class != "") || len(s.Events()) != tt.events {
+			if (s.Status().Code == codes.Error) != (tt.class != "") || (len(s.Events()) == 1) != (tt.kind != "") {
 				t.Errorf("status %v, %d events", s.Status(), len(s.Events()))
+			}
+			for _, e := range s.Events() {
+				wantAttrs(t, e.Attributes, map[string]string{"exception.type": tt.kind, "exception.message": tt.message})
+				if e.Name != "exception" || !strings.Contains(attr(e.Attributes, "exception.stacktrace"), "pitfalls_handling_test.go") {
+					t.Errorf("event %s does not show where", e.Name)
+				}
 			}
 		})
 	}
 }
+
+func one() int { return 1 }
 
 func TestPitfall15AmbientParent(t *testing.T) {
 	js := mustJetStream(t)
@@ -197,9 +206,9 @@ func TestPitfall15AmbientParent(t *testing.T) {
 	}
 	ctx, ambient := tap.provider.Tracer("test").Start(context.Background(), "poll")
 	_ = tap.Process(ctx, mustFetch(t, js, "payments", 1)[0], ack)
-	s := tap.only(t, "process orders.created")
+	s := tap.only(t, "process orders.created.{order_id}")
 	wantChild(t, s, ambient.SpanContext())
-	wantLink(t, s, tap.only(t, "publish orders.created").SpanContext())
+	wantLink(t, s, tap.only(t, "publish orders.created.{order_id}").SpanContext())
 }
 
 func TestPitfall17Credentials(t *testing.T) {
@@ -235,7 +244,7 @@ func TestPitfall17Credentials(t *testing.T) {
 	tap := newTap(sdktrace.AlwaysSample(), tracing.WithServerAddress(js.Conn().ConnectedUrl()))
 	js.Conn().Close()
 	_, _ = tap.Publish(context.Background(), js, nats.NewMsg("orders.created.1"))
-	wantAttrs(t, tap.only(t, "publish orders.created").Attributes(), map[string]string{"error.type": "connection_closed", "server.address": "127.0.0.1"})
+	wantAttrs(t, tap.only(t, "publish orders.created.{order_id}").Attributes(), map[string]string{"error.type": "connection_closed", "server.address": "127.0.0.1"})
 }
 
 // Baggage beyond the limits of W3C Baggage is dropped; the message is processed,
@@ -274,7 +283,7 @@ func TestPitfall18LargeBaggage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			wantLinks(t, tap.only(t, "process orders.created"), 1)
+			wantLinks(t, tap.only(t, "process orders.created.{order_id}"), 1)
 			_ = mustFetch(t, js, "payments", 1)[0].Ack() // orders.paid
 		})
 	}
@@ -302,7 +311,7 @@ func TestPitfall19Secrets(t *testing.T) {
 			events = append(events, e.Attributes...)
 		}
 		if text := fmt.Sprint(s.Name(), s.Attributes(), s.Status(), events); strings.Contains(text, "tok_secret") || strings.Contains(text, "robin") {
-			t.Errorf("%s tells %s", s.Name(), text)
+			t.Errorf("span %s contains %s", s.Name(), text)
 		}
 	}
 }

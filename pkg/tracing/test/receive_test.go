@@ -41,8 +41,8 @@ func TestReceive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	produced := tap.only(t, "publish orders.created").SpanContext()
-	s := tap.only(t, "receive orders.created")
+	produced := tap.only(t, "publish orders.created.{order_id}").SpanContext()
+	s := tap.only(t, "receive orders.created.{order_id}")
 	wantChild(t, s, ambient.SpanContext())
 	if s.SpanKind() != trace.SpanKindClient || s.Status().Code != codes.Unset || s.StartTime().After(called) || s.EndTime().Before(called) {
 		t.Errorf("kind %v, status %v, from %v to %v", s.SpanKind(), s.Status().Code, s.StartTime(), s.EndTime())
@@ -59,10 +59,10 @@ func TestReceive(t *testing.T) {
 	if err := tap.Process(context.Background(), msg, ack); err != nil {
 		t.Fatal(err)
 	}
-	process := tap.only(t, "process orders.created")
+	process := tap.only(t, "process orders.created.{order_id}")
 	wantRoot(t, process)
 	wantAttrs(t, wantLink(t, process, produced).Attributes, map[string]string{"link.relationship": "triggered_by"})
-	wantChild(t, tap.only(t, "ack orders.created"), process.SpanContext())
+	wantChild(t, tap.only(t, "ack orders.created.{order_id}"), process.SpanContext())
 	if got := m.points(t, consumedMessages); len(got) != 1 || got[0].count != 1 || got[0].attrs["messaging.operation.name"] != "receive" {
 		t.Errorf("consumed %v, want 1", got)
 	}
@@ -88,7 +88,7 @@ func TestReceiveBatch(t *testing.T) {
 	if err != nil || len(msgs) != n {
 		t.Fatalf("%d messages, %v", len(msgs), err)
 	}
-	s := tap.only(t, "receive ORDERS")
+	s := tap.only(t, "receive orders.created.{order_id}")
 	wantRoot(t, s)
 	if len(s.Links()) != n || s.DroppedLinks() != 0 || s.SpanKind() != trace.SpanKindClient {
 		t.Errorf("%d links, %d dropped, kind %v", len(s.Links()), s.DroppedLinks(), s.SpanKind())
@@ -184,8 +184,8 @@ func TestReceiveNothing(t *testing.T) {
 	}
 }
 
-// A message that waits in the client's buffer has been fetched, but nobody was
-// handed it: there is no span yet.
+// A message that waits in the client's buffer was fetched, but not returned to the
+// caller: there is no span yet.
 func TestNoSpanAtPrefetch(t *testing.T) {
 	js := mustJetStream(t)
 	tap := newTap(sdktrace.AlwaysSample())

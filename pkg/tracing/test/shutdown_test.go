@@ -81,7 +81,7 @@ func TestPitfall14Shutdown(t *testing.T) {
 	}
 }
 
-// watched is a context that tells when somebody begins to wait for its end.
+// watched is a context that reports when the first caller waits for its end.
 type watched struct {
 	context.Context
 	asked chan struct{}

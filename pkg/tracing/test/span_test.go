@@ -87,12 +87,12 @@ func TestSamplersSee(t *testing.T) {
 	}
 	template := "orders.created.{order_id}"
 	want := []seen{
-		{"publish orders.created", "send", template, trace.SpanKindProducer, 0},
-		{"receive orders.created", "receive", template, trace.SpanKindClient, 1},
-		{"receive ORDERS", "receive", "", trace.SpanKindClient, 1},
-		{"process orders.created", "process", template, trace.SpanKindConsumer, 1},
-		{"ack orders.created", "settle", template, trace.SpanKindClient, 0},
-		{"process ORDERS", "process", "", trace.SpanKindConsumer, 1},
+		{"publish orders.created.{order_id}", "send", template, trace.SpanKindProducer, 0},
+		{"receive orders.created.{order_id}", "receive", template, trace.SpanKindClient, 1},
+		{"receive orders.created.{order_id}", "receive", template, trace.SpanKindClient, 1},
+		{"process orders.created.{order_id}", "process", template, trace.SpanKindConsumer, 1},
+		{"ack orders.created.{order_id}", "settle", template, trace.SpanKindClient, 0},
+		{"process orders.created.{order_id}", "process", template, trace.SpanKindConsumer, 1},
 	}
 	if len(k.seen) != len(want) {
 		t.Fatalf("%d spans, want %d", len(k.seen), len(want))

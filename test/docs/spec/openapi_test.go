@@ -9,6 +9,7 @@ import (
 
 	"github.com/pb33f/libopenapi"
 	validator "github.com/pb33f/libopenapi-validator"
+	"github.com/pb33f/libopenapi-validator/errors"
 )
 
 // problems returns what the validator reports about a document.
@@ -26,7 +27,12 @@ func problems(t *testing.T, document string) (all []string) {
 		return all
 	}
 	_, found := v.ValidateDocument()
-	for _, e := range found {
+	return describe(found)
+}
+
+// describe returns all errors, and the causes that the validator found in a schema.
+func describe(errs []*errors.ValidationError) (all []string) {
+	for _, e := range errs {
 		all = append(all, e.Error())
 		for _, more := range e.SchemaValidationErrors {
 			all = append(all, more.Error())

@@ -104,8 +104,8 @@ func TestRun(t *testing.T) {
 
 	mu.Lock()
 	defer mu.Unlock()
-	process, publish := spans["process orders.created"], spans["publish payments.confirmed"]
-	if process == nil || publish == nil || spans["ack orders.created"] == nil {
+	process, publish := spans["process orders.created.{order_id}"], spans["publish payments.confirmed.{order_id}"]
+	if process == nil || publish == nil || spans["ack orders.created.{order_id}"] == nil {
 		t.Fatalf("spans are lost, there are %v", spans)
 	}
 	if len(process.ParentSpanId) != 0 || len(process.Links) != 1 {

@@ -1,7 +1,6 @@
-// Command ratios reads the output of go test -bench -count=n and prints a table
-// of the fastest of the n runs, as ratios to the floor of the same group, and to
-// the honest floor where there is one. The fastest run is the one that other
-// programs on the machine have disturbed least.
+// Command ratios reads the output of n runs of go test -bench and prints a table of
+// their medians, with the ratios to the floor of the same group, and to the honest
+// floor where there is one.
 package main
 
 import (
@@ -9,13 +8,19 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 type result struct {
-	ns     float64
+	ns     []float64
 	allocs string
+}
+
+func (r result) median() float64 {
+	slices.Sort(r.ns)
+	return r.ns[len(r.ns)/2]
 }
 
 var line = regexp.MustCompile(`^Benchmark(\S+?)(?:-\d+)?\s+\d+\s+([\d.]+) ns/op.*?(\d+) allocs/op`)
@@ -31,13 +36,10 @@ func main() {
 		if err != nil {
 			continue
 		}
-		old, known := results[m[1]]
-		if !known {
+		if _, known := results[m[1]]; !known {
 			names = append(names, m[1])
 		}
-		if !known || ns < old.ns {
-			results[m[1]] = result{ns, m[3]}
-		}
+		results[m[1]] = result{append(results[m[1]].ns, ns), m[3]}
 	}
 	if len(names) == 0 {
 		fmt.Fprintln(os.Stderr, "ratios: no results with ns/op and allocs/op on standard input")
@@ -48,17 +50,19 @@ func main() {
 	for _, name := range names {
 		group := name[:strings.LastIndex(name, "/")]
 		honest := group + "/Honest"
-		if strings.HasSuffix(name, "Ce") {
-			honest += "Ce"
+		for _, row := range []string{"Ce", "Metrics"} {
+			if strings.HasSuffix(name, row) {
+				honest += row
+			}
 		}
 		r := results[name]
-		fmt.Printf("| %s | %.0f | %s | %s | %s |\n", name, r.ns, r.allocs, ratio(r, results[group+"/Floor"]), ratio(r, results[honest]))
+		fmt.Printf("| %s | %.0f | %s | %s | %s |\n", name, r.median(), r.allocs, ratio(r, results[group+"/Floor"]), ratio(r, results[honest]))
 	}
 }
 
 func ratio(r, of result) string {
-	if of.ns == 0 {
+	if of.ns == nil {
 		return ""
 	}
-	return fmt.Sprintf("%.2f", r.ns/of.ns)
+	return fmt.Sprintf("%.2f", r.median()/of.median())
 }

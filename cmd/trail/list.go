@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"example.org/ordertrail/trail"
+)
+
+// Bounds of a list of stories.
+const (
+	maxStories   = 50
+	maxTraces    = 1000 // traces that are read for a list, the newest
+	listTime     = 500 * time.Millisecond
+	listInterval = time.Second // a list that all clients share is not made more often
+)
+
+// summary is a story in a list.
+type summary struct {
+	ID       string        `json:"id"` // of its first trace
+	Name     string        `json:"name"`
+	Services []string      `json:"services"` // sorted
+	Spans    int           `json:"spans"`
+	Traces   int           `json:"traces"`
+	Errors   int           `json:"errors"` // spans that failed
+	Start    time.Time     `json:"start"`
+	Duration time.Duration `json:"duration_ns"`
+}
+
+func summarize(s *trail.Story) summary {
+	first := s.Lanes[0]
+	sum := summary{ID: first.TraceID, Name: title(s, first.TraceID), Traces: len(s.Lanes), Start: s.Start, Duration: s.Duration}
+	services := map[string]bool{}
+	for _, l := range s.Lanes {
+		sum.Spans += len(l.Spans)
+		for _, n := range l.Spans {
+			services[n.Service] = true
+			if n.Status == trail.StatusError {
+				sum.Errors++
+			}
+		}
+	}
+	sum.Services = slices.Sorted(maps.Keys(services))
+	return sum
+}
+
+// stories returns the stories of these spans, those whose spans come last first. It leaves
+// out the rest after maxStories, and after listTime.
+func stories(ctx context.Context, source trail.Source, found trail.Spans, o options) (list []summary, more bool, err error) {
+	until := time.Now().Add(listTime)
+	shown := map[string]bool{} // traces
+	for _, span := range slices.Backward(found.Spans) {
+		if shown[span.TraceID] {
+			continue
+		}
+		if len(list) == maxStories || time.Now().After(until) {
+			return list, true, nil
+		}
+		s, err := build(ctx, source, span.TraceID, o)
+		if err != nil {
+			return list, false, err
+		}
+		shown[span.TraceID] = true
+		for _, l := range s.Lanes {
+			shown[l.TraceID] = true
+		}
+		if len(s.Lanes) > 0 && !slices.ContainsFunc(list, func(other summary) bool { return other.ID == s.Lanes[0].TraceID }) {
+			list = append(list, summarize(s))
+		}
+	}
+	return list, found.Truncated, nil
+}
+
+// recent is the list of the newest stories, made once for all clients.
+type recent struct {
+	mu    sync.Mutex
+	at    time.Time
+	added int
+	list  []summary
+	more  bool
+}
+
+func (r *recent) get(ctx context.Context, store *trail.Store, o options) ([]summary, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	added := store.Size().Added
+	if added == r.added || time.Since(r.at) < listInterval {
+		return r.list, r.more, nil
+	}
+	found, err := store.Recent(ctx, maxTraces)
+	if err == nil {
+		r.list, r.more, err = stories(ctx, store, found, o)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	r.at, r.added = time.Now(), added
+	return r.list, r.more, nil
+}

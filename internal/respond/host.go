@@ -1,0 +1,22 @@
+package respond
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// HostName returns the name in a Host header or an authority: without the port and
+// brackets, in lower case.
+func HostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
+}
+
+// IsLoopback reports whether a name is one of the loopback interface's.
+func IsLoopback(name string) bool {
+	ip, err := netip.ParseAddr(name)
+	return err == nil && ip.IsLoopback() || name == "localhost" || strings.HasSuffix(name, ".localhost")
+}

@@ -1,0 +1,539 @@
+// Package trailgen generates linked applications from seeds. It knows the expected stories
+// from how it made them: each span is labelled with its story when it is added, and no rule
+// of package trail is applied.
+package trailgen
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"example.org/ordertrail/trail"
+)
+
+// Key is the correlation key of the worlds that have one.
+const Key = "order.id"
+
+// World is what a few applications recorded.
+type World struct {
+	Spans []trail.Span
+	Cases []Case
+}
+
+// Case is a start and its expected story.
+type Case struct {
+	Name    string
+	Options trail.Options
+	Start   trail.Ref
+	Want    Story
+}
+
+// Story is what is expected of a story, sorted. Borders are not among the Spans.
+type Story struct {
+	Spans   []trail.Ref
+	Borders []Border
+	Retries [][2]trail.Ref // a delivery and the next
+	Gaps    []string       // kind and span id
+	Meet    int            // stories that meet in the start
+}
+
+// Border is a batch at the border of a story, with the number of spans there that it links.
+type Border struct {
+	trail.Ref
+	Own int
+}
+
+type span struct {
+	trail.Span
+	story  int
+	branch int // of a hub; 0 above it
+	cause  *span
+	style  int
+}
+
+// Correlation styles.
+const (
+	ours      = iota // attributes of package tracing
+	current          // attributes of messages, links without any
+	older            // the names before, an id of the message on the link
+	plain            // no attribute at all
+	asParents        // the consumer is a child
+	styles
+)
+
+type builder struct {
+	*rand.Rand
+	spans   []*span
+	borders map[*span]map[int]int // batches: by story, the links
+	retries map[int][][2]trail.Ref
+	gaps    map[int][]string
+	keyed   bool
+	clock   time.Time
+}
+
+// New returns the world of a seed.
+func New(seed uint64) World {
+	b := &builder{
+		Rand: rand.New(rand.NewPCG(seed, 16)), borders: map[*span]map[int]int{}, retries: map[int][][2]trail.Ref{}, gaps: map[int][]string{},
+		keyed: seed%2 == 0, clock: time.Date(2026, 11, 22, 19, 0, 0, 0, time.UTC),
+	}
+	if seed%10 == 9 {
+		return b.hub()
+	}
+	stories := 2 + b.IntN(3)
+	for s := range stories {
+		b.grow(s, b.root(s), 5+b.IntN(25))
+		b.decorate(s)
+	}
+	b.cross(stories)
+	for range b.IntN(4) {
+		b.batch(b.Perm(stories)[:1+b.IntN(stories)])
+	}
+	w := World{}
+	for s := range stories {
+		w.Cases = append(w.Cases, b.cases(s)...)
+	}
+	for border, of := range b.borders {
+		w.Cases = append(w.Cases, Case{"a border", b.options(), border.Ref, Story{Borders: []Border{{border.Ref, 0}}, Meet: linked(of), Gaps: b.dropped(border)}})
+		for story := range of {
+			if story < 0 {
+				w.Cases = append(w.Cases, Case{"cut off", b.options(), b.of(story)[0].Ref, b.want(story, func(*span) bool { return true })})
+			}
+		}
+	}
+	slices.SortFunc(w.Cases, func(a, b Case) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Start.SpanID, b.Start.SpanID))
+	})
+	w.Cases = append(w.Cases, b.lose(stories)...)
+	for _, s := range b.spans {
+		w.Spans = append(w.Spans, s.Span)
+	}
+	b.Shuffle(len(w.Spans), func(i, j int) { w.Spans[i], w.Spans[j] = w.Spans[j], w.Spans[i] })
+	return w
+}
+
+func linked(of map[int]int) (n int) {
+	for _, links := range of {
+		if links > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func (b *builder) options() trail.Options {
+	if b.keyed {
+		return trail.Options{Key: Key}
+	}
+	return trail.Options{}
+}
+
+func (b *builder) dropped(s *span) []string {
+	if s.DroppedLinks == 0 {
+		return nil
+	}
+	return []string{trail.GapLinksDropped + " " + s.SpanID}
+}
+
+// span adds a span below a parent, or in a trace of its own.
+func (b *builder) span(story int, parent *span, kind string) *span {
+	// Clocks disagree by a second.
+	b.clock = b.clock.Add(time.Duration(b.IntN(20)) * time.Millisecond)
+	start := b.clock.Add(time.Duration(b.IntN(2000)-1000) * time.Millisecond)
+	s := &span{story: story, cause: parent, Span: trail.Span{
+		Ref:  trail.Ref{TraceID: fmt.Sprintf("%016x%016x", b.Uint64(), b.Uint64()), SpanID: fmt.Sprintf("%016x", b.Uint64())},
+		Name: "work", Service: fmt.Sprint("service ", b.IntN(5)), Kind: kind, Status: trail.StatusUnset,
+		Start: start, End: start.Add(time.Duration(b.IntN(30)) * time.Millisecond), Attributes: trail.Attributes{},
+	}}
+	if parent != nil {
+		s.TraceID, s.ParentID, s.Service, s.branch = parent.TraceID, parent.SpanID, parent.Service, parent.branch
+	}
+	if b.keyed && (parent == nil || b.IntN(4) > 0) {
+		s.Attributes[Key] = b.value(story)
+	}
+	b.spans = append(b.spans, s)
+	return s
+}
+
+func (b *builder) value(story int) string { return fmt.Sprint("order ", story) }
+
+// link adds a link in the style of the span that has it.
+func (b *builder) link(from, to *span) {
+	l := trail.Link{Ref: to.Ref, Attributes: trail.Attributes{}}
+	switch from.style {
+	case ours:
+		l.Attributes["link.trace_id"], l.Attributes["link.relationship"] = to.TraceID, []string{"triggered_by", "cancels", "redrive_of", "creation"}[b.IntN(4)]
+	case older:
+		l.Attributes["messaging.message.id"] = "7"
+	}
+	from.Links = append(from.Links, l)
+}
+
+// consume adds a span that consumes what another published.
+func (b *builder) consume(from *span, style int) *span {
+	var parent *span
+	if style == asParents {
+		parent = from
+	}
+	s := b.span(from.story, parent, "consumer")
+	s.Service, s.cause, s.style, s.branch = fmt.Sprint("service ", b.IntN(5)), from, style, from.branch
+	switch style {
+	case ours, current, asParents:
+		s.Attributes["messaging.operation.type"] = "process"
+	case older:
+		s.Attributes["messaging.operation"] = "process"
+	case plain:
+		s.Kind = "internal"
+	}
+	if style != asParents {
+		b.link(s, from)
+		if style == ours {
+			s.Links[0].Attributes["link.relationship"] = "triggered_by"
+		}
+	}
+	return s
+}
+
+// root adds the first span of a story. Some have an outside caller, whose span is not
+// stored, or is not trusted.
+func (b *builder) root(story int) *span {
+	s := b.span(story, nil, "server")
+	outside := trail.Ref{TraceID: fmt.Sprintf("%032x", b.Uint64()), SpanID: fmt.Sprintf("%016x", b.Uint64())}
+	switch b.IntN(5) {
+	case 0:
+		s.Links = append(s.Links, trail.Link{Ref: outside})
+	case 3:
+		s.Links = append(s.Links, trail.Link{Ref: outside, Attributes: trail.Attributes{"link.relationship": "cancels"}})
+		b.gaps[story] = append(b.gaps[story], "missing "+outside.SpanID)
+	case 1:
+		s.Links = append(s.Links, trail.Link{Ref: outside, Attributes: trail.Attributes{"link.untrusted": true, "link.trace_id": outside.TraceID}})
+	case 2:
+		s.ParentID = outside.SpanID // it was not sampled
+		b.gaps[story] = append(b.gaps[story], "missing "+outside.SpanID)
+	}
+	return s
+}
+
+// grow adds spans below those of a story, from one on.
+func (b *builder) grow(story int, from *span, n int) {
+	mine := []*span{from}
+	for range n {
+		at := mine[b.IntN(len(mine))]
+		if b.IntN(3) == 0 {
+			at = mine[len(mine)-1] // chains
+		}
+		switch b.IntN(5) {
+		case 0, 1:
+			mine = append(mine, b.span(story, at, []string{"internal", "client"}[b.IntN(2)]))
+		case 2: // fan-out
+			p := b.span(story, at, "producer")
+			p.Attributes["messaging.operation.type"] = "send"
+			if b.IntN(2) == 0 {
+				p.Attributes["messaging.batch.message_count"] = int64(20)
+			}
+			mine = append(mine, p)
+			for range 1 + b.IntN(3) {
+				mine = append(mine, b.consume(p, b.IntN(styles)))
+			}
+		case 3:
+			mine = append(mine, b.consume(at, b.IntN(styles)))
+		case 4:
+			mine = append(mine, b.deliveries(at)...)
+		}
+	}
+}
+
+// deliveries adds deliveries of a message: retries of one consumer, or copies.
+func (b *builder) deliveries(at *span) (all []*span) {
+	kind, style := b.IntN(3), []int{ours, current, older, asParents}[b.IntN(4)]
+	count := []string{"messaging.nats.message.delivery_count", "messaging.servicebus.message.delivery_count"}[b.IntN(2)]
+	consumer := fmt.Sprint("consumer ", len(b.spans))
+	for i := range 2 + b.IntN(2) {
+		s := b.consume(at, style)
+		s.Service, s.Attributes["messaging.consumer.group.name"] = consumer, "group"
+		s.Attributes[count] = int64(i + 1)
+		switch {
+		case kind == 1: // copies, to replicas without a group
+			s.Attributes[count] = int64(1)
+		case kind == 2: // other groups
+			s.Attributes["messaging.consumer.group.name"] = fmt.Sprint("group ", i)
+		case i > 0:
+			b.retries[at.story] = append(b.retries[at.story], [2]trail.Ref{all[i-1].Ref, s.Ref})
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+func (b *builder) of(story int) (all []*span) {
+	for _, s := range b.spans {
+		if s.story == story && b.borders[s] == nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func (b *builder) one(story int) *span {
+	all := b.of(story)
+	return all[b.IntN(len(all))]
+}
+
+// decorate adds fan-ins and circles of links to a story.
+func (b *builder) decorate(story int) {
+	for range b.IntN(4) {
+		from, to := b.one(story), b.one(story)
+		if len(from.Links) < 8 && from.Attributes["messaging.nats.message.delivery_count"] == nil && from.Attributes["messaging.servicebus.message.delivery_count"] == nil {
+			b.link(from, to)
+		}
+	}
+}
+
+// cross adds links between stories that keep them apart.
+func (b *builder) cross(stories int) {
+	for range b.IntN(4) {
+		two := b.Perm(stories)[:2]
+		from, to := b.one(two[0]), b.one(two[1])
+		if len(from.Links) >= 8 || from.Attributes["messaging.nats.message.delivery_count"] != nil || from.Attributes["messaging.servicebus.message.delivery_count"] != nil {
+			continue
+		}
+		if b.keyed && from.Attributes[Key] != nil && to.Attributes[Key] != nil {
+			b.link(from, to)
+		} else {
+			from.Links = append(from.Links, trail.Link{Ref: to.Ref, Attributes: trail.Attributes{"link.untrusted": true}})
+		}
+	}
+}
+
+// batch adds a batch with messages of some stories, and children.
+func (b *builder) batch(stories []int) {
+	s := b.span(stories[0], nil, "consumer")
+	delete(s.Attributes, Key)
+	s.Attributes[[]string{"messaging.operation.type", "messaging.operation"}[b.IntN(2)]] = []string{"receive", "process"}[b.IntN(2)]
+	s.style, s.story = b.IntN(asParents), -1
+	of := map[int]int{}
+	seen := map[*span]bool{}
+	want := max(2, len(stories)+b.IntN(10))
+	for i := range want {
+		story := stories[i%len(stories)]
+		if to := b.one(story); !seen[to] {
+			seen[to] = true
+			of[story]++
+			b.link(s, to)
+			if b.keyed && b.IntN(2) == 0 {
+				s.Links[len(s.Links)-1].Attributes[Key] = b.value(story)
+			}
+		}
+	}
+	if len(s.Links) <= 8 {
+		s.Attributes["messaging.batch.message_count"] = int64(max(2, len(s.Links)))
+	}
+	if b.IntN(5) == 0 {
+		s.DroppedLinks = 3
+	}
+	if len(of) == 1 && s.DroppedLinks == 0 {
+		s.story = stories[0]
+		b.grow(s.story, s, 2)
+		return
+	}
+	b.borders[s] = of
+	for range b.IntN(3) { // cut off
+		child := b.span(-1, s, "internal")
+		delete(child.Attributes, Key)
+		child.story = -1 - len(b.spans)
+		of[child.story] = 0
+	}
+	to := b.one(stories[0])
+	own := b.span(stories[0], s, "internal") // it has a link of its own
+	if valued := slices.ContainsFunc(s.Links, func(l trail.Link) bool { return l.Attributes[Key] == b.value(stories[0]) }); valued {
+		own.Attributes[Key] = b.value(stories[0]) // or a value
+		if b.IntN(2) == 0 {
+			return
+		}
+	}
+	own.style = ours
+	b.link(own, to)
+	of[stories[0]] += 0
+}
+
+// want returns what is expected of a story.
+func (b *builder) want(story int, in func(*span) bool) (w Story) {
+	for _, s := range b.spans {
+		if s.story == story && b.borders[s] == nil && in(s) {
+			w.Spans = append(w.Spans, s.Ref)
+		}
+		if own, ok := b.borders[s][story]; ok {
+			w.Borders = append(w.Borders, Border{s.Ref, own})
+			w.Gaps = append(w.Gaps, b.dropped(s)...)
+		}
+	}
+	w.Retries, w.Gaps = slices.Clone(b.retries[story]), append(w.Gaps, b.gaps[story]...)
+	w.sort()
+	return w
+}
+
+func (w *Story) sort() {
+	refs := func(a, b trail.Ref) int { return cmp.Compare(a.TraceID+a.SpanID, b.TraceID+b.SpanID) }
+	slices.SortFunc(w.Spans, refs)
+	slices.SortFunc(w.Borders, func(a, b Border) int { return refs(a.Ref, b.Ref) })
+	slices.SortFunc(w.Retries, func(a, b [2]trail.Ref) int { return cmp.Or(refs(a[0], b[0]), refs(a[1], b[1])) })
+	slices.Sort(w.Gaps)
+}
+
+// cases returns a start at two spans of a story, and at one of its traces.
+func (b *builder) cases(story int) (all []Case) {
+	want := b.want(story, func(*span) bool { return true })
+	for range 2 {
+		all = append(all, Case{"span", b.options(), b.one(story).Ref, want})
+	}
+	at := b.one(story)
+	for s := range b.borders {
+		if s.TraceID == at.TraceID {
+			return all // the trace has spans of several stories
+		}
+	}
+	return append(all, Case{"trace", b.options(), trail.Ref{TraceID: at.TraceID}, want})
+}
+
+// lose adds a story that is a tree, and loses one of its spans: what it caused remains
+// together, apart from the rest.
+func (b *builder) lose(story int) []Case {
+	b.grow(story, b.span(story, nil, "server"), 30)
+	all := b.of(story)
+	lost := all[1+b.IntN(len(all)-1)]
+	below := func(s *span) bool {
+		for ; s != nil; s = s.cause {
+			if s.cause == lost {
+				return true
+			}
+		}
+		return false
+	}
+	gap := ""
+	for _, s := range all {
+		switch {
+		case s.cause != lost:
+		case s.ParentID == lost.SpanID:
+			gap = cmp.Or(gap, trail.GapParent)
+		case s.style != plain:
+			gap = cmp.Or(gap, trail.GapLinkTarget)
+		}
+	}
+	b.spans = slices.DeleteFunc(b.spans, func(s *span) bool { return s == lost })
+	for i, r := range b.retries[story] { // the third delivery follows the first
+		if next := i + 1; r[1] == lost.Ref && next < len(b.retries[story]) && b.retries[story][next][0] == lost.Ref {
+			b.retries[story] = append(b.retries[story], [2]trail.Ref{r[0], b.retries[story][next][1]})
+		}
+	}
+	retries := func(in func(*span) bool) (kept [][2]trail.Ref) {
+		for _, r := range b.retries[story] {
+			if slices.ContainsFunc(b.spans, func(s *span) bool { return s.Ref == r[0] && in(s) }) && slices.ContainsFunc(b.spans, func(s *span) bool { return s.Ref == r[1] && in(s) }) {
+				kept = append(kept, r)
+			}
+		}
+		return kept
+	}
+	above := func(s *span) bool { return !below(s) }
+	var cases []Case
+	for i, in := range []func(*span) bool{above, below} {
+		name := []string{"above a lost span", "below a lost span"}[i]
+		want := b.want(story, in)
+		if len(want.Spans) == 0 {
+			continue
+		}
+		want.Retries = retries(in)
+		if name == "below a lost span" && gap != "" {
+			want.Gaps = append(want.Gaps, "missing "+lost.SpanID)
+		}
+		want.sort()
+		cases = append(cases, Case{name, b.options(), want.Spans[b.IntN(len(want.Spans))], want})
+	}
+	return cases
+}
+
+// hub returns a world with one story, in which a span has more than 100 consequences.
+func (b *builder) hub() World {
+	b.keyed = false
+	b.grow(0, b.span(0, nil, "server"), 5)
+	hub := b.span(0, b.one(0), "producer")
+	n := 99 + b.IntN(30)
+	for i := range n {
+		s := b.consume(hub, b.IntN(asParents))
+		s.branch = i + 1
+		if b.IntN(10) == 0 {
+			b.grow(0, s, 2)
+		}
+	}
+	w := World{}
+	all := b.want(0, func(*span) bool { return true })
+	branch := 1 + b.IntN(n)
+	one := b.want(0, func(s *span) bool { return s.branch == branch || s.branch == 0 })
+	one.Retries = slices.DeleteFunc(one.Retries, func(r [2]trail.Ref) bool { return !slices.Contains(one.Spans, r[0]) })
+	one.Gaps = append(one.Gaps, trail.GapHub+" "+hub.SpanID)
+	one.sort()
+	if n <= 100 {
+		one = all
+	}
+	for _, s := range b.spans {
+		w.Spans = append(w.Spans, s.Span)
+		switch s.branch {
+		case branch:
+			w.Cases = append(w.Cases, Case{"below a hub", trail.Options{}, s.Ref, one})
+		case 0:
+			w.Cases = append(w.Cases, Case{"a hub or above", trail.Options{}, s.Ref, all})
+		}
+	}
+	b.Shuffle(len(w.Spans), func(i, j int) { w.Spans[i], w.Spans[j] = w.Spans[j], w.Spans[i] })
+	return w
+}
+
+// Got returns a story in the form of what is expected.
+func Got(s *trail.Story) (got Story) {
+	for _, l := range s.Lanes {
+		for _, n := range l.Spans {
+			if n.Batch != nil && n.Batch.Boundary {
+				got.Borders = append(got.Borders, Border{n.Ref, n.Batch.Own})
+			} else {
+				got.Spans = append(got.Spans, n.Ref)
+			}
+		}
+	}
+	for _, e := range s.Edges {
+		if e.Kind == trail.EdgeRetry {
+			got.Retries = append(got.Retries, [2]trail.Ref{e.From, e.To})
+		}
+	}
+	for _, g := range s.Gaps {
+		kind := g.Kind
+		if kind == trail.GapParent || kind == trail.GapLinkTarget {
+			kind = "missing"
+		}
+		got.Gaps = append(got.Gaps, kind+" "+g.SpanID)
+	}
+	got.Meet = len(s.Stories)
+	got.sort()
+	return got
+}
+
+// Differences compares two stories, and returns "" if they are the same.
+func Differences(got, want Story) string {
+	text := ""
+	if !slices.Equal(got.Spans, want.Spans) {
+		text += fmt.Sprintf("%d spans, want %d\n", len(got.Spans), len(want.Spans))
+	}
+	if !slices.Equal(got.Borders, want.Borders) {
+		text += fmt.Sprintf("borders %v, want %v\n", got.Borders, want.Borders)
+	}
+	if !slices.Equal(got.Retries, want.Retries) {
+		text += fmt.Sprintf("%d retries, want %d\n", len(got.Retries), len(want.Retries))
+	}
+	if !slices.Equal(got.Gaps, want.Gaps) {
+		text += fmt.Sprintf("gaps %v, want %v\n", got.Gaps, want.Gaps)
+	}
+	if got.Meet != want.Meet {
+		text += fmt.Sprintf("%d stories meet, want %d\n", got.Meet, want.Meet)
+	}
+	return text
+}

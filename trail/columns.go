@@ -1,0 +1,76 @@
+package trail
+
+import (
+	"strings"
+	"unicode"
+
+	"golang.org/x/text/width"
+)
+
+// Columns is the width of the terminal that [Write] writes for.
+const Columns = 80
+
+// columns returns the columns that a rune takes on a terminal.
+func columns(r rune) int {
+	if unicode.Is(unicode.Mn, r) || unicode.Is(unicode.Me, r) {
+		return 0 // it combines with the rune before it
+	}
+	switch width.LookupRune(r).Kind() {
+	case width.EastAsianWide, width.EastAsianFullwidth:
+		return 2
+	}
+	return 1
+}
+
+// Width returns the columns that a line takes on a terminal. ANSI styles take none.
+func Width(line string) (n int) {
+	styled := false
+	for _, r := range line {
+		switch {
+		case r == '\x1b':
+			styled = true
+		case styled:
+			styled = r != 'm'
+		default:
+			n += columns(r)
+		}
+	}
+	return n
+}
+
+// noBreak is the no-break space, at which Wrap does not break a line.
+const noBreak = "\u00a0"
+
+// Wrap breaks a line at spaces so that it takes at most [Columns] columns. The lines that
+// follow begin with indent spaces. A longer word stays whole. No-break spaces become
+// spaces.
+func Wrap(line string, indent int) string {
+	var text string
+	used, words := 0, strings.Split(line, " ")
+	for i, word := range words {
+		took := Width(word)
+		switch {
+		case i == 0:
+		case used+1+took > Columns && strings.TrimSpace(strings.Join(words[:i], "")) != "":
+			text = strings.TrimRight(text, " ") + "\n" + strings.Repeat(" ", indent)
+			used = indent
+		default:
+			text += " "
+			used++
+		}
+		text += word
+		used += took
+	}
+	return strings.ReplaceAll(text, noBreak, " ")
+}
+
+// Cut returns as much of the beginning of a line as takes at most that many columns.
+func Cut(line string, most int) string {
+	used := 0
+	for i, r := range line {
+		if used += columns(r); used > most {
+			return line[:i]
+		}
+	}
+	return line
+}

@@ -1,0 +1,116 @@
+package trail
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"go.opentelemetry.io/collector/pdata/ptrace"
+)
+
+// Bounds of files.
+const (
+	fileMemory = 1 << 30  // for the spans of a file
+	fileLine   = 64 << 20 // bytes
+)
+
+// OpenFile reads a file with lines of OTLP JSON, as the collector's file exporter writes
+// it, and returns the spans as a [Source]. The file may be gzipped. Lines of metrics and
+// logs are ignored. An error names the line.
+func OpenFile(path string) (*Store, error) {
+	f, err := os.Open(path) // #nosec G304 -- the user names the file
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	store, err := ReadFile(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return store, nil
+}
+
+// ReadFile is OpenFile for a file that is open.
+func ReadFile(f io.Reader) (*Store, error) {
+	in := bufio.NewReaderSize(f, 1<<16)
+	if magic, _ := in.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		plain, err := gzip.NewReader(in)
+		if err != nil {
+			return nil, err
+		}
+		in = bufio.NewReaderSize(plain, 1<<16)
+	}
+	store := NewStore(fileMemory)
+	for line := 1; ; line++ {
+		text, err := readLine(in)
+		if err != nil && err != io.EOF {
+			return nil, fmt.Errorf("line %d: %w", line, err)
+		}
+		if text = bytes.TrimSpace(text); len(text) > 0 {
+			if _, err := CheckJSON(text); err != nil {
+				return nil, fmt.Errorf("line %d: %w", line, err)
+			}
+			traces, err := new(ptrace.JSONUnmarshaler).UnmarshalTraces(text)
+			if err != nil {
+				return nil, fmt.Errorf("line %d is not OTLP JSON: %w", line, err)
+			}
+			for span := range FromOTLP(traces) {
+				store.Add(span)
+			}
+		}
+		switch {
+		case store.Size().Dropped > 0:
+			return nil, fmt.Errorf("line %d: the file has more spans than fit in %d MiB: split it", line, fileMemory>>20)
+		case err == io.EOF:
+			return store, nil
+		}
+	}
+}
+
+// readLine returns a line.
+func readLine(in *bufio.Reader) (line []byte, err error) {
+	for {
+		part, err := in.ReadSlice('\n')
+		line = append(line, part...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+		if len(line) > fileLine {
+			return nil, fmt.Errorf("it is longer than %d MiB", fileLine>>20)
+		}
+	}
+}
+
+// maxDepth bounds how deep JSON may be nested. Decoding is recursive.
+const maxDepth = 128
+
+// CheckJSON returns the number of objects in a text of JSON, each of which may become a
+// span. It returns an error if values are nested too deep to be decoded.
+func CheckJSON(b []byte) (objects int, err error) {
+	depth := 0
+	text, escaped := false, false
+	for _, c := range b {
+		switch {
+		case escaped:
+			escaped = false
+		case text:
+			escaped, text = c == '\\', c != '"'
+		case c == '"':
+			text = true
+		case c == '{', c == '[':
+			if depth++; depth > maxDepth {
+				return 0, fmt.Errorf("values are nested more than %d deep", maxDepth)
+			}
+			if c == '{' {
+				objects++
+			}
+		case c == '}', c == ']':
+			depth--
+		}
+	}
+	return objects, nil
+}
