@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -21,7 +20,8 @@ import (
 )
 
 // BenchmarkTrailPage asks for a trail with 10,000 orders in the store, over HTTP, as
-// a browser and as a program does. More than 50 ms is too slow.
+// a browser and as a program does. On a quiet machine it is slow if it takes more
+// than 50 ms; the benchmark does not judge that, since machines differ.
 func BenchmarkTrailPage(b *testing.B) {
 	sys := systemtest.Start(b, systemtest.Deadline(demo.OrderDeadline))
 	s := shoptest.Of(sys)
@@ -54,9 +54,6 @@ func BenchmarkTrailPage(b *testing.B) {
 			b.Run(name+"/"+form, func(b *testing.B) {
 				for b.Loop() {
 					s.MustDo(b, http.MethodGet, path, "", header).WantStatus(b, http.StatusOK)
-				}
-				if each := b.Elapsed() / time.Duration(b.N); each > 50*time.Millisecond {
-					b.Errorf("%v for each", each)
 				}
 			})
 		}
