@@ -84,6 +84,7 @@ func TestStressMutants(t *testing.T) {
 	})
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
+			t.Parallel() // one waits while another is built
 			// Most are caught by the first seeds; a few need a rare order of events.
 			out, err := runMutant(t, m.file, m.old, m.new, m.test, 80)
 			failed := regexp.MustCompile(`(?m)^--- FAIL: ` + m.test + ` `).FindString(out)
