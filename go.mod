@@ -32,7 +32,10 @@ require (
 	google.golang.org/protobuf v1.36.12
 )
 
-require github.com/nats-io/nuid v1.0.1
+require (
+	github.com/nats-io/nuid v1.0.1
+	golang.org/x/term v0.47.0
+)
 
 require (
 	github.com/hashicorp/go-version v1.9.0 // indirect

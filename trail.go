@@ -26,6 +26,7 @@ var traceOrSpan = regexp.MustCompile(`^([0-9a-f]{32}|[0-9a-f]{16})$`)
 // prints a list of them.
 func trailCommand(f *flag.FlagSet) func(context.Context, []string) error {
 	shop := demo.Shop{Client: http.DefaultClient}
+	parents := f.Bool("parents", false, "print it as parents alone would draw it, without links, and what that loses")
 	f.StringVar(&shop.URL, "url", shopURL, "`URL` of the shop, default "+shopURL)
 	return func(ctx context.Context, args []string) error {
 		if len(args) > 1 {
@@ -55,6 +56,9 @@ func trailCommand(f *flag.FlagSet) func(context.Context, []string) error {
 		if err != nil {
 			return fmt.Errorf("trail: %w", err)
 		}
-		return ordertrail.Write(os.Stdout, t, trail.WriteOptions{Color: cli.Colorful(os.Stdout)})
+		if *parents {
+			t.Story = *trail.Parents(&t.Story)
+		}
+		return ordertrail.Write(os.Stdout, t, trail.WriteOptions{Color: cli.Colorful(os.Stdout), Columns: cli.Columns(os.Stdout)})
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/text/width"
 )
 
-// Columns is the width of the terminal that [Write] writes for.
+// Columns is the width of the terminal that [Wrap] writes for, and [Write] by default.
 const Columns = 80
 
 // columns returns the columns that a rune takes on a terminal.
@@ -44,14 +44,16 @@ const noBreak = "\u00a0"
 // Wrap breaks a line at spaces so that it takes at most [Columns] columns. The lines that
 // follow begin with indent spaces. A longer word stays whole. No-break spaces become
 // spaces.
-func Wrap(line string, indent int) string {
+func Wrap(line string, indent int) string { return wrap(line, indent, Columns) }
+
+func wrap(line string, indent, columns int) string {
 	var text string
 	used, words := 0, strings.Split(line, " ")
 	for i, word := range words {
 		took := Width(word)
 		switch {
 		case i == 0:
-		case used+1+took > Columns && strings.TrimSpace(strings.Join(words[:i], "")) != "":
+		case used+1+took > columns && strings.TrimSpace(strings.Join(words[:i], "")) != "":
 			text = strings.TrimRight(text, " ") + "\n" + strings.Repeat(" ", indent)
 			used = indent
 		default:

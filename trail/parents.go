@@ -69,6 +69,7 @@ func Parents(s *Story) *Story {
 		spans[i] = span
 		for _, e := range links[n.Ref] {
 			if !leads(e.From, n.Ref) {
+				e.From.TraceID, e.To = traceOf(e.From), span.Ref
 				lost[span.Ref] = append(lost[span.Ref], e)
 			}
 		}

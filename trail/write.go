@@ -11,19 +11,25 @@ import (
 type WriteOptions struct {
 	Color bool // uses ANSI escape sequences
 	Brief bool // leaves out successful settlements, and shortens the critical path to one line
+
+	Columns int // lines are broken after so many; 0 and less than [Columns]: after that number
 }
 
 // Write prints a story for people: a tree for each trace, with offsets from the
-// story's start, durations, and the spans that each span links (⇠). Lines that are longer
-// than [Columns] are broken.
+// story's start, durations, and the spans that each span links (⇠). Of a story without
+// links, see [Parents], it prints the causes that each span loses.
 func Write(out io.Writer, title string, s *Story, o WriteOptions) error {
+	o.Columns = max(o.Columns, Columns)
 	w := &writer{story: s, WriteOptions: o}
 	spans := 0
 	for _, l := range s.Lanes {
 		spans += len(l.Spans)
 	}
-	w.printf("%s\n", Wrap(w.style(bold, title), 2))
+	w.printf("%s\n", w.wrap(w.style(bold, title), 2))
 	w.printf("%s in %s, %s\n", Counted(spans, "span"), Counted(len(s.Lanes), "trace"), Duration(s.Duration))
+	if s.Lost > 0 {
+		w.printf("%s\n", w.style(red, Counted(s.Lost, "cause")+" lost"))
+	}
 	for _, l := range s.Lanes {
 		w.lane(l)
 	}
@@ -57,12 +63,14 @@ func (w *writer) style(style, s string) string {
 	return "\x1b[" + style + "m" + s + "\x1b[0m"
 }
 
+func (w *writer) wrap(line string, indent int) string { return wrap(line, indent, w.Columns) }
+
 func (w *writer) printf(format string, args ...any) { fmt.Fprintf(&w.text, format, args...) }
 
 // row prints an offset, a duration, and text.
 func (w *writer) row(offset, took time.Duration, text string) {
 	line := fmt.Sprintf("%12s %10s  %s", "+"+Duration(offset), Duration(took), text)
-	w.printf("%s\n", Wrap(line, 29))
+	w.printf("%s\n", w.wrap(line, 29))
 }
 
 func (w *writer) lane(l Lane) {
@@ -83,9 +91,17 @@ func (w *writer) lane(l Lane) {
 		branch := strings.Repeat("  ", n.Depth)
 		w.row(n.Offset, n.Duration, branch+name+w.remarks(n))
 		for _, e := range w.story.Links(n.Ref) {
-			w.printf("%s\n", Wrap(fmt.Sprintf("%23s  %s  %s", "", branch, w.link(e)), 29+len(branch)))
+			w.cause(branch, w.link(e))
+		}
+		for _, e := range n.Lost {
+			w.cause(branch, w.style(red, "lost:")+" "+w.link(e))
 		}
 	}
+}
+
+// cause prints a line below a span.
+func (w *writer) cause(branch, text string) {
+	w.printf("%s\n", w.wrap(fmt.Sprintf("%23s  %s  %s", "", branch, text), 29+len(branch)))
 }
 
 func (w *writer) remarks(n Node) string {
@@ -141,10 +157,10 @@ func (w *writer) path() {
 		return
 	}
 	if w.Brief {
-		w.printf("%s\n", Wrap(fmt.Sprintf("critical path (*): %s to %s, %s", Duration(p.Duration), p.To, longest(p)), 2))
+		w.printf("%s\n", w.wrap(fmt.Sprintf("critical path (*): %s to %s, %s", Duration(p.Duration), p.To, longest(p)), 2))
 		return
 	}
-	w.printf("\n%s\n", Wrap(fmt.Sprintf("critical path (*): %s to %s", Duration(p.Duration), p.To), 2))
+	w.printf("\n%s\n", w.wrap(fmt.Sprintf("critical path (*): %s to %s", Duration(p.Duration), p.To), 2))
 	for _, s := range p.Segments {
 		what := s.Service + ": " + s.Name
 		if s.Wait {
@@ -184,6 +200,6 @@ func (w *writer) gaps(title string, pending bool) {
 			w.printf("%s\n", w.style(yellow, title))
 		}
 		first = false
-		w.printf("%s\n", Wrap("  "+g.Detail, 4))
+		w.printf("%s\n", w.wrap("  "+g.Detail, 4))
 	}
 }

@@ -32,9 +32,13 @@ func printed(t *testing.T) *trail.Story {
 }
 
 func TestWrite(t *testing.T) {
-	for name, o := range map[string]trail.WriteOptions{"full": {}, "brief": {Brief: true}} {
+	for name, o := range map[string]trail.WriteOptions{"full": {}, "brief": {Brief: true}, "wide": {Columns: 120}, "parents": {}} {
+		story := printed(t)
+		if name == "parents" {
+			story = trail.Parents(story)
+		}
 		var text strings.Builder
-		if err := trail.Write(&text, "order 1", printed(t), o); err != nil {
+		if err := trail.Write(&text, "order 1", story, o); err != nil {
 			t.Fatal(err)
 		}
 		golden := "testdata/write-" + name + ".txt"
@@ -51,14 +55,14 @@ func TestWrite(t *testing.T) {
 			t.Errorf("%s differs (-update rewrites it):\n%s", golden, text.String())
 		}
 		for line := range strings.Lines(text.String()) {
-			if n := trail.Width(strings.TrimSuffix(line, "\n")); n > trail.Columns {
+			if n := trail.Width(strings.TrimSuffix(line, "\n")); n > max(o.Columns, trail.Columns) {
 				t.Errorf("%s: %d columns: %s", name, n, line)
 			}
 		}
 		// Colour changes nothing else.
 		o.Color = true
 		var colored strings.Builder
-		if err := trail.Write(&colored, "order 1", printed(t), o); err != nil {
+		if err := trail.Write(&colored, "order 1", story, o); err != nil {
 			t.Fatal(err)
 		}
 		plain := regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(colored.String(), "")

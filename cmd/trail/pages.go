@@ -159,8 +159,12 @@ func (p *pages) story(w http.ResponseWriter, r *http.Request) {
 	if len(id) == 16 && !query.Has("span") {
 		query.Set("span", id) // it is shown, however large the story is
 	}
-	p.answer(w, r, page{Title: title(s, id), Feed: "/events", Story: view.New(s, view.Options{}.Read(query))}, s, func(w http.ResponseWriter) {
-		_ = write(w, s, id, false) // an error means that the client has gone
+	shown := s
+	if view.ParentsAlone(query) {
+		shown = trail.Parents(s)
+	}
+	p.answer(w, r, page{Title: title(s, id), Feed: "/events", Story: view.New(s, view.Options{}.Read(query))}, shown, func(w http.ResponseWriter) {
+		_ = write(w, shown, id, trail.WriteOptions{}) // an error means that the client has gone
 	})
 }
 

@@ -29,7 +29,7 @@ func showCommand(f *flag.FlagSet) func(context.Context, []string) error {
 	var src origin
 	var o options
 	var html string
-	var asJSON bool
+	var asJSON, parents bool
 	f.StringVar(&src.from, "from", "", "`URL` of a running trail serve, default http://127.0.0.1:8090")
 	f.StringVar(&src.jaeger, "jaeger", "", "`URL` of Jaeger's query API instead, such as http://127.0.0.1:16686")
 	f.StringVar(&src.tempo, "tempo", "", "`URL` of Tempo's API instead, such as http://127.0.0.1:3200")
@@ -38,6 +38,7 @@ func showCommand(f *flag.FlagSet) func(context.Context, []string) error {
 	f.DurationVar(&src.since, "since", 24*time.Hour, "`AGE` of the oldest traces that are searched for in Jaeger and Tempo, default 24h")
 	f.StringVar(&o.key, "key", "", "attribute that separates stories, such as order.id; default none")
 	f.StringVar(&o.until, "until", "", "`NAME` of the span that ends the critical path; default: the last to end")
+	f.BoolVar(&parents, "parents", false, "show the story as parents alone would draw it, without links, and what that loses")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.StringVar(&html, "html", "", "write one self-contained page to `FILE` instead")
 	return func(ctx context.Context, args []string) error {
@@ -61,7 +62,7 @@ func showCommand(f *flag.FlagSet) func(context.Context, []string) error {
 		if err != nil {
 			return fmt.Errorf("show: %w", err)
 		}
-		return output(s, id, asJSON, html)
+		return output(s, id, asJSON, html, parents)
 	}
 }
 
@@ -161,18 +162,21 @@ func fetch(ctx context.Context, from, token, id string, o options) (*trail.Story
 }
 
 // output prints a story, or writes it to a file as a page.
-func output(s *trail.Story, id string, asJSON bool, html string) error {
-	switch {
-	case html != "":
-		text, err := page{Title: title(s, id), Story: view.New(s, view.Options{Static: true})}.write()
+func output(s *trail.Story, id string, asJSON bool, html string, parents bool) error {
+	if html != "" {
+		text, err := page{Title: title(s, id), Story: view.New(s, view.Options{Static: true, Parents: parents})}.write()
 		if err != nil {
 			return err
 		}
 		return os.WriteFile(html, text, 0o644) // #nosec G306 -- pages are to be shared
-	case asJSON:
+	}
+	if parents {
+		s = trail.Parents(s)
+	}
+	if asJSON {
 		out := json.NewEncoder(os.Stdout)
 		out.SetIndent("", "  ")
 		return out.Encode(s)
 	}
-	return write(os.Stdout, s, id, cli.Colorful(os.Stdout))
+	return write(os.Stdout, s, id, trail.WriteOptions{Color: cli.Colorful(os.Stdout), Columns: cli.Columns(os.Stdout)})
 }

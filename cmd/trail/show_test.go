@@ -101,6 +101,13 @@ func TestShowSources(t *testing.T) {
 			t.Errorf("%s, an unknown trace: %d %s", source, code, stderr)
 		}
 	}
+	// Without links, the two traces are one.
+	for flags, want := range map[string]string{"": "2 spans in 2 traces", "--parents": "2 spans in 1 trace,", "--json --parents": `"parent_span_id": "` + id("a").SpanID} {
+		args := append([]string{"show", "--file", backends.File(t, spans), id("a").TraceID}, strings.Fields(flags)...)
+		if out, stderr, code := run(t, args...); code != 0 || !strings.Contains(out, want) {
+			t.Errorf("show %s: %d %s%s", flags, code, out, stderr)
+		}
+	}
 }
 
 // A key keeps stories with different values apart, although a link joins them: show and

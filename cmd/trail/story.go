@@ -49,8 +49,8 @@ func explain(err error, id, where string) error {
 }
 
 // write prints a story for people.
-func write(out io.Writer, s *trail.Story, id string, color bool) error {
-	if err := trail.Write(out, title(s, id), s, trail.WriteOptions{Color: color}); err != nil || len(s.Stories) == 0 {
+func write(out io.Writer, s *trail.Story, id string, o trail.WriteOptions) error {
+	if err := trail.Write(out, title(s, id), s, o); err != nil || len(s.Stories) == 0 {
 		return err
 	}
 	fmt.Fprintln(out, "\nstories that meet here:")

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/term"
+
 	"example.org/ordertrail/trail"
 )
 
@@ -135,4 +137,13 @@ func Colorful(out *os.File) bool { return Terminal(out) && os.Getenv("NO_COLOR")
 func Terminal(out *os.File) bool {
 	info, err := out.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+}
+
+// Columns returns the width of a terminal, 0 if out is none.
+func Columns(out *os.File) int {
+	columns, _, err := term.GetSize(int(out.Fd()))
+	if err != nil {
+		return 0
+	}
+	return columns
 }

@@ -38,9 +38,13 @@ func (s *storefront) trail(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.explain(r.Context(), err, "there is no such order, and no trace of one")
 	}
-	switch form {
-	case respond.MediaHTML:
+	if form == respond.MediaHTML {
 		return s.trailPage(w, r, t)
+	}
+	if view.ParentsAlone(r.URL.Query()) {
+		t.Story = *trail.Parents(&t.Story)
+	}
+	switch form {
 	case respond.MediaText:
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")

@@ -1,6 +1,7 @@
 package storefront_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -115,6 +116,16 @@ func TestTrailForms(t *testing.T) {
 		if got := a.Header.Get("Vary"); got != "Accept" {
 			t.Errorf("Accept %q: Vary is %q", tt.accept, got)
 		}
+	}
+	var alone ordertrail.Trail
+	systemtest.Until(t, "the trail drawn by parents alone is one trace", func() bool {
+		if err := json.Unmarshal(s.MustGet(t, path+"?view=parents").Content, &alone); err != nil {
+			t.Fatal(err)
+		}
+		return len(alone.Lanes) == 1 && alone.Lost > 0
+	})
+	if text := s.MustDo(t, http.MethodGet, path+"?view=parents", "", http.Header{"Accept": {"text/plain"}}).Content; !bytes.Contains(text, []byte("lost: ⇠ ")) {
+		t.Errorf("%s", text)
 	}
 }
 

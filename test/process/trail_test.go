@@ -42,7 +42,12 @@ func TestTrailCommand(t *testing.T) {
 		t.Fatalf("exit code %d: %s", code, &waits.stderr)
 	}
 	waits.said(t, &waits.stdout, `wait for orders: process deadlines\.due\.\{order_id\}`)
-	checkColumns(t, story+text+waits.stdout.String())
+	alone, code := run(t, nil, "ordertrail", "trail", late, "--url", url, "--parents")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, &alone.stderr)
+	}
+	alone.said(t, &alone.stdout, ` in 1 trace, (?s:.*)\d causes lost\n(?s:.*)fulfillment: fulfill order.*\n +lost: ⇠ inventory_reservation`)
+	checkColumns(t, story+text+waits.stdout.String()+alone.stdout.String())
 	if strings.Contains(story+text, "\x1b") {
 		t.Error("there is colour without a terminal")
 	}

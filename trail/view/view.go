@@ -58,9 +58,12 @@ type Options struct {
 	query url.Values
 }
 
+// ParentsAlone reports whether a request's query asks for [Options.Parents]: view=parents.
+func ParentsAlone(query url.Values) bool { return query.Get("view") == "parents" }
+
 // Read reads the options that a request's query has: view=parents, span and from.
 func (o Options) Read(query url.Values) Options {
-	o.query, o.Parents, o.Span = query, query.Get("view") == "parents", query.Get("span")
+	o.query, o.Parents, o.Span = query, ParentsAlone(query), query.Get("span")
 	o.From, _ = strconv.Atoi(query.Get("from")) // 0 for nonsense
 	return o
 }
