@@ -62,7 +62,7 @@ func TestUnavailableIsNoFailure(t *testing.T) {
 		if got.add(e) == calledAgain {
 			free()
 		}
-		ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		defer cancel()
 		_, err := b.PublishOnce(ctx, declined(id), stream.First(event.PaymentDeclined, id))
 		if err != nil && !errors.Is(err, stream.ErrUnavailable) {
@@ -117,7 +117,7 @@ func TestStopWhileUnavailable(t *testing.T) {
 			if got.add(e) == 2 {
 				cancel()
 			}
-			ctx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+			ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 			defer cancel()
 			_, err := b.PublishOnce(ctx, declined(id), stream.First(event.PaymentDeclined, id))
 			return err

@@ -227,6 +227,8 @@ func TestSplit(t *testing.T) {
 			}
 			span(p, context.Background())
 			mustShutdown(t, p)
+			c.mu.Lock()
+			defer c.mu.Unlock()
 			if c.spans != tt.wantSpans+1 || c.links != tt.wantAll || !strings.Contains(reported(), tt.failure) || tt.failure == "" && reported() != "" {
 				t.Errorf("%d spans with %d links arrived; reported: %q", c.spans, c.links, reported())
 			}

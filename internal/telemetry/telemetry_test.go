@@ -55,7 +55,7 @@ func mustStart(t *testing.T, opts ...telemetry.Option) *telemetry.Providers {
 
 func mustShutdown(t *testing.T, p *telemetry.Providers) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := p.Shutdown(ctx); err != nil {
 		t.Error(err)

@@ -154,7 +154,7 @@ func (s *system) MustPlay(tb testing.TB, n int, names ...string) {
 	var playing sync.WaitGroup
 	for i := range n * len(names) {
 		playing.Go(func() {
-			if err := systemtest.Play(context.Background(), s.Shop, scenarios[names[i/n]]); err != nil {
+			if _, err := systemtest.Play(context.Background(), s.Shop, scenarios[names[i/n]]); err != nil {
 				tb.Errorf("%s: %v", names[i/n], err)
 			}
 		})

@@ -101,7 +101,7 @@ func TestAsyncAPI(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, sc := range demo.Scenarios() {
 		wg.Go(func() {
-			if _, err := demo.Play(t.Context(), sys.Shop, sc); err != nil {
+			if _, err := systemtest.Play(t.Context(), sys.Shop, sc); err != nil {
 				t.Errorf("%s: %v", sc.Name, err)
 			}
 		})

@@ -158,7 +158,7 @@ func TestOpenAPI(t *testing.T) {
 	var mu sync.Mutex
 	for _, sc := range demo.Scenarios() {
 		wg.Go(func() {
-			order, err := demo.Play(t.Context(), shop, sc)
+			order, err := systemtest.Play(t.Context(), shop, sc)
 			if err != nil {
 				t.Errorf("%s: %v", sc.Name, err)
 			}

@@ -147,7 +147,7 @@ func TestServices(t *testing.T) {
 		for _, sc := range demo.Scenarios() {
 			t.Run(sc.Name, func(t *testing.T) {
 				t.Parallel()
-				if err := systemtest.Play(context.Background(), sys.Shop, sc); err != nil {
+				if _, err := systemtest.Play(context.Background(), sys.Shop, sc); err != nil {
 					t.Error(err)
 				}
 			})

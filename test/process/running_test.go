@@ -34,7 +34,7 @@ func play(t *testing.T, scenarios []demo.Scenario, shops ...string) {
 	for i, sc := range scenarios {
 		shop := demo.Shop{URL: shops[i%len(shops)], Client: http.DefaultClient}
 		all.Go(func() { // no subtest, which would wait for its turn
-			if err := systemtest.Play(context.Background(), shop, sc); err != nil {
+			if _, err := systemtest.Play(context.Background(), shop, sc); err != nil {
 				t.Errorf("%s: %v", sc.Name, err)
 			}
 		})

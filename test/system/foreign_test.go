@@ -90,7 +90,7 @@ func TestForeignMessages(t *testing.T) {
 		for _, sc := range demo.Scenarios() {
 			t.Run(sc.Name, func(t *testing.T) {
 				t.Parallel()
-				if err := systemtest.Play(ctx, sys.Shop, sc); err != nil {
+				if _, err := systemtest.Play(ctx, sys.Shop, sc); err != nil {
 					t.Error(err)
 				}
 			})

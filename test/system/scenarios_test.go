@@ -20,7 +20,7 @@ func TestScenarios(t *testing.T) {
 	for _, sc := range demo.Scenarios() {
 		t.Run(sc.Name, func(t *testing.T) {
 			t.Parallel()
-			if _, err := demo.Play(context.Background(), sys.Shop, sc); err != nil {
+			if _, err := systemtest.Play(context.Background(), sys.Shop, sc); err != nil {
 				t.Error(err)
 			}
 		})

@@ -112,15 +112,15 @@ func Shop(sys *Replicas) demo.Shop {
 
 // Play is [demo.Play] on a machine that may be slow: a cancellation may be too late for
 // the second that the charge takes, or come after the conclusion.
-func Play(ctx context.Context, shop demo.Shop, sc demo.Scenario) error {
+func Play(ctx context.Context, shop demo.Shop, sc demo.Scenario) (orders.Order, error) {
 	order, err := demo.Play(ctx, shop, sc)
 	var refused *demo.StatusError
 	late := order.State == orders.StateShipped || order.Reason == event.ReasonCustomer ||
 		errors.As(err, &refused) && refused.Code == http.StatusConflict
 	if sc.Cancel && late {
-		return nil
+		return order, nil
 	}
-	return err
+	return order, err
 }
 
 // Deadline has orders cancelled that are not concluded by then.
