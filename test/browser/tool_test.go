@@ -63,6 +63,7 @@ func TestTool(t *testing.T) {
 	b.until("the story grows, with an arrow", `document.querySelector("[data-span='0000000000000002']") && document.querySelector("[data-from='0000000000000001'][data-to='0000000000000002']")`)
 	b.visit("/stories/0000000000000002#span-0000000000000002")
 	b.until("the address shows the span, its link and its attributes", `document.querySelector("#span-0000000000000002:target")?.textContent.includes("web: upload") && document.querySelector("#span-0000000000000002").textContent.includes("<b>&")`)
+	b.until("and opens it", `document.querySelector("#panel:not([hidden])")?.textContent.includes("resizer: resize") && document.querySelector("#row-0000000000000002.on")`)
 	b.visit("/")
 	b.run(chromedp.SetValue(chromedp.CSS("input[name=q]"), "file=<b>&"), chromedp.Click(chromedp.CSS(".search button")))
 	b.until("the search finds it", `document.querySelector("h1").textContent.includes("<b>&") && document.querySelectorAll("#stories tbody tr").length == 1`)

@@ -188,6 +188,15 @@ if (waterfall) {
     hide(); // the focus has shown the row again
   }
 
+  // keep shows a span until another one is chosen, and gives the page its address.
+  function keep(id) {
+    kept = "";
+    show(id);
+    kept = id;
+    history.replaceState(null, "", "#span-" + id);
+    panel.focus({ preventScroll: true });
+  }
+
   const spanAt = target => target.closest?.("[data-span]")?.dataset.span || target.closest?.("[data-bar]")?.dataset.bar;
   let hovering = 0;
   waterfall.addEventListener("pointerover", e => {
@@ -200,11 +209,7 @@ if (waterfall) {
     const id = spanAt(e.target);
     if (!id) return;
     e.preventDefault();
-    kept = "";
-    show(id);
-    kept = id;
-    history.replaceState(null, "", "#span-" + id); // a link to this span
-    panel.focus({ preventScroll: true });
+    keep(id);
   });
   waterfall.addEventListener("keydown", e => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[e.key];
@@ -217,12 +222,12 @@ if (waterfall) {
     const id = e.target.closest("a[href^='#span-']")?.getAttribute("href").slice(6);
     if (!id) return;
     e.preventDefault();
-    kept = "";
-    show(id);
-    kept = id;
+    keep(id);
     rowOf(id)?.scrollIntoView({ block: "nearest" });
-    panel.focus({ preventScroll: true });
   });
   addEventListener("keydown", e => { if (e.key === "Escape" && !panel.hidden) leave(); });
+  // The page of a span's address shows it, after the browser has scrolled to it below.
+  const addressed = location.hash.match(/^#span-([0-9a-f]{16})$/)?.[1];
+  if (addressed) addEventListener("load", () => { keep(addressed); rowOf(addressed)?.scrollIntoView({ block: "center" }); });
   waterfall.addEventListener("live", () => { const id = kept || shown; shown = ""; if (id) { show(id); } });
 }
