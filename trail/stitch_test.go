@@ -297,3 +297,29 @@ func TestServiceMap(t *testing.T) {
 	// A story's own map counts its own links.
 	wantFlow(stitched(t, one).Services, trail.EventsFlow{From: "orders", To: "payments", EventType: "orders.created", Relationship: "triggered_by", Links: 1})
 }
+
+// A story that is too large has the spans nearest to its start, and of those at the same
+// distance the earlier ones, in whatever order they arrive.
+func TestCut(t *testing.T) {
+	var found trail.Spans
+	for i := range 50 { // a chain: trace i links trace i-1
+		at := time.Unix(1_800_000_000+int64(i), 0)
+		s := trail.Span{Ref: trail.Ref{TraceID: fmt.Sprintf("%032x", i+1), SpanID: fmt.Sprintf("%016x", i+1)}, Service: "a", Name: fmt.Sprint(i), Start: at, End: at.Add(1e6)}
+		if i > 0 {
+			s.Links = []trail.Link{{Ref: found.Spans[i-1].Ref}}
+		}
+		found.Spans = append(found.Spans, s)
+	}
+	start := found.Spans[25].Ref
+	for range 20 {
+		rand.Shuffle(len(found.Spans), func(i, j int) { found.Spans[i], found.Spans[j] = found.Spans[j], found.Spans[i] })
+		got := trail.Stitch(found, trail.Options{MaxSpans: 4}, start)
+		var names []string
+		for _, l := range got.Lanes {
+			names = append(names, l.Name)
+		}
+		if want := []string{"23", "24", "25", "26"}; !slices.Equal(names, want) || got.Complete || !slices.ContainsFunc(got.Gaps, func(g trail.Gap) bool { return g.Kind == trail.GapTruncated }) {
+			t.Fatalf("it has %q, want %q: %+v", names, want, got.Gaps)
+		}
+	}
+}
