@@ -31,9 +31,17 @@ func (s *stack) play(t *testing.T, scenarios ...demo.Scenario) (ids []string) {
 }
 
 // get reads JSON from a URL.
-func get(t *testing.T, url string, into any) error {
+func get(t *testing.T, url string, into any, headers ...string) error {
 	t.Helper()
-	answer, err := http.Get(url)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		r.Header.Set(name, value)
+	}
+	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return err
 	}
@@ -127,6 +135,24 @@ func (s *stack) trailed(t *testing.T, order string, sc demo.Scenario) {
 		}
 		return nil
 	})
+}
+
+// told waits until the tool trail has one story of an order, with spans of every service.
+func (s *stack) told(t *testing.T, order string) {
+	t.Helper()
+	until(t, "the tool has the order's story", func() error {
+		var list struct{ Stories []struct{ Services []string } }
+		if err := get(t, s.trail+"/?q=order.id%3D"+order, &list, "Authorization: Bearer demo-trail"); err != nil {
+			return err
+		}
+		if len(list.Stories) != 1 || !slices.Equal(list.Stories[0].Services, slices.Sorted(slices.Values(services))) {
+			return fmt.Errorf("it has %+v", list.Stories)
+		}
+		return nil
+	})
+	if err := get(t, s.trail+"/", new(any)); err == nil || !strings.Contains(err.Error(), "401") {
+		t.Errorf("without the token: %v", err)
+	}
 }
 
 // counted waits until analytics has counted this number of orders, none twice.

@@ -25,7 +25,7 @@ var services = []string{"orders", "payments", "inventory", "fulfillment", "notif
 
 // The complete stack plays every scenario, with its mails, traces and trail. Then each
 // service and NATS are killed once, and Jaeger is away for a while. Then it runs with more
-// replicas, and with a steady load.
+// replicas, with a steady load, and with the tool trail.
 func TestCompose(t *testing.T) {
 	s := open(t, "docker-compose.yml")
 	s.up(t)
@@ -115,6 +115,15 @@ func TestCompose(t *testing.T) {
 		}
 		return nil
 	})
+
+	// With the profile trail, the tool gets all traces, and Jaeger gets them from it.
+	t.Setenv("OTLP_ENDPOINT", "http://trail:4318")
+	t.Setenv("OTLP_HEADERS", "Authorization=Bearer%20demo-trail")
+	s.compose(t, "--profile", "trail", "up", "-d", "--no-build")
+	s.healthy(t)
+	last := s.play(t, scenarios[0])
+	s.told(t, last[0])
+	s.trailed(t, last[0], scenarios[0])
 }
 
 // On three servers, each of which stops once while orders are placed, the shop keeps

@@ -17,6 +17,7 @@ import (
 type stack struct {
 	args                           []string // the command, with its files
 	shop, analytics, jaeger, mails string   // URLs
+	trail                          string
 }
 
 // port is the URL of the port that a variable of docker-compose.yml sets.
@@ -37,16 +38,18 @@ func open(t *testing.T, files ...string) *stack {
 	s := &stack{
 		args: strings.Fields(*command),
 		shop: port("HTTP_PORT", "8080"), analytics: port("ANALYTICS_PORT", "8081"),
-		jaeger: port("JAEGER_PORT", "16686"), mails: port("MAILPIT_PORT", "8025"),
+		jaeger: port("JAEGER_PORT", "16686"), mails: port("MAILPIT_PORT", "8025"), trail: port("TRAIL_PORT", "8090"),
 	}
 	for _, f := range files {
 		s.args = append(s.args, "-f", "../../"+f)
 	}
-	down := func() { s.compose(t, "--profile", "load", "down", "--volumes", "--remove-orphans", "--timeout", "15") }
+	down := func() {
+		s.compose(t, "--profile", "load", "--profile", "trail", "down", "--volumes", "--remove-orphans", "--timeout", "15")
+	}
 	down()
 	t.Cleanup(func() {
 		if t.Failed() {
-			out, _ := s.run("--profile", "load", "logs", "--no-color", "--tail", "40")
+			out, _ := s.run("--profile", "load", "--profile", "trail", "logs", "--no-color", "--tail", "40")
 			t.Logf("ps:\n%s\nlogs:\n%s", s.compose(t, "ps"), out)
 		}
 		down()

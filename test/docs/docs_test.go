@@ -62,7 +62,7 @@ var elsewhere = map[string]string{
 	"go run ./cmd/trail show --jaeger http://127.0.0.1:16686 4bf92f3577b34da6a3ce929d0e0e4736":                                 "cmd/trail: TestShowSources",
 	"go run ./cmd/trail show --tempo http://127.0.0.1:3200 4bf92f3577b34da6a3ce929d0e0e4736":                                   "cmd/trail: TestShowSources",
 	"go run ./cmd/trail show --file traces.json 00f067aa0ba902b7":                                                              "cmd/trail: TestShowSources",
-	"OTLP_ENDPOINT=http://trail:4318 OTLP_HEADERS=Authorization=Bearer%20demo-trail docker compose --profile trail up --build": ".ci/run: docker-compose.yml",
+	"OTLP_ENDPOINT=http://trail:4318 OTLP_HEADERS=Authorization=Bearer%20demo-trail docker compose --profile trail up --build": "test/compose: TestCompose",
 	"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 go run .":                                                               "cmd/trail: TestForeignApplication",
 	"OTEL_TRACES_SAMPLER=parentbased_traceidratio OTEL_TRACES_SAMPLER_ARG=0.3 go run .":                                        "test/process: TestCourseSampling",
 	"OTEL_TRACES_SAMPLER=traceidratio OTEL_TRACES_SAMPLER_ARG=0.3 go run .":                                                    "test/process: TestCourseSampling",
