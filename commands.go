@@ -172,6 +172,9 @@ func waitFlag(f *flag.FlagSet) *time.Duration {
 // read, and works there. It waits for a server that is away, and for the stream, for at
 // most the given time if that is not 0.
 func administer(ctx context.Context, name, user string, wait time.Duration, work func(context.Context, *service.Runtime) error) error {
+	if wait < 0 {
+		return cli.Usagef("--wait must be 0 or more, not %s", wait)
+	}
 	settings, err := service.ReadSettings()
 	if err != nil {
 		return err
@@ -190,7 +193,10 @@ func administer(ctx context.Context, name, user string, wait time.Duration, work
 			return errors.Join(missing, closeRuntime(ctx, rt))
 		}
 	}
-	if err != nil && ctx.Err() == nil && connecting.Err() != nil {
+	if err != nil && ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	if err != nil && connecting.Err() != nil {
 		return fmt.Errorf("NATS does not answer: start the server, set NATS_URL, or wait longer than %s with --wait: %w", wait, err)
 	}
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
@@ -90,17 +89,6 @@ func showDeadLetter(ctx context.Context, c *stream.Client, id string) error {
 	return printDeadLetter(os.Stdout, letter)
 }
 
-// printable returns s without the characters that control a terminal, because any
-// publisher may have written it.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '.'
-		}
-		return r
-	}, s)
-}
-
 // printDeadLetters prints three lines for each letter, which fit a terminal.
 func printDeadLetters(out io.Writer, letters []stream.DeadLetter) error {
 	if len(letters) == 0 {
@@ -108,12 +96,16 @@ func printDeadLetters(out io.Writer, letters []stream.DeadLetter) error {
 		return err
 	}
 	for _, l := range letters {
+		why := ""
+		if l.Reason != stream.ReasonDeliveries {
+			why = ": " + l.Reason
+		}
 		for _, line := range []string{
-			fmt.Sprintf("%s  given up at %s after %s: %s", l.ID, l.Time.Format(time.DateTime), trail.Counted(int(l.Deliveries), "delivery"), l.Reason),
+			fmt.Sprintf("%s  given up at %s after %s%s", l.ID, l.Time.Format(time.DateTime), trail.Counted(int(l.Deliveries), "delivery"), why),
 			"    " + l.Subject,
 			"    " + l.Error,
 		} {
-			if _, err := fmt.Fprintln(out, trail.Cut(printable(line), trail.Columns)); err != nil {
+			if _, err := fmt.Fprintln(out, trail.Cut(trail.Printable(line), trail.Columns)); err != nil {
 				return err
 			}
 		}
@@ -132,7 +124,7 @@ func printDeadLetter(out io.Writer, l stream.DeadLetter) error {
 		{"error", l.Error},
 		{"failed span", l.Span},
 	} {
-		fmt.Fprintln(out, trail.Wrap(fmt.Sprintf("%-13s %s", row[0], printable(row[1])), 14))
+		fmt.Fprintln(out, trail.Wrap(fmt.Sprintf("%-13s %s", row[0], trail.Printable(row[1])), 14))
 	}
 	fmt.Fprintln(out, "\nheaders")
 	for _, name := range slices.Sorted(maps.Keys(l.Header)) {
@@ -140,7 +132,7 @@ func printDeadLetter(out io.Writer, l stream.DeadLetter) error {
 			continue // not the event's own; the table above has their values
 		}
 		for _, value := range l.Header[name] {
-			fmt.Fprintln(out, trail.Wrap(fmt.Sprintf("  %s: %s", printable(name), printable(value)), 4))
+			fmt.Fprintln(out, trail.Wrap(fmt.Sprintf("  %s: %s", trail.Printable(name), trail.Printable(value)), 4))
 		}
 	}
 	var pretty bytes.Buffer
@@ -150,7 +142,7 @@ func printDeadLetter(out io.Writer, l stream.DeadLetter) error {
 	}
 	lines := strings.Split(pretty.String(), "\n")
 	for i := range lines {
-		lines[i] = printable(lines[i]) // strings of JSON may hold control characters too
+		lines[i] = trail.Printable(lines[i]) // strings of JSON may hold control characters too
 	}
 	_, err := fmt.Fprintf(out, "\npayload\n  %s\n\nsend it again: go run . deadletters redrive %s\n", strings.Join(lines, "\n"), l.ID)
 	return err

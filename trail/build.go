@@ -78,6 +78,9 @@ func Collect(ctx context.Context, source Source, o Options, start ...Ref) (Spans
 	}
 	most := 2 * max(o.MaxSpans, DefaultMaxSpans)
 	for round := 0; len(c.Spans.Spans) > 0; round++ {
+		if err := ctx.Err(); err != nil {
+			return Spans{}, err
+		}
 		traces, linking := c.wanted(o, start)
 		switch {
 		case len(traces)+len(linking) == 0:
@@ -154,6 +157,13 @@ func (c *collector) wanted(o Options, start []Ref) (traces, linking []string) {
 			}
 		}
 	}
+	if chosen.batch >= 0 { // only some of its stories were made
+		for _, j := range g.vertices[chosen.batch].joints {
+			if id := g.vertices[j.to].ref.TraceID; j.cause && j.link && !c.traces[id] {
+				missing[id] = true
+			}
+		}
+	}
 	maps.Copy(c.traces, missing)
 	maps.Copy(c.linking, reached)
 	return slices.Sorted(maps.Keys(missing)), slices.Sorted(maps.Keys(reached))
@@ -164,10 +174,10 @@ func (c *collector) wanted(o Options, start []Ref) (traces, linking []string) {
 // all its messages.
 func (g *graph) undecided(stories []*closure) []*closure {
 	seen := map[int]bool{}
-	for k := 0; k < len(stories) && k < meetings; k++ {
+	for k := 0; k < len(stories) && len(stories) < meetings; k++ {
 		c := stories[k]
 		for i, leaf := range c.leaf {
-			if leaf && !seen[i] && slices.ContainsFunc(g.vertices[i].joints, func(j joint) bool {
+			if leaf && !seen[i] && len(stories) < meetings && slices.ContainsFunc(g.vertices[i].joints, func(j joint) bool {
 				return c.member[j.to] && !j.cut && (!j.cause || !j.link)
 			}) {
 				seen[i] = true

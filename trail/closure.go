@@ -13,6 +13,7 @@ type closure struct {
 	started []bool
 	held    []bool // hubs that show no consequences
 	frozen  []bool // hubs whose causes were followed
+	caused  []bool // reached from a cause
 	queue   []int
 }
 
@@ -26,7 +27,7 @@ type batchValue struct {
 func (g *graph) closure(value string, start ...int) *closure {
 	n := len(g.vertices)
 	c := &closure{graph: g, value: value, member: make([]bool, n), leaf: make([]bool, n), own: make([]int, n),
-		last: make([]int, n), joined: map[batchValue]bool{}, counted: make([]bool, n), started: make([]bool, n), held: make([]bool, n), frozen: make([]bool, n)}
+		last: make([]int, n), joined: map[batchValue]bool{}, counted: make([]bool, n), started: make([]bool, n), held: make([]bool, n), frozen: make([]bool, n), caused: make([]bool, n)}
 	for _, i := range start {
 		c.started[i] = true
 		c.add(i)
@@ -84,8 +85,12 @@ func (c *closure) count(i int) {
 	for _, j := range c.vertices[i].joints {
 		if b := j.to; !j.cause && j.link && !j.cut && c.vertices[b].batch && c.last[b] != i+1 {
 			c.last[b] = i + 1 // it may link the span twice
+			c.caused[b] = true
 			if c.own[b]++; c.leaf[b] && c.complete(b) {
 				c.add(b)
+			} else if c.member[b] && c.held[b] && !c.frozen[b] {
+				c.held[b] = false
+				c.queue = append(c.queue, b)
 			}
 		}
 	}
@@ -126,10 +131,11 @@ func (c *closure) follow(from int, j joint) {
 // touch decides whether a batch joins the story, or is at its border.
 func (c *closure) touch(from int, j joint, hub bool) {
 	i := j.to
+	c.caused[i] = c.caused[i] || !j.cause
 	c.leaf[i] = true
 	// Its links decide, wherever the story reaches it.
 	if c.complete(i) || (j.cause || !j.link) && !c.boundary(i) || j.value != "" && j.value == c.vertices[i].value {
-		c.held[i] = hub
+		c.held[i] = hub && !c.caused[i]
 		c.add(i)
 		return
 	}

@@ -22,6 +22,17 @@ func columns(r rune) int {
 	return 1
 }
 
+// Printable returns s without the characters that control a terminal, because anybody may
+// have written it.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '.'
+		}
+		return r
+	}, s)
+}
+
 // Width returns the columns that a line takes on a terminal. ANSI styles take none.
 func Width(line string) (n int) {
 	styled := false

@@ -89,12 +89,16 @@ func readLine(in *bufio.Reader) (line []byte, err error) {
 const maxDepth = 128
 
 // CheckJSON returns the number of objects in a text of JSON, each of which may become a
-// span. It returns an error if values are nested too deep to be decoded.
+// span. It returns an error if values are nested too deep to be decoded, if a list contains
+// null, which a decoder would make a span of, or if something follows the first value,
+// which it would ignore.
 func CheckJSON(b []byte) (objects int, err error) {
-	depth := 0
+	var open []byte // the lists and objects that have not ended
 	text, escaped := false, false
-	for _, c := range b {
+	for i, c := range b {
 		switch {
+		case objects > 0 && len(open) == 0 && !text && len(bytes.TrimSpace(b[i:i+1])) > 0:
+			return 0, fmt.Errorf("after the end of the JSON object, at byte %d, there is more: send one object at a time", i+1)
 		case escaped:
 			escaped = false
 		case text:
@@ -102,14 +106,16 @@ func CheckJSON(b []byte) (objects int, err error) {
 		case c == '"':
 			text = true
 		case c == '{', c == '[':
-			if depth++; depth > maxDepth {
+			if open = append(open, c); len(open) > maxDepth {
 				return 0, fmt.Errorf("values are nested more than %d deep", maxDepth)
 			}
 			if c == '{' {
 				objects++
 			}
 		case c == '}', c == ']':
-			depth--
+			open = open[:max(0, len(open)-1)]
+		case c == 'n' && len(open) > 0 && open[len(open)-1] == '[':
+			return 0, fmt.Errorf("a list contains null, at byte %d", i+1)
 		}
 	}
 	return objects, nil

@@ -145,6 +145,9 @@ func (g *graph) unite() {
 			batches = append(batches, i)
 			parts := map[string]int{}
 			for _, j := range v.joints {
+				if g.vertices[j.to].batch { // it may belong to several stories itself
+					continue
+				}
 				if first, ok := parts[j.value]; ok && !j.cut && j.value != "" {
 					of[story(j.to)] = story(first)
 				} else if !j.cut {

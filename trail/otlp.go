@@ -1,7 +1,9 @@
 package trail
 
 import (
+	"fmt"
 	"iter"
+	"math"
 	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -61,12 +63,20 @@ func readAttributes(m pcommon.Map) Attributes {
 	for key, v := range m.All() {
 		switch v.Type() {
 		case pcommon.ValueTypeBool, pcommon.ValueTypeInt, pcommon.ValueTypeDouble:
-			read[key] = v.AsRaw()
+			read[key] = finite(v.AsRaw())
 		default:
 			read[key] = v.AsString() // a list becomes JSON
 		}
 	}
 	return read
+}
+
+// finite returns a value that JSON can have: NaN and the infinities become text.
+func finite(v any) any {
+	if f, ok := v.(float64); ok && (math.IsNaN(f) || math.IsInf(f, 0)) {
+		return fmt.Sprint(f)
+	}
+	return v
 }
 
 // fromSDK returns a span that has ended in this process.
@@ -98,7 +108,7 @@ func attributesOf(as []attribute.KeyValue) Attributes {
 	for _, a := range as {
 		switch v := a.Value; v.Type() {
 		case attribute.BOOL, attribute.INT64, attribute.FLOAT64, attribute.STRING:
-			read[string(a.Key)] = v.AsInterface()
+			read[string(a.Key)] = finite(v.AsInterface())
 		default:
 			read[string(a.Key)] = v.String() // a list becomes JSON
 		}

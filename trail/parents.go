@@ -87,6 +87,7 @@ func Parents(s *Story) *Story {
 		drawn.Until = func(s *Span) bool { return s.SpanID == end }
 	}
 	story := drawn.assemble()
+	story.Stories = s.Stories
 	for i, n := range nodes {
 		of := drawn.nodes[spans[i].Ref]
 		of.Batch, of.Compensation, of.Lost = n.Batch, n.Compensation, lost[of.Ref]

@@ -168,6 +168,13 @@ func (s *Story) AddGap(g Gap) {
 
 // list lists the stories that meet in a batch.
 func (s *stitcher) list(c choice) {
+	batch := &s.vertices[c.batch]
+	if batch.targets == 0 {
+		s.story.AddGap(Gap{Kind: GapLinksDropped, Ref: batch.ref, Detail: fmt.Sprintf("%s %q handles several messages and links none of them: what it did for each is not shown.", batch.span.Service, batch.span.Name)})
+	}
+	if len(c.stories) == meetings {
+		s.story.AddGap(Gap{Kind: GapTruncated, Ref: batch.ref, Detail: fmt.Sprintf("Of the stories of its %d messages, the first %d are listed.", batch.targets, meetings)})
+	}
 	for _, story := range c.stories {
 		m := Meeting{}
 		for _, j := range s.vertices[c.batch].joints {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -61,7 +60,7 @@ func (t *Tempo) TraceOf(ctx context.Context, spanID string) (string, error) {
 // Find implements [Source].
 func (t *Tempo) Find(ctx context.Context, key, value string, traces int) (Spans, error) {
 	values := []string{strconv.Quote(value)}
-	if number.MatchString(value) || value == "true" || value == "false" {
+	if isNumber(value) || value == "true" || value == "false" {
 		values = append(values, value)
 	}
 	var either []string
@@ -73,7 +72,16 @@ func (t *Tempo) Find(ctx context.Context, key, value string, traces int) (Spans,
 	return t.find(ctx, "{ "+strings.Join(either, " || ")+" }", traces)
 }
 
-var number = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`)
+// isNumber reports whether TraceQL reads a value as the number that it is: 007 would be
+// octal, and a long one too large.
+func isNumber(value string) bool {
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err == nil {
+		return strconv.FormatInt(n, 10) == value
+	}
+	f, err := strconv.ParseFloat(value, 64)
+	return err == nil && strconv.FormatFloat(f, 'f', -1, 64) == value && strings.Contains(value, ".")
+}
 
 // Recent implements [Source].
 func (t *Tempo) Recent(ctx context.Context, traces int) (Spans, error) {

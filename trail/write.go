@@ -25,7 +25,7 @@ func Write(out io.Writer, title string, s *Story, o WriteOptions) error {
 	for _, l := range s.Lanes {
 		spans += len(l.Spans)
 	}
-	w.printf("%s\n", w.wrap(w.style(bold, title), 2))
+	w.printf("%s\n", w.wrap(w.style(bold, Printable(title)), 2))
 	w.printf("%s in %s, %s\n", Counted(spans, "span"), Counted(len(s.Lanes), "trace"), Duration(s.Duration))
 	if s.Lost > 0 {
 		w.printf("%s\n", w.style(red, Counted(s.Lost, "cause")+" lost"))
@@ -67,10 +67,10 @@ func (w *writer) wrap(line string, indent int) string { return wrap(line, indent
 
 func (w *writer) printf(format string, args ...any) { fmt.Fprintf(&w.text, format, args...) }
 
-// row prints an offset, a duration, and text.
-func (w *writer) row(offset, took time.Duration, text string) {
-	line := fmt.Sprintf("%12s %10s  %s", "+"+Duration(offset), Duration(took), text)
-	w.printf("%s\n", w.wrap(line, 29))
+// row prints an offset, a duration, and text behind a branch of spaces.
+func (w *writer) row(offset, took time.Duration, branch, text string) {
+	line := fmt.Sprintf("%12s %10s  %s%s", "+"+Duration(offset), Duration(took), branch, text)
+	w.printf("%s\n", w.wrap(line, 29+len(branch)))
 }
 
 func (w *writer) lane(l Lane) {
@@ -81,7 +81,7 @@ func (w *writer) lane(l Lane) {
 		if w.Brief && n.Attributes.first(operationKeys) == "settle" && n.Status != StatusError {
 			continue
 		}
-		name := n.Service + ": " + n.Name
+		name := label(n.Service, n.Name)
 		switch {
 		case n.Status == StatusError:
 			name = w.style(red, name)
@@ -89,7 +89,7 @@ func (w *writer) lane(l Lane) {
 			name = w.style(bold, name)
 		}
 		branch := strings.Repeat("  ", n.Depth)
-		w.row(n.Offset, n.Duration, branch+name+w.remarks(n))
+		w.row(n.Offset, n.Duration, branch, name+w.remarks(n))
 		for _, e := range w.story.Links(n.Ref) {
 			w.cause(branch, w.link(e))
 		}
@@ -98,6 +98,8 @@ func (w *writer) lane(l Lane) {
 		}
 	}
 }
+
+func label(service, name string) string { return Printable(service + ": " + name) }
 
 // cause prints a line below a span.
 func (w *writer) cause(branch, text string) {
@@ -111,7 +113,7 @@ func (w *writer) remarks(n Node) string {
 		add(yellow, fmt.Sprintf("delivery %d", n.Delivery))
 	}
 	if n.Status == StatusError {
-		add(red, strings.TrimSpace("failed "+n.ErrorType))
+		add(red, strings.TrimSpace("failed "+Printable(n.ErrorType)))
 	}
 	if n.Attributes.Text(refusedKey) != "" {
 		add(yellow, "refused")
@@ -138,13 +140,13 @@ func (w *writer) remarks(n Node) string {
 func (w *writer) link(e Edge) string {
 	to := e.EventType
 	if from := w.story.Find(e.From); from != nil {
-		to = from.Service + ": " + from.Name
+		to = label(from.Service, from.Name)
 	} else if e.External {
 		to = "an outside caller's span, trace " + e.From.TraceID
 	} else {
-		to = strings.TrimSpace(to + " (missing, trace " + e.From.TraceID + ")")
+		to = strings.TrimSpace(Printable(to) + " (missing, trace " + e.From.TraceID + ")")
 	}
-	text := strings.TrimSpace("⇠ "+e.Relationship) + " " + to
+	text := strings.TrimSpace("⇠ "+Printable(e.Relationship)) + " " + to
 	if e.Wait > 0 {
 		text += ", " + strings.ReplaceAll(Duration(e.Wait), " ", noBreak) + noBreak + "later"
 	}
@@ -157,16 +159,16 @@ func (w *writer) path() {
 		return
 	}
 	if w.Brief {
-		w.printf("%s\n", w.wrap(fmt.Sprintf("critical path (*): %s to %s, %s", Duration(p.Duration), p.To, longest(p)), 2))
+		w.printf("%s\n", w.wrap(fmt.Sprintf("critical path (*): %s to %s, %s", Duration(p.Duration), Printable(p.To), longest(p)), 2))
 		return
 	}
-	w.printf("\n%s\n", w.wrap(fmt.Sprintf("critical path (*): %s to %s", Duration(p.Duration), p.To), 2))
+	w.printf("\n%s\n", w.wrap(fmt.Sprintf("critical path (*): %s to %s", Duration(p.Duration), Printable(p.To)), 2))
 	for _, s := range p.Segments {
-		what := s.Service + ": " + s.Name
+		what := label(s.Service, s.Name)
 		if s.Wait {
 			what = w.style(faint, "wait for "+what)
 		}
-		w.row(s.Offset, s.Duration, what)
+		w.row(s.Offset, s.Duration, "", what)
 	}
 }
 
@@ -175,7 +177,7 @@ func longest(p CriticalPath) string {
 	took := map[string]time.Duration{}
 	most := ""
 	for _, s := range p.Segments {
-		what := s.Service + ": " + s.Name
+		what := label(s.Service, s.Name)
 		if s.Wait {
 			what = "waiting for " + what
 		}
@@ -200,6 +202,6 @@ func (w *writer) gaps(title string, pending bool) {
 			w.printf("%s\n", w.style(yellow, title))
 		}
 		first = false
-		w.printf("%s\n", w.wrap("  "+g.Detail, 4))
+		w.printf("%s\n", w.wrap("  "+Printable(g.Detail), 4))
 	}
 }

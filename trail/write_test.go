@@ -72,6 +72,37 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+// What controls a terminal is not printed, whoever wrote it.
+func TestWriteNoControls(t *testing.T) {
+	const evil = "\x1b]0;title\x07\n\u202e"
+	s := printed(t)
+	for i := range s.Lanes {
+		for j := range s.Lanes[i].Spans {
+			n := &s.Lanes[i].Spans[j]
+			n.Service, n.Name, n.ErrorType = n.Service+evil, n.Name+evil, n.ErrorType+evil
+		}
+	}
+	for i := range s.Edges {
+		s.Edges[i].Relationship, s.Edges[i].EventType = s.Edges[i].Relationship+evil, s.Edges[i].EventType+evil
+	}
+	for i := range s.CriticalPath.Segments {
+		s.CriticalPath.Segments[i].Service, s.CriticalPath.Segments[i].Name = "a"+evil, "b"+evil
+	}
+	s.CriticalPath.To += evil
+	s.AddGap(trail.Gap{Kind: "x", Detail: "a gap" + evil})
+	for _, o := range []trail.WriteOptions{{}, {Brief: true}} {
+		for _, story := range []*trail.Story{s, trail.Parents(s)} {
+			var text strings.Builder
+			if err := trail.Write(&text, "order 1"+evil, story, o); err != nil {
+				t.Fatal(err)
+			}
+			if strings.ContainsAny(text.String(), "\x1b\x07\u202e") || strings.Contains(text.String(), "title.\n.") {
+				t.Errorf("%q", text.String())
+			}
+		}
+	}
+}
+
 // Wide characters take two columns, styles none, and a long word stays whole.
 func TestWrap(t *testing.T) {
 	if got := trail.Width("\x1b[31m注文 é\x1b[0m"); got != 6 {

@@ -32,7 +32,8 @@ func (g guard) wrap(h http.Handler) http.Handler {
 			http.Error(w, "unknown host: start trail serve with --allow-host "+host+" if this is its name", http.StatusMisdirectedRequest)
 			return
 		}
-		if origin, err := url.Parse(r.Header.Get("Origin")); err != nil || origin.Host != "" && origin.Host != r.Host {
+		if origin, err := url.Parse(r.Header.Get("Origin")); err != nil || origin.Host != "" && origin.Host != r.Host ||
+			r.Header.Get("Sec-Fetch-Site") == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate" {
 			http.Error(w, "requests from pages of other sites are refused", http.StatusForbidden)
 			return
 		}
@@ -51,7 +52,7 @@ func (g guard) wrap(h http.Handler) http.Handler {
 			return
 		}
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		http.Error(w, "the token is missing or wrong: send Authorization: Bearer TOKEN, or open the page with ?token=TOKEN", http.StatusUnauthorized)
+		http.Error(w, "the token is missing or wrong: send Authorization: Bearer TOKEN (show: --token or TRAIL_TOKEN), or open the page with ?token=TOKEN", http.StatusUnauthorized)
 	})
 }
 

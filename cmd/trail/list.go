@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -50,16 +51,23 @@ func summarize(s *trail.Story) summary {
 // stories returns the stories of these spans, those whose spans come last first. It leaves
 // out the rest after maxStories, and after listTime.
 func stories(ctx context.Context, source trail.Source, found trail.Spans, o options) (list []summary, more bool, err error) {
-	until := time.Now().Add(listTime)
+	making, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
 	shown := map[string]bool{} // traces
 	for _, span := range slices.Backward(found.Spans) {
 		if shown[span.TraceID] {
 			continue
 		}
-		if len(list) == maxStories || time.Now().After(until) {
+		if len(list) == maxStories || making.Err() != nil {
 			return list, true, nil
 		}
-		s, err := build(ctx, source, span.TraceID, o)
+		s, err := build(making, source, span.TraceID, o)
+		if errors.Is(err, trail.ErrNotFound) { // dropped meanwhile
+			continue
+		}
+		if ctx.Err() == nil && making.Err() != nil {
+			return list, true, nil
+		}
 		if err != nil {
 			return list, false, err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -98,6 +100,11 @@ func (s *server) run(ctx context.Context) error {
 		defer func() { stop(); <-done }()
 	}
 	var urls []string
+	for _, own := range []string{s.page, s.http, s.grpc} {
+		if same(s.forward, own) {
+			return cli.Usagef("serve: --forward %s is an address of trail serve itself, %s: move that to another port, such as --http 127.0.0.1:14318 --grpc 127.0.0.1:14317", s.forward, own)
+		}
+	}
 	for _, listen := range []struct {
 		flag, addr string
 		handler    http.Handler
@@ -106,11 +113,25 @@ func (s *server) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		urls = append(urls, "http://"+listener.Addr().String())
+		urls = append(urls, respond.URL(listener.Addr()))
 		group.Go(func() error { return serveHTTP(ctx, listener, s.guard.wrap(listen.handler)) })
 	}
 	fmt.Printf("trail: stories at %s, OTLP over HTTP at %s, OTLP over gRPC at %s\n", urls[0], urls[1], urls[2])
 	return group.Wait()
+}
+
+// same reports whether a URL leads to an address of this host.
+func same(to, addr string) bool {
+	u, err := url.Parse(to)
+	if err != nil {
+		return false
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || port == "0" || port != cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme]) {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == u.Hostname() || respond.IsLoopback(u.Hostname()) && (respond.IsLoopback(host) || host == "" || ip != nil && ip.IsUnspecified())
 }
 
 // listen opens an address. One that other machines reach requires a token.

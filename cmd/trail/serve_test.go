@@ -157,6 +157,14 @@ func TestHosts(t *testing.T) {
 	if status := send(t, s.http, 1, func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") }); status != 403 {
 		t.Errorf("from another site: %d", status)
 	}
+	for mode, want := range map[string]int{"no-cors": 403, "navigate": 200} { // a script, and a link
+		if status, _, _ := get(t, s.page+"/", browser, func(r *http.Request) {
+			r.Header.Set("Sec-Fetch-Site", "cross-site")
+			r.Header.Set("Sec-Fetch-Mode", mode)
+		}); status != want {
+			t.Errorf("from another site, %s: %d, want %d", mode, status, want)
+		}
+	}
 }
 
 // With a token, every request needs it; a browser gives it once.

@@ -62,6 +62,9 @@ func showCommand(f *flag.FlagSet) func(context.Context, []string) error {
 		if err != nil {
 			return fmt.Errorf("show: %w", err)
 		}
+		if o.until != "" && s.CriticalPath.To != o.until {
+			fmt.Fprintf(os.Stderr, "trail: no span of the story is named %q: the critical path ends with the last span\n", o.until)
+		}
 		return output(s, id, asJSON, html, parents)
 	}
 }

@@ -40,6 +40,9 @@ func TestErrors(t *testing.T) {
 		{[]string{"serve", "--page", "127.0.0.1:0", "--http", taken}, 1, []string{taken + " is taken", "--http 127.0.0.1:PORT"}},
 		{[]string{"serve", "--forward", "ftp://x"}, 2, []string{`unknown scheme "ftp"`}},
 		{[]string{"serve", "--forward", "x"}, 2, []string{"http://127.0.0.1:4318"}},
+		{[]string{"serve", "--forward", "http://localhost:4318/"}, 2, []string{"is an address of trail serve itself", "--http 127.0.0.1:14318"}},
+		{[]string{"serve", "--forward", "grpc://127.0.0.1:4317"}, 2, []string{"is an address of trail serve itself"}},
+		{[]string{"serve", "--token", "x", "--http", ":14318", "--forward", "http://[::1]:14318"}, 2, []string{"is an address of trail serve itself"}},
 		{[]string{"serve", "--forward-header", "x"}, 2, []string{"NAME=VALUE"}},
 		{[]string{"show"}, 2, []string{"32 hex digits"}},
 		{[]string{"show", "xyz"}, 2, []string{"32 hex digits"}},
@@ -100,6 +103,9 @@ func TestShowSources(t *testing.T) {
 		if _, stderr, code := run(t, "show", source, at, id("d").TraceID); code != 1 || !strings.Contains(stderr, "not sampled") {
 			t.Errorf("%s, an unknown trace: %d %s", source, code, stderr)
 		}
+	}
+	if out, stderr, code := run(t, "show", "--file", backends.File(t, spans), "--until", "nothing", id("a").TraceID); code != 0 || !strings.Contains(stderr, `named "nothing"`) || !strings.Contains(out, "to receive") {
+		t.Errorf("--until with an unknown name: %d %s%s", code, out, stderr)
 	}
 	// Without links, the two traces are one.
 	for flags, want := range map[string]string{"": "2 spans in 2 traces", "--parents": "2 spans in 1 trace,", "--json --parents": `"parent_span_id": "` + id("a").SpanID} {

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"example.org/ordertrail/internal/outbox"
+	"example.org/ordertrail/internal/respond"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/storefront"
 	"example.org/ordertrail/internal/stream"
@@ -88,7 +89,7 @@ func (s *System) start(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("listen for the shop at HTTP_ADDR: %w", err)
 	}
-	s.URL, s.stopHTTP = "http://"+listener.Addr().String(), listener.Close
+	s.URL, s.stopHTTP = respond.URL(listener.Addr()), listener.Close
 	if s.conn, err = cfg.Connect(nats.Name("ordertrail administrator"), nats.MaxReconnects(-1)); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}

@@ -47,6 +47,14 @@ var ErrScenario = errors.New("not every scenario ended as it should")
 
 var errInterrupted = errors.New("interrupted before all scenarios were played")
 
+// interrupted returns how Run ends after Ctrl-C.
+func (o Options) interrupted() error {
+	if o.Once {
+		return errInterrupted
+	}
+	return nil
+}
+
 // Run plays the scenarios, then serves until ctx ends, unless Options.Once is set.
 func Run(ctx context.Context, o Options) (err error) {
 	server, natsURL, err := startNATS(o)
@@ -59,6 +67,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		// Standard output is for the story.
 		Tracing: []telemetry.Option{telemetry.WithConsoleWriter(os.Stderr)},
 	})
+	if err != nil && ctx.Err() != nil {
+		return o.interrupted()
+	}
 	if err != nil {
 		return err
 	}
@@ -70,6 +81,9 @@ func Run(ctx context.Context, o Options) (err error) {
 
 	client := sys.Client
 	extent, err := client.Extent(ctx)
+	if err != nil && ctx.Err() != nil {
+		return o.interrupted()
+	}
 	if err != nil {
 		return err
 	}
@@ -82,10 +96,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	out.printf("ordertrail: six services on an embedded NATS server.\nThe shop's API is at %s\n", sys.URL)
 	err = play(ctx, out, Shop{sys.URL, http.DefaultClient}, client, trail.WriteOptions{Brief: true, Color: o.Color})
 	switch {
-	case ctx.Err() != nil && o.Once:
-		return errInterrupted
 	case ctx.Err() != nil:
-		return nil // Ctrl-C
+		return o.interrupted()
 	}
 	if o.Once || err != nil && !errors.Is(err, ErrScenario) {
 		return err
@@ -113,6 +125,9 @@ func play(ctx context.Context, out *narrator, shop Shop, client *stream.Client, 
 		order, err := Play(ctx, shop, sc)
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if order.ID == "" { // the shop takes no orders
+			return fmt.Errorf("%s: %w", sc.Name, err)
 		}
 		verdict := "as expected"
 		if err != nil {

@@ -147,6 +147,13 @@ func (c Created) valid() error     { return validItems(c.Items) }
 func (r Reservation) valid() error { return validItems(r.Items) }
 func (c Conclusion) valid() error  { return validItems(c.Items) }
 
+func (r MailRetry) valid() error {
+	if r.Tries < 0 || time.Until(r.Since) > time.Hour { // clocks may differ
+		return fmt.Errorf("%d attempts since %v", r.Tries, r.Since)
+	}
+	return nil
+}
+
 func (s Stock) valid() error {
 	if s.Quantity < 0 || s.Quantity > MaxQuantity {
 		return fmt.Errorf("quantity %d of %.100q", s.Quantity, s.SKU)

@@ -10,6 +10,21 @@ import (
 	"example.org/ordertrail/internal/event"
 )
 
+// A mail that is to be tried again has been tried before, not less than never.
+func TestDecodeMailRetry(t *testing.T) {
+	for data, ok := range map[string]bool{
+		`"since":"2026-01-02T03:04:05Z","tries":0`:  true,
+		`"since":"2026-01-02T03:04:05Z","tries":-5`: false,
+		`"since":"2226-01-02T03:04:05Z","tries":1`:  false,
+	} {
+		typ := event.MailDue(event.NotifyReceived)
+		_, err := event.Decode[event.MailRetry](event.Event{Type: typ, Key: order, Subject: typ.Subject(order), Data: []byte(`{"order_id":"` + order + `",` + data + "}")})
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", data, err)
+		}
+	}
+}
+
 func TestDecode(t *testing.T) {
 	created := func(data string) event.Event {
 		return event.Event{Type: event.OrderCreated, Key: order, Subject: event.OrderCreated.Subject(order), Data: []byte(data)}

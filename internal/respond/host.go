@@ -6,6 +6,16 @@ import (
 	"strings"
 )
 
+// URL returns the URL of a listener's address. One that listens at all addresses is
+// reached at the loopback interface's.
+func URL(listening net.Addr) string {
+	host, port, err := net.SplitHostPort(listening.String())
+	if ip, parse := netip.ParseAddr(host); err != nil || parse != nil || !ip.IsUnspecified() {
+		return "http://" + listening.String()
+	}
+	return "http://" + net.JoinHostPort("127.0.0.1", port)
+}
+
 // HostName returns the name in a Host header or an authority: without the port and
 // brackets, in lower case.
 func HostName(host string) string {

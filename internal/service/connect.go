@@ -68,7 +68,7 @@ func connect(ctx context.Context, cfg Config, log *slog.Logger) (*nats.Conn, err
 	}, func(context.Context) (*nats.Conn, error) {
 		nc, err := nats.Connect(cfg.Settings.NATSURL, opts...)
 		if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
-			return nil, backoff.Permanent(fmt.Errorf("NATS refuses the credentials: check NATS_USER and NATS_PASSWORD, or NATS_NKEY: %w", err))
+			return nil, backoff.Permanent(fmt.Errorf("NATS refuses the credentials: check NATS_USER and NATS_PASSWORD, or NATS_NKEY, or those in NATS_URL: %w", err))
 		}
 		return nc, err
 	})

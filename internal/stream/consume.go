@@ -92,6 +92,8 @@ func (c *Client) Consume(ctx context.Context, d Durable) error {
 		}
 		switch {
 		case ctx.Err() != nil:
+		case err == nil && !c.nc.IsConnected():
+			// A fetch without a connection ends without an error. Ready has the reason.
 		case err == nil:
 			c.Duty(duty, nil)
 		case errors.Is(err, nats.ErrConnectionClosed):

@@ -48,7 +48,7 @@ func (c *Client) Follow(ctx context.Context, filters []string, from Position, ap
 			c.log.Error("skipped a stored message that looks like the server's own", "stream", OrdersStream, "sequence", f.at.Sequence)
 			continue
 		case ctx.Err() != nil:
-			c.Duty(DutyFollow, nil) // this replica need not follow any more
+			c.dismiss(DutyFollow)
 		case err != nil:
 			c.Duty(DutyFollow, err)
 		}

@@ -56,6 +56,13 @@ func (c *Client) Duty(part string, reason error) {
 	}
 }
 
+// dismiss forgets a part of the work that this replica need not do any more.
+func (c *Client) dismiss(part string) {
+	c.duties.mu.Lock()
+	defer c.duties.mu.Unlock()
+	delete(c.duties.failing, part)
+}
+
 // Names of duties.
 const (
 	dutyConsume = "consumer of " // a stream

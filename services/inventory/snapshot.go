@@ -192,6 +192,9 @@ func replaceValue(ctx context.Context, kv jetstream.KeyValue, value []byte, revi
 		if entry, err = kv.Get(ctx, Name); err == nil {
 			return result{entry.Revision(), covered, nil}
 		}
+		if errors.Is(err, jetstream.ErrKeyNotFound) { // it was deleted: the next one is the first
+			return result{0, covered, nil}
+		}
 	}
 	if err != nil {
 		return result{revision, covered, stream.Plain(err)}

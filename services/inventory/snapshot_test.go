@@ -93,9 +93,14 @@ func (m *memory) Update(_ context.Context, _ string, value []byte, revision uint
 	return m.put(value, revision)
 }
 
-func (m *memory) Get(context.Context, string) (jetstream.KeyValueEntry, error) { return m, m.err }
-func (m *memory) Revision() uint64                                             { return m.revision }
-func (m *memory) Value() []byte                                                { return m.value }
+func (m *memory) Get(context.Context, string) (jetstream.KeyValueEntry, error) {
+	if m.err == nil && m.revision == 0 {
+		return nil, jetstream.ErrKeyNotFound
+	}
+	return m, m.err
+}
+func (m *memory) Revision() uint64 { return m.revision }
+func (m *memory) Value() []byte    { return m.value }
 
 // entry methods that are not called.
 func (m *memory) Key() string                     { return Name }
@@ -161,6 +166,9 @@ func TestSnapshotsAreStored(t *testing.T) {
 	now = now.Add(snapshotWait)
 	fold(1, 0)
 	want(83, "when the bucket is back")
+	*kv = memory{} // somebody has deleted it
+	fold(20, 0)
+	want(103, "after the bucket was made again")
 	if n := bytes.Count(logged.Bytes(), []byte("cannot store a snapshot")); n != 2 {
 		t.Errorf("%d failures were logged, want each of the two once:\n%s", n, logged.Bytes())
 	}

@@ -19,6 +19,14 @@ import (
 
 var anyPort = []string{"HTTP_ADDR=127.0.0.1:0"}
 
+// A demo that listens at all addresses is reached by its own customers.
+func TestAllAddresses(t *testing.T) {
+	t.Parallel()
+	if p, code := run(t, []string{"HTTP_ADDR=:0"}, "ordertrail", "--once", "--nats", "none"); code != 0 {
+		t.Errorf("exit code %d: %s", code, &p.stderr)
+	}
+}
+
 // The demo prints every event of every scenario, and leaves no files behind.
 func TestOnce(t *testing.T) {
 	t.Parallel()

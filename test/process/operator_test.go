@@ -89,7 +89,7 @@ func operate(t *testing.T, user []string, url, shopURL string) {
 		t.Fatal(err)
 	}
 	var id string
-	row := regexp.MustCompile(`(?m)^(payments\.\d+)  given up at .* after 5 deliveries: deliveries\n    orders\.created\.` + order.ID + `\n    card gateway: internal error$`)
+	row := regexp.MustCompile(`(?m)^(payments\.\d+)  given up at .* after 5 deliveries\n    orders\.created\.` + order.ID + `\n    card gateway: internal error$`)
 	systemtest.Until(t, "the dead letter is listed", func() bool {
 		if found := row.FindStringSubmatch(command(t, user, url, "deadletters list")); found != nil {
 			id = found[1]

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/services/analytics"
@@ -135,6 +136,13 @@ func TestLog(t *testing.T) {
 	server.stopNATS(t)
 	for _, p := range all {
 		p.said(t, &p.stderr, "disconnected from NATS")
+	}
+	down := time.Now()
+	systemtest.Until(t, "a request for messages has ended without an answer", func() bool { return time.Since(down) > 3*time.Second })
+	for _, p := range all {
+		if _, away, _ := strings.Cut(p.stderr.String(), "disconnected from NATS"); strings.Contains(away, "ready again") {
+			t.Errorf("%s says that it works without NATS: %s", p.name, away)
+		}
 	}
 	startNATSOn(t, store, port)
 	for _, p := range all {

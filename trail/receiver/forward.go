@@ -48,6 +48,7 @@ type Forwarder struct {
 	queue chan Request
 
 	bytes, sent, dropped atomic.Int64
+	sending              atomic.Int64
 	cause                atomic.Value // string: why the newest request was dropped
 }
 
@@ -90,7 +91,8 @@ func (f *Forwarder) drop(why string) {
 	f.dropped.Add(1)
 }
 
-// Counts are the requests that a Forwarder has sent, dropped, and still has.
+// Counts are the requests that a Forwarder has sent, dropped, and still has: those that
+// wait and those that are being sent.
 type Counts struct {
 	To      string `json:"to"`
 	Sent    int64  `json:"sent"`
@@ -100,7 +102,7 @@ type Counts struct {
 
 // Counts returns the numbers so far.
 func (f *Forwarder) Counts() Counts {
-	return Counts{f.to, f.sent.Load(), f.dropped.Load(), len(f.queue)}
+	return Counts{f.to, f.sent.Load(), f.dropped.Load(), len(f.queue) + int(f.sending.Load())}
 }
 
 // Run sends requests until ctx ends, and then those in the queue for at most the given
@@ -145,6 +147,8 @@ func (f *Forwarder) work(ctx, sending context.Context) {
 }
 
 func (f *Forwarder) deliver(ctx context.Context, r Request) {
+	f.sending.Add(1)
+	defer f.sending.Add(-1)
 	defer f.bytes.Add(-int64(len(r.Body)))
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		ctx, cancel := context.WithTimeout(ctx, sendTimeout)

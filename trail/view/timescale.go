@@ -121,7 +121,7 @@ func (s timescale) marks() (ticks, cuts []Mark) {
 			add(p.to)
 			continue
 		}
-		for t := (p.from + step - 1) / step * step; t <= p.to; t += step {
+		for t := (p.from + step - 1) / step * step; t >= p.from && t <= p.to; t += step { // it may overflow
 			add(t)
 		}
 	}

@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -53,6 +54,15 @@ func TestTimescale(t *testing.T) {
 	s := newTimescale([]time.Duration{0, ms, 2 * ms, 3002 * ms, 3003 * ms})
 	if a, b := s.at(ms)-s.at(0), s.at(3003*ms)-s.at(3002*ms); a < 25 || b < 25 || a-b > 0.01 || b-a > 0.01 {
 		t.Errorf("a millisecond takes %g and %g percent, want the same before and after the cut, and most of the width", a, b)
+	}
+}
+
+// Spans of centuries have an axis too.
+func TestTimescaleOfCenturies(t *testing.T) {
+	t.Parallel()
+	const far = time.Duration(math.MaxInt64)
+	if ticks, _ := newTimescale([]time.Duration{0, far / 5, far / 5 * 2, far / 5 * 3, far / 5 * 4, far}).marks(); len(ticks) == 0 {
+		t.Error("no ticks")
 	}
 }
 
