@@ -55,9 +55,9 @@ type Replicas struct {
 }
 
 // Run starts a system. End it with Stop.
-func Run(ctx context.Context, cfg Config) (s *Replicas, err error) {
+func Run(ctx context.Context, cfg Config) (_ *Replicas, err error) {
 	cfg.Log = cmp.Or[slog.Handler](cfg.Log, slog.DiscardHandler)
-	s = &Replicas{cfg: cfg, Trails: trail.NewStore(0), stopHTTP: func() error { return nil }}
+	s := &Replicas{cfg: cfg, Trails: trail.NewStore(0), stopHTTP: func() error { return nil }}
 	s.services = app.Services(s.Trails, new(outbox.Outbox))
 	defer func() {
 		if err != nil {
