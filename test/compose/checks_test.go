@@ -137,16 +137,23 @@ func (s *stack) trailed(t *testing.T, order string, sc demo.Scenario) {
 	})
 }
 
-// told waits until the tool trail has one story of an order, with spans of every service.
+// told waits until the tool trail has one story of an order, with spans of every service,
+// and Jaeger has taken what it forwards.
 func (s *stack) told(t *testing.T, order string) {
 	t.Helper()
 	until(t, "the tool has the order's story", func() error {
-		var list struct{ Stories []struct{ Services []string } }
+		var list struct {
+			Stories []struct{ Services []string }
+			Forward struct{ Sent, Dropped int }
+		}
 		if err := get(t, s.trail+"/?q=order.id%3D"+order, &list, "Authorization: Bearer demo-trail"); err != nil {
 			return err
 		}
 		if len(list.Stories) != 1 || !slices.Equal(list.Stories[0].Services, slices.Sorted(slices.Values(services))) {
 			return fmt.Errorf("it has %+v", list.Stories)
+		}
+		if list.Forward.Sent == 0 || list.Forward.Dropped > 0 {
+			return fmt.Errorf("it has forwarded %+v", list.Forward)
 		}
 		return nil
 	})

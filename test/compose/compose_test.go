@@ -123,7 +123,6 @@ func TestCompose(t *testing.T) {
 	s.healthy(t)
 	last := s.play(t, scenarios[0])
 	s.told(t, last[0])
-	s.trailed(t, last[0], scenarios[0])
 }
 
 // On three servers, each of which stops once while orders are placed, the shop keeps
