@@ -72,7 +72,7 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-// What controls a terminal is not printed, whoever wrote it.
+// Names from other programs cannot control the terminal.
 func TestWriteNoControls(t *testing.T) {
 	const evil = "\x1b]0;title\x07\n\u202e"
 	s := printed(t)
