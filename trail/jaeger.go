@@ -42,6 +42,9 @@ func NewJaeger(base *url.URL) *Jaeger { return &Jaeger{remote: newRemote(base)} 
 
 // Find implements [Source].
 func (j *Jaeger) Find(ctx context.Context, key, value string, traces int) (Spans, error) {
+	if key == serviceNameKey {
+		return j.search(ctx, since(j.Since), min(traces, jaegerDepth), url.Values{"query.serviceName": {value}, "query.service_name": {value}})
+	}
 	attributes, err := json.Marshal(map[string]string{key: value})
 	if err != nil {
 		return Spans{}, err

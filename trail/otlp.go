@@ -17,7 +17,7 @@ func FromOTLP(traces ptrace.Traces) iter.Seq[Span] {
 	return func(yield func(Span) bool) {
 		for _, resource := range traces.ResourceSpans().All() {
 			service := ""
-			if v, ok := resource.Resource().Attributes().Get("service.name"); ok {
+			if v, ok := resource.Resource().Attributes().Get(serviceNameKey); ok {
 				service = v.AsString()
 			}
 			for _, scope := range resource.ScopeSpans().All() {
@@ -81,7 +81,7 @@ func finite(v any) any {
 
 // fromSDK returns a span that has ended in this process.
 func fromSDK(s trace.ReadOnlySpan) Span {
-	service, _ := s.Resource().Set().Value("service.name")
+	service, _ := s.Resource().Set().Value(serviceNameKey)
 	span := Span{
 		Ref:     Ref{s.SpanContext().TraceID().String(), s.SpanContext().SpanID().String()},
 		Service: service.AsString(), Name: s.Name(), Kind: s.SpanKind().String(), Start: s.StartTime(), End: s.EndTime(),

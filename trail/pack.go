@@ -68,6 +68,11 @@ func filter(packed []byte, hash uint64, f func(b *byte, bit byte) bool) bool {
 	return true
 }
 
+// note adds an attribute to the filter of a packed span.
+func (p *packer) note(packed []byte, key, value string) {
+	filter(packed, p.hash(key, value), func(b *byte, bit byte) bool { *b |= bit; return true })
+}
+
 // mayHave reports whether a packed span may have the attribute with this hash.
 func mayHave(packed []byte, hash uint64) bool {
 	return filter(packed, hash, func(b *byte, bit byte) bool { return *b&bit != 0 })
@@ -93,13 +98,14 @@ const (
 // pack encodes a span without its trace id.
 func (p *packer) pack(s *Span, id, parent [8]byte, links []linkID) []byte {
 	p.last = ""
-	attributes := len(s.Attributes)
+	attributes := 1 + len(s.Attributes) // searches find the service as an attribute
 	for _, l := range s.Links {
 		attributes += len(l.Attributes)
 	}
 	size := min(max(minFilter, bits.Len(uint(8*attributes))), maxFilter) // #nosec G115 -- not negative
 	b := append(append(p.buffer[:0], id[:]...), byte(size))              // #nosec G115 -- it is small
 	b = append(b, make([]byte, 1<<size/8)...)
+	p.note(b, serviceNameKey, s.Service)
 	b = append(b, parent[:]...)
 	b = append(b, byte(max(0, slices.Index(kinds, s.Kind))), byte(max(0, slices.Index(statuses, s.Status)))) // #nosec G115 -- both are small
 	b = binary.AppendVarint(b, s.Start.UnixNano())
@@ -130,7 +136,7 @@ func (p *packer) attributes(b []byte, as Attributes, found bool) []byte {
 	for key, value := range as {
 		b = p.text(b, key)
 		if found {
-			filter(b, p.hash(key, as.Text(key)), func(b *byte, bit byte) bool { *b |= bit; return true })
+			p.note(b, key, as.Text(key))
 		}
 		switch v := value.(type) {
 		case bool:

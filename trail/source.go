@@ -31,7 +31,7 @@ type Source interface {
 	// by span id alone.
 	TraceOf(ctx context.Context, spanID string) (traceID string, err error)
 	// Find returns all spans of every trace in which a span or a link has the attribute,
-	// of the newest traces first, up to a number of traces.
+	// or a service the service.name, of the newest traces first, up to a number of traces.
 	Find(ctx context.Context, key, value string, traces int) (Spans, error)
 	// Recent returns the spans of the newest traces, up to a number of traces.
 	Recent(ctx context.Context, traces int) (Spans, error)

@@ -107,6 +107,8 @@ func TestSources(t *testing.T) {
 			ask("a number", traces(12))(source.Find(ctx, "number", "12", 10))
 			ask("a fraction", traces(12))(source.Find(ctx, "ratio", "12.5", 10))
 			ask("a link's", traces(8, 12))(source.Find(ctx, "of", "link-7", 10))
+			ask("a service's", traces(1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37))(source.Find(ctx, "service.name", "service-1", 20))
+			ask("an unknown service", nil)(source.Find(ctx, "service.name", "service", 10))
 			ask("an unknown value", nil)(source.Find(ctx, "text", "value", 10))
 			ask("an unknown key", nil)(source.Find(ctx, "other", "value-12", 10))
 			newest, err := source.Find(ctx, "all", "same", 2)

@@ -87,6 +87,9 @@ func (a Attributes) number(key string) int {
 	return 0
 }
 
+// serviceNameKey is the attribute of a resource that becomes [Span.Service].
+const serviceNameKey = "service.name"
+
 // values returns the values of an attribute that a span has: its own, else those of
 // its links.
 func (s *Span) values(key string) []string {

@@ -291,8 +291,11 @@ func (s *Store) Find(ctx context.Context, key, value string, traces int) (found 
 	return found, nil
 }
 
-// has reports whether the span or one of its links has the attribute.
+// has reports whether the span, its service or one of its links has the attribute.
 func (s *Span) has(key, value string) bool {
+	if key == serviceNameKey && s.Service == value {
+		return true
+	}
 	has := func(as Attributes) bool {
 		_, ok := as[key]
 		return ok && as.Text(key) == value

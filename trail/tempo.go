@@ -64,7 +64,7 @@ func (t *Tempo) Find(ctx context.Context, key, value string, traces int) (Spans,
 		values = append(values, value)
 	}
 	var either []string
-	for _, scope := range []string{"span", "link"} {
+	for _, scope := range []string{"span", "link", "resource"} {
 		for _, v := range values {
 			either = append(either, fmt.Sprintf("%s.%q = %s", scope, key, v))
 		}

@@ -119,11 +119,14 @@ func byTrace(spans []trail.Span) (all []traced) {
 	return all
 }
 
-// has reports whether a span, or a link, of the trace has an attribute.
+// has reports whether a span, a link or a resource of the trace has an attribute.
 func (tr traced) has(scope, key, value string) bool {
 	return slices.ContainsFunc(tr.spans, func(s trail.Span) bool {
-		if scope == "span" {
+		switch scope {
+		case "span":
 			return s.Attributes.Text(key) == value
+		case "resource":
+			return key == "service.name" && s.Service == value
 		}
 		return slices.ContainsFunc(s.Links, func(l trail.Link) bool { return l.Attributes.Text(key) == value })
 	})
@@ -177,6 +180,9 @@ func Jaeger(t testing.TB, spans []trail.Span) *url.URL {
 					return true
 				}
 			}
+			if service := query.Get("query.service_name"); service != "" && !tr.has("resource", "service.name", service) {
+				return true
+			}
 			return tr.spans[0].Start.Before(from)
 		})
 		answer(w, found[:min(depth, len(found))])
@@ -198,7 +204,7 @@ func serve(t testing.TB, h http.Handler) *url.URL {
 var (
 	tempoLinks = regexp.MustCompile(`link:traceID = "([0-9a-f]{32})"`)
 	tempoSpan  = regexp.MustCompile(`^{ span:id = "([0-9a-f]{16})" }$`)
-	tempoValue = regexp.MustCompile(`(span|link)\."([^"]+)" = ("[^"]*"|\S+)`)
+	tempoValue = regexp.MustCompile(`(span|link|resource)\."([^"]+)" = ("[^"]*"|\S+)`)
 )
 
 // Tempo answers as Grafana Tempo's API does, to the queries that [trail.Tempo] sends:
