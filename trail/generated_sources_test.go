@@ -1,6 +1,7 @@
 package trail_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -26,6 +27,29 @@ func TestGeneratedInSources(t *testing.T) {
 				if d := trailgen.Differences(trailgen.Got(story), c.Want); d != "" {
 					t.Errorf("seed %d, %s, start at %s %v:\n%s", seed, name, c.Name, c.Start, d)
 				}
+			}
+		}
+	}
+}
+
+// Spans that arrive after a story was shown complete it: nothing of the first answer stays.
+func TestLateSpans(t *testing.T) {
+	for seed := range max(*seeds/50, 3) {
+		w := trailgen.New(seed)
+		store, half := trail.NewStore(0), len(w.Spans)/2
+		store.Add(w.Spans[:half]...)
+		for _, c := range w.Cases {
+			if _, err := trail.Build(t.Context(), store, c.Options, c.Start); err != nil && !errors.Is(err, trail.ErrNotFound) {
+				t.Errorf("seed %d, start at %s %v, half of the spans: %v", seed, c.Name, c.Start, err)
+			}
+		}
+		store.Add(w.Spans[half:]...)
+		for _, c := range w.Cases {
+			story, err := trail.Build(t.Context(), store, c.Options, c.Start)
+			if err != nil {
+				t.Errorf("seed %d, start at %s %v: %v", seed, c.Name, c.Start, err)
+			} else if d := trailgen.Differences(trailgen.Got(story), c.Want); d != "" {
+				t.Errorf("seed %d, start at %s %v:\n%s", seed, c.Name, c.Start, d)
 			}
 		}
 	}
