@@ -117,6 +117,13 @@ func TestTrailForms(t *testing.T) {
 			t.Errorf("Accept %q: Vary is %q", tt.accept, got)
 		}
 	}
+}
+
+// A trail drawn by parents alone is one trace, and counts the causes that it loses.
+func TestTrailOfParents(t *testing.T) {
+	t.Parallel()
+	s := everything(t)
+	path := "/orders/" + s.MustPost(t, shoptest.Body(nil)).MustOrder(t).ID + "/trail"
 	var alone ordertrail.Trail
 	systemtest.Until(t, "the trail drawn by parents alone is one trace", func() bool {
 		if err := json.Unmarshal(s.MustGet(t, path+"?view=parents").Content, &alone); err != nil {
