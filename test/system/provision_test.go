@@ -76,7 +76,7 @@ func complete(t *testing.T, connect connector, topology stream.Topology) {
 	for range 2 { // the second time, nothing is left to do
 		var failed error
 		systemtest.Until(t, "the streams are provisioned", func() bool {
-			attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+			attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
 			defer cancel()
 			failed = stream.Provision(attempt, js, topology)
 			return failed == nil || ctx.Err() != nil
@@ -99,27 +99,30 @@ func complete(t *testing.T, connect connector, topology stream.Topology) {
 		"KV_" + stream.StockBucket:     func(c jetstream.StreamConfig) bool { return c.MaxMsgsPerSubject == 1 },
 	} {
 		var s jetstream.Stream
-		answered(t, "stream "+name, func() (err error) { s, err = js.Stream(ctx, name); return err })
+		answered(t, "stream "+name, func(ctx context.Context) (err error) { s, err = js.Stream(ctx, name); return err })
 		if cfg := s.CachedInfo().Config; !check(cfg) || cfg.Replicas != max(topology.Replicas, 1) {
 			t.Errorf("stream %s has the configuration %+v", name, cfg)
 		}
 	}
 	for _, d := range app.Durables() {
-		answered(t, "consumer "+d.Name, func() error { _, err := js.Consumer(ctx, d.Stream, d.Name); return err })
+		answered(t, "consumer "+d.Name, func(ctx context.Context) error { _, err := js.Consumer(ctx, d.Stream, d.Name); return err })
 	}
 	id := event.NewOrderID()
-	answered(t, "publish", func() error {
+	answered(t, "publish", func(ctx context.Context) error {
 		_, err := js.Publish(ctx, event.OrderCreated.Subject(id), nil, jetstream.WithExpectLastSequenceForSubject(0, "orders.*."+id), jetstream.WithMsgID(id))
 		return err
 	})
 }
 
 // answered repeats a request while the servers, which were crashed, choose their leaders.
-func answered(t *testing.T, what string, request func() error) {
+// Some requests get no answer meanwhile.
+func answered(t *testing.T, what string, request func(context.Context) error) {
 	t.Helper()
 	var err error
 	systemtest.Until(t, what+" is answered", func() bool {
-		err = request()
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		err = request(ctx)
 		var refused *jetstream.APIError
 		return err == nil || errors.As(err, &refused) && refused.Code != http.StatusServiceUnavailable
 	})
@@ -133,28 +136,31 @@ func answered(t *testing.T, what string, request func() error) {
 func TestProvisionAfterACrash(t *testing.T) {
 	t.Parallel()
 	topology := stream.Topology{Durables: app.Durables()}
-	for _, sent := range []bool{false, true} {
-		for n := int64(0); ; n++ {
-			store := systemtest.NewStore(t)
-			finished := provisionUpTo(t, store.Connect, n, sent, topology)
-			killed := systemtest.NewStore(t)
-			killed.Change(t, func(dir string) {
-				if err := systemtest.CopyLive(dir, store.Dir); err != nil {
-					t.Fatal(err)
+	for name, sent := range map[string]bool{"before a request": false, "after a request": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for n := int64(0); ; n++ {
+				store := systemtest.NewStore(t)
+				finished := provisionUpTo(t, store.Connect, n, sent, topology)
+				killed := systemtest.NewStore(t)
+				killed.Change(t, func(dir string) {
+					if err := systemtest.CopyLive(dir, store.Dir); err != nil {
+						t.Fatal(err)
+					}
+				})
+				complete(t, store.Connect, topology)
+				complete(t, killed.Connect, topology)
+				if finished {
+					t.Logf("there are %d steps", n)
+					break
 				}
-			})
-			complete(t, store.Connect, topology)
-			complete(t, killed.Connect, topology)
-			if finished {
-				t.Logf("there are %d steps", n)
-				break
 			}
-		}
+		})
 	}
 }
 
 // So on three servers, which are all killed.
-func TestProvisionAfterACrashOfThree(t *testing.T)       { crashThree(t, 11) }
+func TestProvisionAfterACrashOfThree(t *testing.T)       { crashThree(t, 13) }
 func TestStressProvisionAfterACrashOfThree(t *testing.T) { chaosplan.StressOnly(t); crashThree(t, 1) }
 
 // crashThree crashes the cluster at every so many steps of provisioning.

@@ -92,7 +92,8 @@ func playAll(t *testing.T, sys *systemtest.System, n int) int {
 func provision(t *testing.T, sys *systemtest.System) {
 	t.Helper()
 	systemtest.Until(t, "the streams are provisioned", func() bool {
-		ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
+		// A request that is lost with a connection gets no answer.
+		ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience/10)
 		defer cancel()
 		err := stream.Provision(ctx, sys.JetStream(), stream.Topology{AckWait: time.Second, Durables: app.Durables()})
 		return err == nil
