@@ -128,7 +128,7 @@ func runMutant(t *testing.T, file, old, replacement, test string, seeds int) (ou
 	if err := os.WriteFile(overlay, replace, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("go", "test", "-overlay="+overlay, "-vet=off", "-ldflags=-s -w", "-run=^"+test+"$", "./test/chaos", fmt.Sprint("-seeds=", seeds), "-patience=20s", "-failfast")
+	cmd := exec.Command("go", "test", "-overlay="+overlay, "-vet=off", "-run=^"+test+"$", "./test/chaos", fmt.Sprint("-seeds=", seeds), "-patience=20s", "-failfast")
 	cmd.Dir = root
 	b, err := cmd.CombinedOutput()
 	return string(b), err
