@@ -13,7 +13,7 @@ import (
 // by step, is the one that the generator made. Every source has the spans in an order of
 // its own.
 func TestGeneratedInSources(t *testing.T) {
-	for seed := range max(*seeds/50, 3) {
+	for seed := range max(*seeds/20, 3) {
 		w := trailgen.New(seed)
 		for name, source := range sources(t, w.Spans) {
 			for _, c := range w.Cases {
@@ -34,7 +34,7 @@ func TestGeneratedInSources(t *testing.T) {
 
 // Spans that arrive after a story was shown complete it: nothing of the first answer stays.
 func TestLateSpans(t *testing.T) {
-	for seed := range max(*seeds/50, 3) {
+	for seed := range max(*seeds/20, 3) {
 		w := trailgen.New(seed)
 		store, half := trail.NewStore(0), len(w.Spans)/2
 		store.Add(w.Spans[:half]...)

@@ -9,7 +9,7 @@ import (
 	"example.org/ordertrail/trail"
 )
 
-var seeds = flag.Uint64("seeds", 1000, "worlds of TestGenerated")
+var seeds = flag.Uint64("seeds", 200, "worlds of TestGenerated")
 
 // From each start of each generated world, in any order of arrival, the story is the one
 // that the generator made.

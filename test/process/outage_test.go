@@ -209,7 +209,7 @@ func TestJaegerAway(t *testing.T) {
 			// A queue that is full at once.
 			all, shop := fleet(t, server, soon, "OTEL_EXPORTER_OTLP_ENDPOINT="+tt.endpoint, "OTEL_BSP_MAX_QUEUE_SIZE=64",
 				"OTEL_BSP_MAX_EXPORT_BATCH_SIZE=32", "OTEL_BSP_SCHEDULE_DELAY=10")
-			const n = 300
+			const n = 100
 			var out systemtest.Output
 			if err := load.Run(context.Background(), load.Options{URL: shop.URL, Orders: n, Concurrency: 8, Out: &out}); err != nil {
 				t.Error(err)
