@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"example.org/ordertrail/internal/app"
@@ -50,6 +52,9 @@ func demoCommand(f *flag.FlagSet) func(context.Context, []string) error {
 		}
 		o.Color = cli.Colorful(os.Stdout)
 		o.Log = slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.Settings.LogLevel})
+		// If nobody reads the output any more, as with | head, the demo still removes its store.
+		ctx, stop := signal.NotifyContext(ctx, syscall.SIGPIPE)
+		defer stop()
 		return demo.Run(ctx, o)
 	}
 }

@@ -20,7 +20,8 @@ const (
 
 // OpenFile reads a file with lines of OTLP JSON, as the collector's file exporter writes
 // it, and returns the spans as a [Source]. The file may be gzipped. Lines of metrics and
-// logs are ignored. An error names the line.
+// logs are ignored. An error names the line. A last line that is cut, as one that is being
+// written, is left out: [Spans.Partial] says so.
 func OpenFile(path string) (*Store, error) {
 	f, err := os.Open(path) // #nosec G304 -- the user names the file
 	if err != nil {
@@ -51,15 +52,16 @@ func ReadFile(f io.Reader) (*Store, error) {
 			return nil, fmt.Errorf("line %d: %w", line, err)
 		}
 		if text = bytes.TrimSpace(text); len(text) > 0 {
-			if _, err := CheckJSON(text); err != nil {
-				return nil, fmt.Errorf("line %d: %w", line, err)
-			}
-			traces, err := new(ptrace.JSONUnmarshaler).UnmarshalTraces(text)
-			if err != nil {
-				return nil, fmt.Errorf("line %d is not OTLP JSON: %w", line, err)
-			}
-			for span := range FromOTLP(traces) {
-				store.Add(span)
+			traces, wrong := unmarshalJSON(text)
+			switch {
+			case wrong == nil:
+				for span := range FromOTLP(traces) {
+					store.Add(span)
+				}
+			case err == io.EOF && line > 1:
+				store.partial = fmt.Sprintf("The last line of the file, %d, is cut: its spans are missing.", line)
+			default:
+				return nil, fmt.Errorf("line %d %w", line, wrong)
 			}
 		}
 		switch {
@@ -69,6 +71,17 @@ func ReadFile(f io.Reader) (*Store, error) {
 			return store, nil
 		}
 	}
+}
+
+func unmarshalJSON(text []byte) (ptrace.Traces, error) {
+	if _, err := CheckJSON(text); err != nil {
+		return ptrace.Traces{}, fmt.Errorf("cannot be read: %w", err)
+	}
+	traces, err := new(ptrace.JSONUnmarshaler).UnmarshalTraces(text)
+	if err != nil {
+		return ptrace.Traces{}, fmt.Errorf("is not OTLP JSON: %w", err)
+	}
+	return traces, nil
 }
 
 // readLine returns a line.

@@ -6,12 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"example.org/ordertrail/test/backends"
 	"example.org/ordertrail/trail"
@@ -192,12 +197,13 @@ func TestJaegerScan(t *testing.T) {
 // A file that is not OTLP JSON is refused with the number of the line.
 func TestFileErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"{}\n\n{\"resourceSpans\":[]}\n":   "",
-		"":                                 "",
-		"{}\nnonsense\n":                   "line 2 is not OTLP JSON",
-		"{\"resourceSpans\":5}":            "line 1 is not OTLP JSON",
-		"{}\n" + strings.Repeat("[", 1000): "line 2: values are nested",
-		"\x1f\x8bnonsense":                 "gzip",
+		"{}\n\n{\"resourceSpans\":[]}\n": "",
+		"":                               "",
+		"{}\nnonsense\n":                 "line 2 is not OTLP JSON",
+		"{\"resourceSpans\":5}":          "line 1 is not OTLP JSON",
+		"{}\n{\"resourceSpans\":5":       "", // it is being written
+		"{}\n" + strings.Repeat("[", 1000) + "\n": "line 2 cannot be read: values are nested",
+		"\x1f\x8bnonsense":                        "gzip",
 	} {
 		_, err := trail.ReadFile(strings.NewReader(text))
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
@@ -206,5 +212,36 @@ func TestFileErrors(t *testing.T) {
 	}
 	if _, err := trail.OpenFile("testdata/none"); err == nil || !strings.Contains(err.Error(), "testdata/none") {
 		t.Errorf("no file: %v", err)
+	}
+}
+
+// A story from a file that is being written says that its end is missing.
+func TestFileIsWritten(t *testing.T) {
+	spans := linked(2)
+	text, err := new(ptrace.JSONMarshaler).MarshalTraces(backends.OTLP(spans))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := trail.ReadFile(strings.NewReader(string(text) + "\n" + string(text[:len(text)/2])))
+	if err != nil {
+		t.Fatal(err)
+	}
+	story, err := trail.Build(t.Context(), store, trail.Options{}, spans[0].Ref)
+	if err != nil || len(story.Lanes) != 2 || len(story.Gaps) == 0 || !strings.Contains(story.Gaps[0].Detail, "line of the file, 2, is cut") {
+		t.Errorf("%v: %+v", err, story.Gaps)
+	}
+}
+
+// A server that is not Tempo has no traces, which is not the same as a trace that Tempo
+// does not have.
+func TestNotTempo(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(server.Close)
+	base, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := trail.Build(t.Context(), trail.NewTempo(base), trail.Options{}, linked(1)[0].Ref); !errors.Is(err, trail.ErrUnavailable) || !strings.Contains(err.Error(), "no search API") {
+		t.Errorf("%v", err)
 	}
 }

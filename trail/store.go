@@ -20,6 +20,7 @@ const DefaultMaxBytes = 128 << 20
 // before all others, and so on. Of a span that arrives twice it keeps the first.
 type Store struct {
 	maxBytes int
+	partial  string // of a file: why spans are missing
 
 	mu      sync.Mutex
 	size    int // bytes, estimated
@@ -232,7 +233,7 @@ func (s *Store) Linking(_ context.Context, ids ...string) (Spans, error) {
 
 // of returns the traces that choose returns for the traces with these ids, each once.
 func (s *Store) of(ids []string, choose func(*stored) []*stored) Spans {
-	return unpackAll(s.choose(func() (chosen []*stored) {
+	found := unpackAll(s.choose(func() (chosen []*stored) {
 		seen := map[*stored]bool{}
 		for _, text := range ids {
 			var id traceID
@@ -248,6 +249,8 @@ func (s *Store) of(ids []string, choose func(*stored) []*stored) Spans {
 		}
 		return chosen
 	}))
+	found.Partial = s.partial
+	return found
 }
 
 // TraceOf implements [Source].

@@ -81,6 +81,9 @@ type pages struct {
 func (p *pages) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", p.index)
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+		p.fail(w, r, http.StatusNotFound, fmt.Sprintf("there is no page %.100q: the list of stories is at /", r.URL.Path))
+	})
 	mux.HandleFunc("GET /stories/{id}", p.story)
 	mux.HandleFunc("GET /events", p.events)
 	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })

@@ -15,6 +15,8 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
+func TestMain(m *testing.M) { systemtest.Main(m, 6) }
+
 // Consume and Follow stop soon, also while NATS is away.
 func TestStopWhileAway(t *testing.T) {
 	t.Parallel()

@@ -108,7 +108,7 @@ func TestStore(t *testing.T) {
 // Ctrl-C ends the demo while it plays, too.
 func TestInterrupt(t *testing.T) {
 	t.Parallel()
-	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE} {
 		once := start(t, anyPort, "ordertrail", "demo", "--once")
 		once.said(t, &once.stdout, `orders\.created`)
 		once.signal(t, s)
