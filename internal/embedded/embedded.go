@@ -145,10 +145,13 @@ func stop(s *server.Server) {
 	s.WaitForShutdown()
 }
 
+const connectTimeout = 20 * time.Second
+
 // Connect opens a connection within the process. It survives Restart if its options allow
 // enough reconnects.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	own := []nats.Option{nats.InProcessServer(s)}
+	// A busy machine may take long. A server that is not there fails at once.
+	own := []nats.Option{nats.InProcessServer(s), nats.Timeout(connectTimeout)}
 	if s.user != nil {
 		password, _ := s.user.Password()
 		own = append(own, nats.UserInfo(s.user.Username(), password))

@@ -2,12 +2,14 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
@@ -75,7 +77,8 @@ func (c *chaos) replace(store *systemtest.Store) {
 		systemtest.Until(c.t, "the stream is deleted", func() bool {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
-			return c.sys.JetStream().DeleteStream(ctx, stream.OrdersStream) == nil
+			err := c.sys.JetStream().DeleteStream(ctx, stream.OrdersStream)
+			return err == nil || errors.Is(err, jetstream.ErrStreamNotFound) // an attempt without an answer has deleted it
 		})
 	case 1:
 		store.Wipe(c.t)

@@ -146,6 +146,6 @@ func (s *Store) InProcessConn() (net.Conn, error) {
 
 // Connect connects to the server, and again whenever it has been stopped.
 func (s *Store) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	own := []nats.Option{nats.InProcessServer(s), nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}
+	own := []nats.Option{nats.InProcessServer(s), nats.Timeout(Patience), nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}
 	return nats.Connect("", append(own, opts...)...)
 }
