@@ -82,6 +82,34 @@ func TestLargePage(t *testing.T) {
 	}
 }
 
+// A span that thousands of others link, or that links thousands, has a page that can be
+// read: it names some, and counts the rest.
+func TestManyLinks(t *testing.T) {
+	t.Parallel()
+	const n = 3000
+	ref := func(i int) trail.Ref {
+		return trail.Ref{TraceID: fmt.Sprintf("%032x", i+1), SpanID: fmt.Sprintf("%016x", i+1)}
+	}
+	start := time.Unix(1_800_000_000, 0)
+	found := trail.Spans{Spans: []trail.Span{{Ref: ref(0), Service: "shop", Name: "publish", Start: start, End: start.Add(ms)}}}
+	last := trail.Span{Ref: ref(n + 1), Service: "reports", Name: "sum up", Start: start.Add(2 * ms), End: start.Add(3 * ms)}
+	for i := 1; i <= n; i++ {
+		found.Spans = append(found.Spans, trail.Span{Ref: ref(i), Service: "pay", Name: "process", Start: start.Add(ms), End: start.Add(2 * ms), Links: []trail.Link{{Ref: ref(0)}}})
+		last.Links = append(last.Links, trail.Link{Ref: ref(i)})
+	}
+	found.Spans = append(found.Spans, last)
+	page := rendered(t, New(trail.Stitch(found, trail.Options{}, ref(0)), Options{}.Read(url.Values{"span": {last.SpanID}})))
+	if n := strings.Count(page, "<li>and 2900 more"); n != 1 {
+		t.Errorf("%d spans led to more than are named, want 1", n)
+	}
+	if n := strings.Count(page, `<li class="cause">and 2900 more`); n != 1 {
+		t.Errorf("%d spans link more than are named, want 1", n)
+	}
+	if len(page) > 1_000_000 {
+		t.Errorf("the page has %d bytes", len(page))
+	}
+}
+
 // The view of parents alone shows the services of its rows, the arrows to asynchronous
 // children, all depths, and the lost causes with their number and names.
 func TestParentsPage(t *testing.T) {

@@ -66,6 +66,8 @@ type Row struct {
 	Badges []Badge
 	Causes []Tie // the spans that this one links
 	Led    []Tie // the spans that link this one
+	// The numbers of those that are left out, because there are many.
+	MoreCauses, MoreLed int
 }
 
 // Badge marks a property of a span, such as a failure.
@@ -202,6 +204,15 @@ func grouped(t *trail.Story) (groups []Group) {
 	return groups
 }
 
+// maxTies bounds the ties of a row, in each direction.
+const maxTies = 100
+
+// fewer returns the first ties, and the number of the others.
+func fewer(all []Tie) (first []Tie, more int) {
+	n := min(len(all), maxTies)
+	return all[:n:n], len(all) - n
+}
+
 // asynchronous reports whether an edge leads from a parent to a child that it does not wait
 // for, such as a consumer. Only these parents have arrows.
 func asynchronous(e trail.Edge, from, to trail.Node) bool {
@@ -236,7 +247,9 @@ func (w *Waterfall) tie(edges []trail.Edge, places map[trail.Ref]*place) {
 		for _, l := range g.Lanes {
 			for i := range l.Rows {
 				r := &l.Rows[i]
-				r.Causes, r.Led, r.Badges = causes[r.Ref], led[r.Ref], badges(r.Node)
+				r.Badges = badges(r.Node)
+				r.Causes, r.MoreCauses = fewer(causes[r.Ref])
+				r.Led, r.MoreLed = fewer(led[r.Ref])
 				for i, c := range r.Causes {
 					r.Causes[i].Attributes = maps.Clone(c.Attributes)
 					maps.DeleteFunc(r.Causes[i].Attributes, func(key string, value any) bool {
