@@ -97,5 +97,5 @@ func TestRename(t *testing.T) {
 	}
 	must(copied, "env", "GOWORK=off", "go", "list", "-deps", "./...") // its go.mod is complete
 	must(copied, "go", "build", "./...", "./pkg/tracing/...")
-	must(copied, "go", "test", "./internal/event", "./internal/catalog", "./trail", "./services/payments")
+	must(copied, "go", "test", "./internal/event", "./internal/catalog", "./services/payments")
 }
