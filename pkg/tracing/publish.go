@@ -149,6 +149,9 @@ func (s *Send) describe(ack *jetstream.PubAck, class string) {
 // If the stream refuses the copy for its size, Publish publishes msg without
 // context: tracing never makes a publish fail.
 func (t *Tracer) Publish(ctx context.Context, js Publisher, msg *nats.Msg, opts ...jetstream.PublishOpt) (ack *jetstream.PubAck, err error) {
+	if t.filter == nil && msg != nil && t.off(ctx) {
+		return t.pass(ctx, js, msg, opts)
+	}
 	ctx, s := t.startSend(ctx, msg, opPublish, producer, connOf(js, t.conn))
 	err = s.op.do(func() (err error) {
 		ack, err = js.PublishMsg(ctx, s.Msg, opts...)
@@ -158,6 +161,25 @@ func (t *Tracer) Publish(ctx context.Context, js Publisher, msg *nats.Msg, opts 
 		}
 		return err
 	}, func(class string) { s.end(ack, class) })
+	return ack, err
+}
+
+// pass publishes a copy of msg with the context of ctx, without a span or metrics.
+func (t *Tracer) pass(ctx context.Context, js Publisher, msg *nats.Msg, opts []jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	o := &outgoing{Msg: nats.Msg{Subject: msg.Subject, Reply: msg.Reply, Data: msg.Data, Sub: msg.Sub}}
+	o.copyHeader(msg.Header, t.propagatorFields())
+	own := len(o.Header) < len(msg.Header) && t.creation(msg.Header).IsValid()
+	if own {
+		o.copyHeader(msg.Header, nil)
+	} else {
+		o.inject(ctx, t, msg.Header, headerLimit(msg, connOf(js, t.conn)))
+	}
+	t.inFlight.Add(1)
+	defer t.inFlight.Add(-1)
+	ack, err := js.PublishMsg(ctx, &o.Msg, opts...)
+	if !own && tooLarge(err) {
+		ack, err = js.PublishMsg(ctx, copyMsg(msg), opts...)
+	}
 	return ack, err
 }
 
