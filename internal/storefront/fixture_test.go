@@ -15,8 +15,6 @@ import (
 	"example.org/ordertrail/trail"
 )
 
-func TestMain(m *testing.M) { systemtest.Main(m, 6) }
-
 // open runs orders with its pages, and no other service.
 func open(tb testing.TB) *shoptest.Shop {
 	tb.Helper()

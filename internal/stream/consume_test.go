@@ -15,8 +15,6 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-func TestMain(m *testing.M) { systemtest.Main(m, 6) }
-
 // Consume and Follow stop soon, also while NATS is away.
 func TestStopWhileAway(t *testing.T) {
 	t.Parallel()

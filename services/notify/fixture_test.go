@@ -17,8 +17,6 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-func TestMain(m *testing.M) { systemtest.Main(m, 6) }
-
 // alone is notify with a mail server. The services that handle orders are idle: the test
 // publishes their events.
 type alone struct {

@@ -15,8 +15,6 @@ import (
 	"example.org/ordertrail/test/systemtest"
 )
 
-func TestMain(m *testing.M) { systemtest.Main(m, 6) }
-
 const many = 500 // more than a test has
 
 // open runs the service alone.

@@ -44,11 +44,11 @@ func TestStressChaos(t *testing.T) { chaosplan.StressOnly(t); seeds(t, 100, oneS
 func TestChaosCluster(t *testing.T)       { seeds(t, 1, threeNodes) }
 func TestStressChaosCluster(t *testing.T) { chaosplan.StressOnly(t); seeds(t, 20, threeNodes) }
 
-// seeds runs n plans, of which four at a time mostly wait.
+// seeds runs n plans. Two at a time leave a machine that has other work the time to answer.
 func seeds(t *testing.T, n uint64, run func(*testing.T, plan)) {
 	t.Helper()
 	t.Parallel()
-	chaosplan.Seeds(t, n, 4, func(t *testing.T, seed uint64) { run(t, newPlan(seed)) })
+	chaosplan.Seeds(t, n, 2, func(t *testing.T, seed uint64) { run(t, newPlan(seed)) })
 }
 
 // oneServer runs a plan on one server, whose faults restart it.

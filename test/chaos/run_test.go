@@ -16,7 +16,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
@@ -131,7 +130,7 @@ func start(t *testing.T, p plan, connect func(...nats.Option) (*nats.Conn, error
 		c.later.Wait()
 		front.Close()
 		shop.Client.CloseIdleConnections()
-		ctx, cancel := app.StopTimeout(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 		defer cancel()
 		if err := c.sys.Stop(ctx); err != nil {
 			t.Errorf("stop: %v", err)

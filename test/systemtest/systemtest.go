@@ -15,7 +15,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
-	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/catalog"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/embedded"
@@ -69,7 +68,7 @@ func StartOn(t testing.TB, connect func(...nats.Option) (*nats.Conn, error), cha
 	shop := Shop(sys)
 	t.Cleanup(func() {
 		shop.Client.CloseIdleConnections()
-		ctx, cancel := app.StopTimeout(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), Patience)
 		defer cancel()
 		if err := sys.Stop(ctx); err != nil {
 			t.Errorf("stop the system: %v", err)
