@@ -1,0 +1,85 @@
+package view
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+
+	"example.org/ordertrail/trail"
+)
+
+// maxTies bounds the ties of a row, in each direction.
+const maxTies = 100
+
+// fewer returns the first ties, and the number of the others.
+func fewer(all []Tie) (first []Tie, more int) {
+	n := min(len(all), maxTies)
+	return all[:n:n], len(all) - n
+}
+
+// tie sets the badges and the edges of each row.
+func (w *Waterfall) tie(edges []trail.Edge, places map[trail.Ref]*place) {
+	causes, led := map[trail.Ref][]Tie{}, map[trail.Ref][]Tie{}
+	labels := map[string]string{}
+	for _, p := range places {
+		labels[p.node.SpanID] = p.node.Service + ": " + p.node.Name
+	}
+	label := func(r trail.Ref) string { return cmp.Or(labels[r.SpanID], "span "+r.SpanID) }
+	for _, e := range edges {
+		from, to := places[e.From], places[e.To]
+		if e.Kind == trail.EdgeParent && (from == nil || to == nil || !asynchronous(e, from.node, to.node)) {
+			continue
+		}
+		back, forth := e.Relationship, e.Relationship
+		switch e.Kind {
+		case trail.EdgeRetry:
+			back, forth = "the delivery before", "the next delivery"
+		case trail.EdgeParent:
+			back, forth = "child of", "its child"
+		}
+		t := Tie{Ref: e.From, Label: label(e.From), Relationship: back, Attributes: e.Attributes, Wait: e.Wait, Missing: e.Missing, External: e.External}
+		causes[e.To] = append(causes[e.To], t)
+		led[e.From] = append(led[e.From], Tie{Ref: e.To, Label: label(e.To), Relationship: forth, Wait: e.Wait})
+	}
+	for _, g := range w.Groups {
+		for _, l := range g.Lanes {
+			for i := range l.Rows {
+				r := &l.Rows[i]
+				r.Badges = badges(r.Node)
+				r.Causes, r.MoreCauses = fewer(causes[r.Ref])
+				r.Led, r.MoreLed = fewer(led[r.Ref])
+				for i, c := range r.Causes {
+					r.Causes[i].Attributes = maps.Clone(c.Attributes)
+					maps.DeleteFunc(r.Causes[i].Attributes, func(key string, value any) bool {
+						return value == r.Attributes[key] || value == any(c.Relationship) || value == any(c.Ref.TraceID)
+					})
+				}
+				for _, e := range r.Lost {
+					r.Causes = append(r.Causes, Tie{Ref: e.From, Label: label(e.From), Relationship: "lost: " + e.Relationship})
+				}
+			}
+		}
+	}
+}
+
+func badges(n trail.Node) (all []Badge) {
+	if n.Status == trail.StatusError || n.ErrorType != "" {
+		all = append(all, Badge{"failed", "failed"})
+	}
+	if n.Delivery > 1 && n.Attributes.Text("messaging.operation.type") == "process" {
+		all = append(all, Badge{"retry", fmt.Sprintf("delivery %d", n.Delivery)})
+	}
+	if n.Settlement != "" && n.Settlement != "ack" {
+		all = append(all, Badge{"retry", n.Settlement})
+	}
+	if n.Compensation {
+		all = append(all, Badge{"undo", "undo"})
+	}
+	if n.Batch != nil {
+		all = append(all, Badge{"batch", fmt.Sprintf("batch: %d of %d", n.Batch.Own, n.Batch.Links)})
+	}
+	if len(n.Lost) > 0 {
+		all = append(all, Badge{"failed", fmt.Sprintf("loses %d of %s", len(n.Lost), trail.Counted(len(n.Lost)+1, "cause"))})
+	}
+	return all
+}
