@@ -62,13 +62,22 @@ func TestBatchAfterBatch(t *testing.T) {
 	child := numbered(4)
 	first := valued(batchOf(numbered(2, 0, 1)), "1", "2")
 	child.TraceID, child.ParentID = first.TraceID, first.SpanID
-	found := trail.Spans{Spans: []trail.Span{one, two, first, valued(batchOf(numbered(3, 2, 2)), "1", "2"), child}}
+	second := valued(batchOf(numbered(3, 2, 2)), "1", "2")
+	found := trail.Spans{Spans: []trail.Span{one, two, first, second, child}}
 	o := trail.Options{Key: "k"}
 	if got := drawn(trail.Stitch(found, o, one.Ref)); got != "(2) (3) 0" {
 		t.Errorf("from an order: %s", got)
 	}
-	if s := trail.Stitch(found, o, first.Ref); len(s.Stories) != 2 {
-		t.Errorf("from the first batch: %s; %d stories meet", drawn(s), len(s.Stories))
+	for _, batch := range []trail.Span{first, second} {
+		if s := trail.Stitch(found, o, batch.Ref); len(s.Stories) != 2 || s.Stories[0].Ref != one.Ref || s.Stories[1].Ref != two.Ref {
+			t.Errorf("from batch %s: %s; these stories meet: %+v", batch.Name, drawn(s), s.Stories)
+		}
+	}
+	// Without values, too: the second batch links the first, and another story.
+	other := numbered(5)
+	found.Spans = []trail.Span{numbered(0), numbered(1), other, batchOf(numbered(2, 0, 1)), batchOf(numbered(3, 2, 5))}
+	if s := trail.Stitch(found, trail.Options{}, second.Ref); len(s.Stories) != 3 {
+		t.Errorf("without values: %s; these stories meet: %+v", drawn(s), s.Stories)
 	}
 }
 

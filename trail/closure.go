@@ -4,6 +4,7 @@ package trail
 type closure struct {
 	*graph
 	value   string // of the key; "" if the start has none
+	first   int    // vertex of the start
 	member  []bool // spans and phantoms of the story
 	leaf    []bool // batches at its border
 	own     []int  // by batch: the spans of the story that it links
@@ -28,7 +29,10 @@ func (g *graph) closure(value string, start ...int) *closure {
 	n := len(g.vertices)
 	c := &closure{graph: g, value: value, member: make([]bool, n), leaf: make([]bool, n), own: make([]int, n),
 		last: make([]int, n), joined: map[batchValue]bool{}, counted: make([]bool, n), started: make([]bool, n), held: make([]bool, n), frozen: make([]bool, n), caused: make([]bool, n)}
-	for _, i := range start {
+	for k, i := range start {
+		if k == 0 {
+			c.first = i
+		}
 		c.started[i] = true
 		c.add(i)
 	}

@@ -166,13 +166,13 @@ func (g *graph) unite() {
 		again = false
 		for _, b := range batches {
 			v := &g.vertices[b]
-			stories := map[int]bool{}
+			stories, values := map[int]bool{}, map[string]bool{"": true}
 			for _, j := range v.joints {
 				if j.cause && j.link && !j.cut {
-					stories[story(j.to)] = true
+					stories[story(j.to)], values[j.value] = true, true
 				}
 			}
-			if g.one[b] || v.value == "" && (len(stories) != 1 || v.span.DroppedLinks > 0) {
+			if g.one[b] || v.value == "" && (len(stories) != 1 || len(values) > 2 || v.span.DroppedLinks > 0) {
 				continue
 			}
 			g.one[b], again = true, true

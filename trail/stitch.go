@@ -104,13 +104,27 @@ func (g *graph) choose(o Options, start []Ref) choice {
 // meet returns the stories that meet in a batch.
 func (g *graph) meet(batch int) choice {
 	c := choice{batch: batch}
-	for _, j := range g.vertices[batch].joints {
+	g.addStories(&c, batchValue{batch: batch}, map[batchValue]bool{})
+	return c
+}
+
+// addStories adds the stories of a batch's messages, all or those with a value. Of a message
+// that another batch of several stories has sent, it adds the stories that meet there.
+func (g *graph) addStories(c *choice, from batchValue, seen map[batchValue]bool) {
+	if seen[from] {
+		return
+	}
+	seen[from] = true
+	for _, j := range g.vertices[from.batch].joints {
 		known := func(s *closure) bool { return s.member[j.to] }
-		if j.cause && j.link && !j.cut && len(c.stories) < meetings && !slices.ContainsFunc(c.stories, known) {
+		switch {
+		case !j.cause || !j.link || j.cut || from.value != "" && j.value != from.value:
+		case g.boundary(j.to):
+			g.addStories(c, batchValue{j.to, j.value}, seen)
+		case len(c.stories) < meetings && !slices.ContainsFunc(c.stories, known):
 			c.stories = append(c.stories, g.closure(j.value, j.to))
 		}
 	}
-	return c
 }
 
 // meetings is how many stories of one batch are listed.
@@ -176,17 +190,14 @@ func (s *stitcher) list(c choice) {
 		s.story.AddGap(Gap{Kind: GapTruncated, Ref: batch.ref, Detail: fmt.Sprintf("Of the stories of its %d messages, the first %d are listed.", batch.targets, meetings)})
 	}
 	for _, story := range c.stories {
-		m := Meeting{}
-		for _, j := range s.vertices[c.batch].joints {
-			to := &s.vertices[j.to]
-			if !j.cause || !j.link || !story.member[j.to] {
-				continue
-			}
-			if m.Links++; m.Links == 1 {
-				m.Ref, m.Value = to.ref, j.value
-				if to.span != nil {
-					m.Service, m.Name = to.span.Service, to.span.Name
-				}
+		first := &s.vertices[story.first]
+		m := Meeting{Ref: first.ref, Value: story.value}
+		if first.span != nil {
+			m.Service, m.Name = first.span.Service, first.span.Name
+		}
+		for _, j := range batch.joints {
+			if j.cause && j.link && (story.member[j.to] || story.leaf[j.to] && !story.foreign(j.value)) {
+				m.Links++
 			}
 		}
 		s.story.Stories = append(s.story.Stories, m)
