@@ -54,7 +54,7 @@ func Build(ctx context.Context, source Source, o Options, start ...Ref) (*Story,
 // Collect returns the spans that [Build] makes a story of, and others. No spans are no
 // error.
 func Collect(ctx context.Context, source Source, o Options, start ...Ref) (Spans, error) {
-	c := collector{known: map[Ref]bool{}, traces: map[string]bool{}, linking: map[string]bool{}}
+	c := collector{graph: newGraph(nil, o.Key), traces: map[string]bool{}, linking: map[string]bool{}}
 	if o.Value != "" {
 		found, err := source.Find(ctx, o.Key, o.Value, searchTraces)
 		if err != nil {
@@ -102,19 +102,21 @@ func Collect(ctx context.Context, source Source, o Options, start ...Ref) (Spans
 // collector has the spans that were found so far.
 type collector struct {
 	Spans
-	known   map[Ref]bool
+	graph   *graph          // of them
 	traces  map[string]bool // those that the source was asked for, or has returned
 	linking map[string]bool // those whose reverse links it was asked for
 }
 
 func (c *collector) add(found Spans) {
+	var added []Span
 	for _, s := range found.Spans {
 		c.traces[s.TraceID] = true
-		if !c.known[s.Ref] {
-			c.known[s.Ref] = true
-			c.Spans.Spans = append(c.Spans.Spans, s)
+		if i, ok := c.graph.index[s.Ref]; !ok || c.graph.vertices[i].span == nil {
+			added = append(added, s)
 		}
 	}
+	c.graph.add(added)
+	c.Spans.Spans = append(c.Spans.Spans, added...)
 	c.Truncated = c.Truncated || found.Truncated
 	if c.Partial == "" {
 		c.Partial = found.Partial
@@ -143,7 +145,7 @@ func (c *collector) ask(ctx context.Context, search func(context.Context, ...str
 // wanted returns the traces that the story reaches, and that are not known: those of spans
 // that are missing, and those whose reverse links are.
 func (c *collector) wanted(o Options, start []Ref) (traces, linking []string) {
-	g := newGraph(c.Spans.Spans, o.Key)
+	g := c.graph
 	missing, reached := map[string]bool{}, map[string]bool{}
 	chosen := g.choose(o, start)
 	for _, story := range g.undecided(chosen.stories) {
@@ -159,7 +161,7 @@ func (c *collector) wanted(o Options, start []Ref) (traces, linking []string) {
 	}
 	if chosen.batch >= 0 { // only some of its stories were made
 		for _, j := range g.vertices[chosen.batch].joints {
-			if id := g.vertices[j.to].ref.TraceID; j.cause && j.link && !c.traces[id] {
+			if id := g.vertices[j.to].ref.TraceID; j.cause && j.link != nil && !c.traces[id] {
 				missing[id] = true
 			}
 		}
@@ -178,7 +180,7 @@ func (g *graph) undecided(stories []*closure) []*closure {
 		c := stories[k]
 		for i, leaf := range c.leaf {
 			if leaf && !seen[i] && len(stories) < meetings && slices.ContainsFunc(g.vertices[i].joints, func(j joint) bool {
-				return c.member[j.to] && !j.cut && (!j.cause || !j.link)
+				return c.member[j.to] && !j.cut && (!j.cause || j.link == nil)
 			}) {
 				seen[i] = true
 				stories = append(stories, g.meet(i).stories...)

@@ -87,7 +87,7 @@ func (c *closure) count(i int) {
 	}
 	c.counted[i] = true
 	for _, j := range c.vertices[i].joints {
-		if b := j.to; !j.cause && j.link && !j.cut && c.vertices[b].batch && c.last[b] != i+1 {
+		if b := j.to; !j.cause && j.link != nil && !j.cut && c.vertices[b].batch && c.last[b] != i+1 {
 			c.last[b] = i + 1 // it may link the span twice
 			c.caused[b] = true
 			if c.own[b]++; c.leaf[b] && c.complete(b) {
@@ -138,7 +138,7 @@ func (c *closure) touch(from int, j joint, hub bool) {
 	c.caused[i] = c.caused[i] || !j.cause
 	c.leaf[i] = true
 	// Its links decide, wherever the story reaches it.
-	if c.complete(i) || (j.cause || !j.link) && !c.boundary(i) || j.value != "" && j.value == c.vertices[i].value {
+	if c.complete(i) || (j.cause || j.link == nil) && !c.boundary(i) || j.value != "" && j.value == c.vertices[i].value {
 		c.held[i] = hub && !c.caused[i]
 		c.add(i)
 		return

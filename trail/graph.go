@@ -36,26 +36,38 @@ type vertex struct {
 // joint joins a vertex to its cause or to its effect.
 type joint struct {
 	to    int
-	cause bool // to is the cause
-	link  bool
+	cause bool   // to is the cause
+	link  *Link  // of the effect; nil if the cause is its parent
 	value string // of the key: the effect's own, else its link's, else that of the span it links
 	cut   bool   // the two ends have different values, or the cause is not trusted
 }
 
 func newGraph(spans []Span, key string) *graph {
 	g := &graph{key: key, vertices: make([]vertex, 0, len(spans)*9/8), index: make(map[Ref]int, len(spans)*9/8)}
+	g.add(spans)
+	return g
+}
+
+// add adds spans, none of which an earlier call has added.
+func (g *graph) add(spans []Span) {
+	var added []int
 	for i := range spans {
 		s := &spans[i]
-		if v := &g.vertices[g.vertex(s.Ref)]; v.span == nil || later(s, v.span) {
+		at := g.vertex(s.Ref)
+		switch v := &g.vertices[at]; {
+		case v.span == nil:
+			v.span = s
+			added = append(added, at)
+		case later(s, v.span):
 			v.span = s
 		}
 	}
-	known := len(g.vertices)
-	for i := range known {
+	for _, i := range added {
 		v := &g.vertices[i]
-		v.batch, v.value = v.span.batch(), v.span.value(key)
+		v.batch, v.value = v.span.batch(), v.span.value(g.key)
+		g.revise(i)
 	}
-	for i := range known {
+	for _, i := range added {
 		s := g.vertices[i].span
 		if s.ParentID != "" && s.ParentID != s.SpanID {
 			g.join(g.vertex(Ref{s.TraceID, s.ParentID}), i, nil)
@@ -73,7 +85,7 @@ func newGraph(spans []Span, key string) *graph {
 			g.join(g.vertex(l.Ref), i, l)
 		}
 	}
-	return g
+	g.one = nil
 }
 
 // later chooses one of two versions of a span, whichever arrived first.
@@ -94,14 +106,7 @@ func (g *graph) vertex(r Ref) int {
 // join joins a cause to its effect, by a link or, if it is nil, as a parent.
 func (g *graph) join(cause, effect int, l *Link) {
 	from, to := &g.vertices[cause], &g.vertices[effect]
-	j := joint{link: l != nil, value: to.value}
-	if l != nil && to.span.Attributes.Text(g.key) == "" {
-		j.value = l.Attributes.Text(g.key)
-	}
-	j.cut = j.value != "" && from.value != "" && j.value != from.value || l != nil && l.untrusted()
-	if l != nil && j.value == "" {
-		j.value = from.value
-	}
+	j := g.joint(from, to, l)
 	if !j.cut {
 		from.effects++
 	}
@@ -110,6 +115,43 @@ func (g *graph) join(cause, effect int, l *Link) {
 	from.joints = append(from.joints, j)
 	j.to, j.cause = cause, true
 	to.joints = append(to.joints, j)
+}
+
+// joint returns what joins two vertices, without its direction.
+func (g *graph) joint(from, to *vertex, l *Link) joint {
+	j := joint{link: l, value: to.value}
+	if l != nil && to.span.Attributes.Text(g.key) == "" {
+		j.value = l.Attributes.Text(g.key)
+	}
+	j.cut = j.value != "" && from.value != "" && j.value != from.value || l != nil && l.untrusted()
+	if l != nil && j.value == "" {
+		j.value = from.value
+	}
+	return j
+}
+
+// revise brings the joints of a vertex, which was a phantom until now, up to date with its
+// value.
+func (g *graph) revise(i int) {
+	v := &g.vertices[i]
+	if v.value == "" {
+		return
+	}
+	for k := range v.joints { // all of them lead to effects
+		effect := &g.vertices[v.joints[k].to]
+		now := g.joint(v, effect, v.joints[k].link)
+		if now.cut && !v.joints[k].cut {
+			v.effects--
+		}
+		for _, j := range []*joint{&v.joints[k], effect.back(i, now.link)} {
+			j.value, j.cut = now.value, now.cut
+		}
+	}
+}
+
+// back returns the joint of a vertex that leads to its cause by a link.
+func (v *vertex) back(cause int, l *Link) *joint {
+	return &v.joints[slices.IndexFunc(v.joints, func(j joint) bool { return j.cause && j.to == cause && j.link == l })]
 }
 
 // boundary reports whether a vertex is a batch with messages of several stories. Then it
@@ -168,7 +210,7 @@ func (g *graph) unite() {
 			v := &g.vertices[b]
 			stories, values := map[int]bool{}, map[string]bool{"": true}
 			for _, j := range v.joints {
-				if j.cause && j.link && !j.cut {
+				if j.cause && j.link != nil && !j.cut {
 					stories[story(j.to)], values[j.value] = true, true
 				}
 			}

@@ -108,3 +108,34 @@ func BenchmarkStitch(b *testing.B) {
 		trail.Stitch(found, trail.Options{}, found.Spans[5000].Ref)
 	}
 }
+
+// chain is a store with a chain of traces, each of which links the one before.
+func chain(hops int) *trail.Store {
+	store := trail.NewStore(0)
+	store.Add(numbered(0))
+	for n := 1; n < hops; n++ {
+		store.Add(numbered(n, n-1))
+	}
+	return store
+}
+
+// The whole of a chain is found, from either end.
+func TestChain(t *testing.T) {
+	const hops = 300
+	for _, start := range []int{0, hops - 1} {
+		s, err := trail.Build(t.Context(), chain(hops), trail.Options{}, numbered(start).Ref)
+		if err != nil || len(s.Lanes) != hops || !s.Complete {
+			t.Errorf("from %d: %v, %+v", start, err, s)
+		}
+	}
+}
+
+// BenchmarkChain finds a chain of 500 traces, each with a question of its own.
+func BenchmarkChain(b *testing.B) {
+	store := chain(500)
+	for b.Loop() {
+		if _, err := trail.Collect(b.Context(), store, trail.Options{}, numbered(0).Ref); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

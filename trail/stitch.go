@@ -89,7 +89,7 @@ func (g *graph) choose(o Options, start []Ref) choice {
 			values[v.value] = true
 		}
 		for _, j := range v.joints {
-			if o.Value != "" && v.batch && v.value == "" && j.cause && j.link && j.value == o.Value {
+			if o.Value != "" && v.batch && v.value == "" && j.cause && j.link != nil && j.value == o.Value {
 				from = append(from, j.to) // a message of a batch
 			}
 		}
@@ -118,7 +118,7 @@ func (g *graph) addStories(c *choice, from batchValue, seen map[batchValue]bool)
 	for _, j := range g.vertices[from.batch].joints {
 		known := func(s *closure) bool { return s.member[j.to] }
 		switch {
-		case !j.cause || !j.link || j.cut || from.value != "" && j.value != from.value:
+		case !j.cause || j.link == nil || j.cut || from.value != "" && j.value != from.value:
 		case g.boundary(j.to):
 			g.addStories(c, batchValue{j.to, j.value}, seen)
 		case len(c.stories) < meetings && !slices.ContainsFunc(c.stories, known):
@@ -196,7 +196,7 @@ func (s *stitcher) list(c choice) {
 			m.Service, m.Name = first.span.Service, first.span.Name
 		}
 		for _, j := range batch.joints {
-			if j.cause && j.link && (story.member[j.to] || story.leaf[j.to] && !story.foreign(j.value)) {
+			if j.cause && j.link != nil && (story.member[j.to] || story.leaf[j.to] && !story.foreign(j.value)) {
 				m.Links++
 			}
 		}
