@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"example.org/ordertrail/test/full"
 )
 
 // directory returns an empty directory for the copy: the same one in each run, so that the
@@ -39,6 +41,7 @@ func directory(t *testing.T) string {
 // A copy of the repository is renamed, built and tested under its new path. It
 // must not contain the old one.
 func TestRename(t *testing.T) {
+	full.Only(t)
 	const old, path = "example.org/ordertrail", "example.com/you/ordertrail"
 	copied := directory(t)
 	in := func(dir, name string, args ...string) (string, error) {

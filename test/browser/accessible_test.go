@@ -6,6 +6,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"example.org/ordertrail/test/full"
 )
 
 // audit finds accessibility problems of a page: duplicate or missing ids, headings that
@@ -60,6 +62,7 @@ const audit = `(() => {
 
 // Every page can be used with low vision, without colours, and without a mouse.
 func TestAccessible(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	b := open(t)
 	var orders []string

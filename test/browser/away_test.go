@@ -6,12 +6,14 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"example.org/ordertrail/test/full"
 	"example.org/ordertrail/test/systemtest"
 )
 
 // While NATS is away, every open page says so, and a page that is opened then is the same
 // error. When NATS is back, all of them go on by themselves.
 func TestNATSAway(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	store := systemtest.NewStore(t)
 	b := open(t, func(cfg *systemtest.Config) { cfg.Connect = store.Connect })
@@ -50,6 +52,7 @@ func TestNATSAway(t *testing.T) {
 
 // A page that shows the error of a form follows the shop, and keeps what was typed.
 func TestFollowsAfterFormError(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	b := open(t)
 	b.expect("status of 422")

@@ -13,6 +13,7 @@ import (
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/storefront"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/full"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -71,6 +72,7 @@ func (s *busy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // The load button's customers come back after Retry-After, with the same order. The page
 // shows the orders that are refused for good.
 func TestLoadIsRefused(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	shop := &busy{asked: map[string][]time.Time{}}
 	b := open(t, func(cfg *systemtest.Config) {

@@ -16,6 +16,7 @@ import (
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/full"
 	"example.org/ordertrail/test/systemtest"
 	"example.org/ordertrail/trail"
 )
@@ -134,6 +135,7 @@ func (b *tab) checkTrail(id string, sc demo.Scenario) {
 // The trail works with the keyboard alone: the arrow keys move through the rows, each row
 // shows its attributes and links, Enter moves to them, and Escape returns.
 func TestKeyboard(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	b := open(t, func(cfg *systemtest.Config) {
 		cfg.Settings.JaegerUIURL = &url.URL{Scheme: "http", Host: "127.0.0.1:16686"}
@@ -186,6 +188,7 @@ func TestKeyboard(t *testing.T) {
 
 // The load button places orders, shows the progress, and can be stopped.
 func TestLoad(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	b := open(t)
 	b.visit("/")
@@ -209,6 +212,7 @@ func TestLoad(t *testing.T) {
 
 // On a phone no page is wider than the screen, in light and dark colours.
 func TestPhone(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	b := open(t)
 	b.visit("/")
@@ -246,6 +250,7 @@ func TestPhone(t *testing.T) {
 
 // Without JavaScript a page shows everything, and its forms work.
 func TestWithoutScript(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	b := open(t)
 	call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})

@@ -12,11 +12,14 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+
+	"example.org/ordertrail/test/full"
 )
 
 // The tool's pages are live: a story appears in the list and grows on its page, and a span
 // of it has an address of its own. A written page shows the same without a server.
 func TestTool(t *testing.T) {
+	full.Only(t)
 	browser := start(t)
 	binary := filepath.Join(t.TempDir(), "trail")
 	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/trail").CombinedOutput(); err != nil {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/test/full"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -57,7 +58,7 @@ func Seeds(t *testing.T, n uint64, together int, run func(t *testing.T, seed uin
 			t.Run(fmt.Sprint(seed), func(t *testing.T) {
 				t.Cleanup(func() {
 					if t.Failed() {
-						t.Logf("to run this plan again: -run '^%s$' -seed %d", test, seed)
+						t.Logf("to run this plan again: %s=full go test -run '^%s$' -seed %d", full.Variable, test, seed)
 					}
 				})
 				run(t, seed)

@@ -14,10 +14,11 @@ import (
 // elsewhere maps each command of the documents that this package does not run to the
 // test, or the section of .ci/run, that runs it.
 var elsewhere = map[string]string{
-	"go run .":                    "test/process: TestInterrupt",
-	"go run . --once":             ".ci/run: demo",
-	"go test work":                ".ci/run: tests",
-	"go test ./services/payments": ".ci/run: tests",
+	"go run .":                                             "test/process: TestInterrupt",
+	"go run . --once":                                      ".ci/run: demo",
+	"go test work":                                         ".ci/run: tests",
+	"ORDERTRAIL_TESTS=full go test work":                   ".ci/run: long tests",
+	"go test ./services/payments":                          ".ci/run: tests",
 	"go test ./test/system -run TestScenarios":             "test/system: TestScenarios",
 	"go run ./internal/rename example.com/you/ordertrail":  "internal/rename: TestRename",
 	"go run ./cmd/payments":                                "test/process: TestStartsBeforeNATS",

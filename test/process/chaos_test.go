@@ -25,6 +25,7 @@ import (
 	"example.org/ordertrail/services/notify"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/chaosplan"
+	"example.org/ordertrail/test/full"
 	"example.org/ordertrail/test/smtptest"
 	"example.org/ordertrail/test/systemtest"
 )
@@ -40,6 +41,7 @@ const (
 )
 
 func TestChaosProcesses(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	chaosplan.Seeds(t, 1, 1, func(t *testing.T, seed uint64) { runChaos(t, seed, 100, 20, 2, 3*time.Second) })
 }

@@ -12,12 +12,14 @@ import (
 
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/ordertrail"
+	"example.org/ordertrail/test/full"
 	"example.org/ordertrail/test/systemtest"
 	"example.org/ordertrail/trail"
 )
 
 // What docs/tour.md says about trails is there to be seen.
 func TestCourse(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	p := start(t, anyPort, "ordertrail", "--nats", "127.0.0.1:0")
 	shop := demo.Shop{URL: p.said(t, &p.stdout, `Try:\n  curl (http://\S+)/orders`), Client: http.DefaultClient}
@@ -82,6 +84,7 @@ func TestCourse(t *testing.T) {
 // Link-aware sampling keeps the whole story of an order or nothing of it. A sampler that
 // decides for each trace tears stories apart.
 func TestCourseSampling(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	for sampler, whole := range map[string]bool{"parentbased_traceidratio": true, "traceidratio": false} {
 		t.Run(sampler, func(t *testing.T) {
@@ -108,6 +111,7 @@ func TestCourseSampling(t *testing.T) {
 // With consumers as children of their producers, the request's trace has everything but
 // batches, and deliveries that a batch may delay.
 func TestCourseParents(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	p := start(t, append(anyPort, "TRACE_TOPOLOGY=parent"), "ordertrail", "--nats", "none")
 	shop := demo.Shop{URL: p.said(t, &p.stdout, `Try:\n  curl (http://\S+)/orders`), Client: http.DefaultClient}

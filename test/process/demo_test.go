@@ -14,6 +14,7 @@ import (
 	"example.org/ordertrail/internal/embedded"
 	"example.org/ordertrail/internal/scenario"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/full"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -21,6 +22,7 @@ var anyPort = []string{"HTTP_ADDR=127.0.0.1:0"}
 
 // A demo that listens at all addresses is reached by its own customers.
 func TestAllAddresses(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	if p, code := run(t, []string{"HTTP_ADDR=:0"}, "ordertrail", "--once", "--nats", "none"); code != 0 {
 		t.Errorf("exit code %d: %s", code, &p.stderr)
@@ -67,6 +69,7 @@ func TestOnce(t *testing.T) {
 
 // A store is kept, used again by the next run, and by one process at a time.
 func TestStore(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	dir := t.TempDir()
 	if p, code := run(t, anyPort, "ordertrail", "--once", "--store", dir); code != 0 {
@@ -199,6 +202,7 @@ func TestUsage(t *testing.T) {
 
 // restock, load and healthcheck work on a running system.
 func TestCommands(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	server := startNATS(t)
 	server.provision(t)

@@ -10,13 +10,12 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"example.org/ordertrail/test/systemtest"
 )
 
 // patience is how long a test waits for an event that should come soon.
-const patience = 30 * time.Second
+const patience = systemtest.Patience
 
 func TestMain(m *testing.M) { systemtest.Main(m, 4) }
 

@@ -11,12 +11,14 @@ import (
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/full"
 	"example.org/ordertrail/test/systemtest"
 )
 
 // An operator lists dead letters, shows one, re-drives it, and has analytics count again:
 // on a separate server, and on the demo's.
 func TestOperator(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	t.Run("server", func(t *testing.T) {
 		t.Parallel()
@@ -45,6 +47,7 @@ func TestOperator(t *testing.T) {
 // The demo's NATS server refuses clients without the password, which is another one each
 // time, unless NATS_USER and NATS_PASSWORD set it.
 func TestDemoPassword(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	var urls []string
 	for _, env := range [][]string{nil, nil, {"NATS_USER=me", "NATS_PASSWORD=chosen"}} {
@@ -134,6 +137,7 @@ func operate(t *testing.T, user []string, url, shopURL string) {
 
 // Without the stream, the operator's commands fail in time.
 func TestOperatorWithoutStream(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	server := startNATS(t)
 	for _, args := range []string{"replay analytics", "restock LAST-ONE 1", "deadletters"} {

@@ -18,6 +18,7 @@ import (
 	"example.org/ordertrail/internal/load"
 	"example.org/ordertrail/services/analytics"
 	"example.org/ordertrail/services/orders"
+	"example.org/ordertrail/test/full"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -56,6 +57,7 @@ func refuses(t *testing.T, shop demo.Shop, reason string) (taken []demo.Order) {
 // Whatever keeps NATS from storing orders, the shop answers 503 with the reason and when
 // to come back, and works again by itself afterwards. Orders that it took are concluded.
 func TestNATSFails(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		store  func(*testing.T) string // its directory
@@ -175,6 +177,7 @@ func fill(t *testing.T, dir string) {
 // A Jaeger that refuses connections, or that never answers, delays neither orders nor the
 // end of a service. The log has one line about it.
 func TestJaegerAway(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	silent := listen(t)
 	go func() {

@@ -15,12 +15,14 @@ import (
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/load"
 	"example.org/ordertrail/test/chaosplan"
+	"example.org/ordertrail/test/full"
 	"example.org/ordertrail/test/systemtest"
 )
 
 // Orders come faster than the services handle them. Each is taken, or its customer is
 // asked to come back later; no process needs more memory for it, and all orders ship.
 func TestBackPressure(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	testBackPressure(t, 300)
 }
@@ -45,13 +47,13 @@ func testBackPressure(t *testing.T, n int) string {
 	server.provision(t)
 	running, shop := fleet(t, server)
 	var out systemtest.Output
-	ctx, cancel := context.WithTimeout(context.Background(), 10*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	defer cancel()
 	if err := load.Run(ctx, load.Options{URL: shop.URL, Orders: n, Concurrency: 256, Burst: true, Out: &out}); err != nil {
 		t.Error(err)
 	}
 	t.Log(out.String())
-	ledger := systemtest.Quiet{Orders: n, Patience: 10 * patience}.Await(t, server.jetStream(t))
+	ledger := systemtest.Quiet{Orders: n, Patience: 5 * patience}.Await(t, server.jetStream(t))
 	ledger.Audit(t, nil)
 	if got := len(ledger.Orders); got != n {
 		t.Errorf("%d orders are stored, want %d", got, n)

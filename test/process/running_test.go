@@ -20,6 +20,7 @@ import (
 	"example.org/ordertrail/services/notify"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/services/payments"
+	"example.org/ordertrail/test/full"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -46,6 +47,7 @@ func play(t *testing.T, scenarios []demo.Scenario, shops ...string) {
 // Services may start before NATS, and before the streams exist: until then they are alive
 // and not ready. The same holds when NATS goes away.
 func TestStartsBeforeNATS(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	port := freePort(t)
 	server := &natsServer{url: "nats://127.0.0.1:" + port}
@@ -102,6 +104,7 @@ const notProvisioned = "run `ordertrail provision`|was `ordertrail provision` ru
 // so that the last line does not say that it waits. It has a line when the service begins
 // to stop, and one when it has stopped.
 func TestLog(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	port := freePort(t)
 	server := &natsServer{url: "nats://127.0.0.1:" + port}
@@ -177,6 +180,7 @@ func checkStopLogged(t *testing.T, p *process) {
 
 // A service that waits for NATS stops on SIGTERM.
 func TestStopsWhileWaiting(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	server := &natsServer{url: "nats://127.0.0.1:" + freePort(t)}
 	for _, name := range []string{orders.Name, payments.Name} {
@@ -195,6 +199,7 @@ func TestStopsWhileWaiting(t *testing.T) {
 
 // Wrong credentials end a service at once.
 func TestCredentials(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	server := startNATS(t)
 	for _, env := range [][]string{

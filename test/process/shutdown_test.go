@@ -25,6 +25,7 @@ import (
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/services/payments"
 	"example.org/ordertrail/test/chaosplan"
+	"example.org/ordertrail/test/full"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -32,6 +33,7 @@ import (
 // successor does the rest. No order is lost, no message is delivered twice, no span is
 // missing, and every service exports its metrics.
 func TestRestartUnderLoad(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	testRestart(t, 1, 100)
 }
@@ -110,7 +112,7 @@ func testRestart(t *testing.T, rounds, batch int) {
 	close(allowed)
 	<-bought
 
-	ledger := systemtest.Quiet{Orders: n, Patience: 10 * patience}.Await(t, js)
+	ledger := systemtest.Quiet{Orders: n, Patience: 5 * patience}.Await(t, js)
 	ledger.Audit(t, nil)
 	customers.Audit(ledger)
 	if got := ledger.Count(event.FulfillmentShipped); got != n {
@@ -249,6 +251,7 @@ func checkMetrics(t *testing.T, c *otlpCollector) {
 // A service ends in time whatever it waits for: here a collector that does not answer,
 // and a mail server that does not answer many handlers.
 func TestStopsInTime(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	server := startNATS(t)
 	server.provision(t)

@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/test/full"
 	"example.org/ordertrail/trail"
 )
 
 // The command trail prints an order's trail, by the id of the order or of any of its
 // traces or spans. Without a terminal it prints no colour.
 func TestTrailCommand(t *testing.T) {
+	full.Only(t)
 	t.Parallel()
 	p := start(t, anyPort, "ordertrail", "--nats", "none")
 	url := p.said(t, &p.stdout, `Try:\n  curl (http://\S+)/orders`)
