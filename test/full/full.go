@@ -9,9 +9,9 @@ import (
 // Variable is the environment variable whose value "full" asks for a full run.
 const Variable = "ORDERTRAIL_TESTS"
 
-// Only skips a test that starts many processes or a browser, unless the environment has
-// ORDERTRAIL_TESTS=full, as in .ci/run. Without these tests `go test work` takes two
-// minutes instead of five.
+// Only skips a test that starts many processes, a browser or a cluster, unless the
+// environment has ORDERTRAIL_TESTS=full, as in .ci/run. Without these tests `go test work`
+// takes two minutes instead of five.
 func Only(t testing.TB) {
 	t.Helper()
 	if os.Getenv(Variable) != "full" {

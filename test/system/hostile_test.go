@@ -17,6 +17,7 @@ import (
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/services/orders"
 	"example.org/ordertrail/test/chaosplan"
+	"example.org/ordertrail/test/full"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -188,7 +189,7 @@ func testHostile(t *testing.T, total, atOnce int, hold time.Duration) (quiet, at
 }
 
 // Hostile clients keep no normal order from its parcel, and take bounded memory.
-func TestHostileClients(t *testing.T) { testHostile(t, 1000, 300, 3*time.Second) }
+func TestHostileClients(t *testing.T) { full.Only(t); testHostile(t, 1000, 300, 3*time.Second) }
 
 // With ten times as many, normal orders also take at most three times as long.
 func TestStressHostileClients(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/test/chaosplan"
+	"example.org/ordertrail/test/full"
 	"example.org/ordertrail/test/systemtest"
 )
 
@@ -160,7 +161,7 @@ func TestProvisionAfterACrash(t *testing.T) {
 }
 
 // So on three servers, which are all killed.
-func TestProvisionAfterACrashOfThree(t *testing.T)       { crashThree(t, 13) }
+func TestProvisionAfterACrashOfThree(t *testing.T)       { full.Only(t); crashThree(t, 13) }
 func TestStressProvisionAfterACrashOfThree(t *testing.T) { chaosplan.StressOnly(t); crashThree(t, 1) }
 
 // crashThree crashes the cluster at every so many steps of provisioning.
