@@ -81,6 +81,19 @@ func TestBatchAfterBatch(t *testing.T) {
 	}
 }
 
+// A batch is shown apart from the stories that meet in it. Their spans are not called
+// missing.
+func TestElsewhere(t *testing.T) {
+	found := trail.Spans{Spans: []trail.Span{numbered(0), numbered(1), batchOf(numbered(2, 0, 1))}}
+	var out strings.Builder
+	if err := trail.Write(&out, "t", trail.Stitch(found, trail.Options{}, numbered(2).Ref), trail.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); strings.Count(got, "(not in this story") != 2 || strings.Contains(got, "missing") {
+		t.Error(got)
+	}
+}
+
 // Of a batch of very many messages, the first stories are listed, and nothing that the
 // source has is called missing.
 func TestLargeBatch(t *testing.T) {

@@ -79,7 +79,7 @@ func unmarshalJSON(text []byte) (ptrace.Traces, error) {
 	}
 	traces, err := new(ptrace.JSONUnmarshaler).UnmarshalTraces(text)
 	if err != nil {
-		return ptrace.Traces{}, fmt.Errorf("is not OTLP JSON: %w", err)
+		return ptrace.Traces{}, fmt.Errorf("is not OTLP JSON, one message a line: %w", err)
 	}
 	return traces, nil
 }

@@ -143,6 +143,8 @@ func (w *writer) link(e Edge) string {
 		to = label(from.Service, from.Name)
 	} else if e.External {
 		to = "an outside caller's span, trace " + e.From.TraceID
+	} else if e.Elsewhere {
+		to = strings.TrimSpace(Printable(to) + " (not in this story, trace " + e.From.TraceID + ")")
 	} else {
 		to = strings.TrimSpace(Printable(to) + " (missing, trace " + e.From.TraceID + ")")
 	}

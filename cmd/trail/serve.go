@@ -31,7 +31,8 @@ const (
 	headerTimeout  = 5 * time.Second
 	requestTimeout = 30 * time.Second
 	idleTimeout    = 5 * time.Minute
-	stopTimeout    = 3 * time.Second // for requests, and then for what is to be forwarded
+	stopTimeout    = 3 * time.Second // for requests; together with forwardTimeout
+	forwardTimeout = 5 * time.Second // for what is to be forwarded, less than the ten seconds after which orchestrators kill
 )
 
 // server holds the settings of trail serve.
@@ -87,6 +88,9 @@ func (s *server) run(ctx context.Context) error {
 	otlp := &receiver.Receiver{Keep: store.Add}
 	pages := &pages{store: store, key: s.key}
 	group, ctx := errgroup.WithContext(ctx)
+	if s.forward == "" && len(s.headers) > 0 {
+		return cli.Usagef("serve: --forward-header needs --forward")
+	}
 	if s.forward != "" {
 		f, err := receiver.NewForwarder(s.forward, s.headers, log)
 		if err != nil {
@@ -96,7 +100,7 @@ func (s *server) run(ctx context.Context) error {
 		// It ends after the requests.
 		forwarding, stop := context.WithCancel(context.WithoutCancel(ctx))
 		done := make(chan struct{})
-		go func() { f.Run(forwarding, stopTimeout); close(done) }()
+		go func() { f.Run(forwarding, forwardTimeout); close(done) }()
 		defer func() { stop(); <-done }()
 	}
 	var urls []string

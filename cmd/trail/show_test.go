@@ -44,6 +44,7 @@ func TestErrors(t *testing.T) {
 		{[]string{"serve", "--forward", "grpc://127.0.0.1:4317"}, 2, []string{"is an address of trail serve itself"}},
 		{[]string{"serve", "--token", "x", "--http", ":14318", "--forward", "http://[::1]:14318"}, 2, []string{"is an address of trail serve itself"}},
 		{[]string{"serve", "--forward-header", "x"}, 2, []string{"NAME=VALUE"}},
+		{[]string{"serve", "--forward-header", "a=b"}, 2, []string{"needs --forward"}},
 		{[]string{"show"}, 2, []string{"32 hex digits"}},
 		{[]string{"show", "xyz"}, 2, []string{"32 hex digits"}},
 		{[]string{"show", "--jaeger", "http://x", "--tempo", "http://y", id}, 2, []string{"want one source, not --jaeger and --tempo"}},
@@ -54,7 +55,7 @@ func TestErrors(t *testing.T) {
 		{[]string{"show", "--jaeger", s.page, id}, 1, []string{"no query API"}},
 		{[]string{"show", "--tempo", "http://127.0.0.1:1", id}, 1, []string{"Tempo at http://127.0.0.1:1"}},
 		{[]string{"show", "--file", "none.json", id}, 1, []string{"none.json"}},
-		{[]string{"show", "--file", "main_test.go", id}, 1, []string{"main_test.go: line 1 is not OTLP JSON"}},
+		{[]string{"show", "--file", "main_test.go", id}, 1, []string{"main_test.go: line 1 is not OTLP JSON, one message a line"}},
 	} {
 		out, stderr, code := run(t, tc.args...)
 		if code != tc.code || tc.code > 0 && strings.Count(stderr, "\n") != 1 || tc.code == 0 && !strings.Contains(out, "usage: go run ./cmd/trail") {

@@ -55,7 +55,7 @@ func write(out io.Writer, s *trail.Story, id string, o trail.WriteOptions) error
 	}
 	fmt.Fprintln(out, "\nstories that meet here:")
 	for _, m := range s.Stories {
-		fmt.Fprintln(out, trail.Wrap(fmt.Sprintf("  %s  %s, %d links", storyID(m), trail.Printable(m.Service+": "+m.Name+" "+m.Value), m.Links), 4))
+		fmt.Fprintln(out, trail.Wrap(fmt.Sprintf("  %s  %s, %s", storyID(m), strings.TrimSpace(trail.Printable(m.Service+": "+m.Name+" "+m.Value)), trail.Counted(m.Links, "link")), 4))
 	}
 	return nil
 }

@@ -180,13 +180,20 @@ func (f *Forwarder) report(ctx context.Context) {
 	}
 }
 
+// packers are used again: a new one takes almost a megabyte.
+var packers = sync.Pool{New: func() any { return gzip.NewWriter(io.Discard) }}
+
 func httpSender(to *url.URL, headers map[string]string) func(context.Context, Request) error {
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = senders // a connection for each
+	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return func(ctx context.Context, r Request) error {
 		var body bytes.Buffer
-		packed := gzip.NewWriter(&body)
+		packed := packers.Get().(*gzip.Writer)
+		packed.Reset(&body)
 		_, _ = packed.Write(r.Body) // a Buffer never fails
 		_ = packed.Close()
+		packers.Put(packed)
 		post, err := http.NewRequestWithContext(ctx, http.MethodPost, to.JoinPath("/v1/", r.Signal).String(), &body)
 		if err != nil {
 			return backoff.Permanent(err)

@@ -37,7 +37,7 @@ func (w *Waterfall) tie(edges []trail.Edge, places map[trail.Ref]*place) {
 		case trail.EdgeParent:
 			back, forth = "child of", "its child"
 		}
-		t := Tie{Ref: e.From, Label: label(e.From), Relationship: back, Attributes: e.Attributes, Wait: e.Wait, Missing: e.Missing, External: e.External}
+		t := Tie{Ref: e.From, Label: label(e.From), Relationship: back, Attributes: e.Attributes, Wait: e.Wait, Missing: e.Missing, Elsewhere: e.Elsewhere, External: e.External}
 		causes[e.To] = append(causes[e.To], t)
 		led[e.From] = append(led[e.From], Tie{Ref: e.To, Label: label(e.To), Relationship: forth, Wait: e.Wait})
 	}

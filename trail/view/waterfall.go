@@ -80,6 +80,7 @@ type Tie struct {
 	Attributes   trail.Attributes // of a link, if neither the row nor the tie has them
 	Wait         time.Duration
 	Missing      bool
+	Elsewhere    bool // the span is known, and belongs to another story
 	External     bool
 }
 
