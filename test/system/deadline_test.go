@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
 	"example.org/ordertrail/internal/embedded"
@@ -69,19 +71,14 @@ func TestDeadlineOutlivesRestarts(t *testing.T) {
 		}
 		return id
 	}
-	// The span that asked for the end links the one that published the order.
-	linked := false
-	for _, s := range again.Spans.GetSpans() {
-		if !strings.HasPrefix(value(s.Attributes, "messaging.destination.name"), string(event.DeadlineDue)+".") {
-			continue
-		}
-		for _, l := range s.Links {
-			linked = linked || l.SpanContext.SpanID() == of(ended.Events[0])
-		}
-	}
-	if !linked {
-		t.Error("no span of the deadline links the order's creation")
-	}
+	// The span that asked for the end links the one that published the order. It ends after
+	// the order.
+	systemtest.Until(t, "a span of the deadline links the order's creation", func() bool {
+		return slices.ContainsFunc(again.Spans.GetSpans(), func(s tracetest.SpanStub) bool {
+			return strings.HasPrefix(value(s.Attributes, "messaging.destination.name"), string(event.DeadlineDue)+".") &&
+				slices.ContainsFunc(s.Links, func(l sdktrace.Link) bool { return l.SpanContext.SpanID() == of(ended.Events[0]) })
+		})
+	})
 	systemtest.Quiet{Orders: 1, Consumers: []stream.Durable{}, Done: func(events []event.Event) error {
 		_, released := event.Find(events, event.InventoryReleased)
 		_, rejected := event.Find(events, event.InventoryRejected) // the server stopped before inventory had decided
