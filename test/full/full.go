@@ -11,7 +11,7 @@ const Variable = "ORDERTRAIL_TESTS"
 
 // Only skips a test that starts many processes, a browser or a cluster, unless the
 // environment has ORDERTRAIL_TESTS=full, as in .ci/run. Without these tests `go test work`
-// takes two minutes instead of five.
+// takes less than three minutes instead of six.
 func Only(t testing.TB) {
 	t.Helper()
 	switch value := os.Getenv(Variable); value {
