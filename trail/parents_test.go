@@ -130,6 +130,17 @@ func TestChain(t *testing.T) {
 	}
 }
 
+// The search does not go beyond a span whose different value it learns on its way.
+func TestSearchEndsAtOtherValues(t *testing.T) {
+	valued := func(v string, s trail.Span) trail.Span { s.Attributes["k"] = v; return s }
+	store := trail.NewStore(0)
+	store.Add(numbered(0), valued("1", numbered(1, 0, 2)), valued("2", numbered(2, 3)), valued("2", numbered(3)))
+	found, err := trail.Collect(t.Context(), store, trail.Options{Key: "k"}, numbered(0).Ref)
+	if err != nil || len(found.Spans) != 3 {
+		t.Errorf("%v: %+v, want spans 0, 1 and 2", err, found.Spans)
+	}
+}
+
 // BenchmarkChain finds a chain of 500 traces, each with a question of its own.
 func BenchmarkChain(b *testing.B) {
 	store := chain(500)
