@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"strings"
 	"time"
 
 	"example.org/ordertrail/internal/cli"
@@ -32,10 +33,13 @@ func trailCommand(f *flag.FlagSet) func(context.Context, []string) error {
 		if len(args) > 1 {
 			return fmt.Errorf("trail: unexpected %q", args[1])
 		}
-		if len(args) == 0 || !event.IsOrderID(args[0]) && !traceOrSpan.MatchString(args[0]) {
+		id := ""
+		if len(args) == 1 {
+			id = strings.ToLower(args[0])
+		}
+		if !event.IsOrderID(id) && !traceOrSpan.MatchString(id) {
 			return errors.New("trail: want the id of an order, of a trace or of a span, such as: go run . trail 01a20482-ab51-759f-8537-365521a88cb5")
 		}
-		id := args[0]
 		ctx, cancel := context.WithTimeout(ctx, trailTimeout)
 		defer cancel()
 		if traceOrSpan.MatchString(id) {

@@ -55,7 +55,7 @@ func TestTrailCommand(t *testing.T) {
 	}
 
 	trace := printed.said(t, &printed.stdout, `trace ([0-9a-f]{32})\n`) // the order's own: the request
-	again, code := run(t, nil, "ordertrail", "trail", "-url", url, trace)
+	again, code := run(t, nil, "ordertrail", "trail", "-url", url, strings.ToUpper(trace))
 	if got := again.stdout.String(); code != 0 || !strings.HasPrefix(got, "order "+order) {
 		t.Errorf("from trace %s: exit code %d: %s%s", trace, code, got, &again.stderr)
 	}
