@@ -65,6 +65,12 @@ type message struct {
 	size     int                    // of the body, -1 if it is not recorded
 }
 
+// headersOf returns the headers of msg, see readInto.
+func headersOf(msg jetstream.Msg) (h nats.Header) {
+	defer func() { _ = recover() }()
+	return msg.Headers()
+}
+
 // read reads msg.
 func (t *Tracer) read(msg jetstream.Msg) message {
 	m := message{size: -1}

@@ -28,8 +28,9 @@ func (t *Tracer) MsgHandler(handler func(context.Context, *nats.Msg) error, opts
 }
 
 // Request sends a copy of msg and waits for the reply, in a CLIENT span. See
-// [Tracer.StartSend] for the copy. The requester waits, so the responder's span
-// is a child of the request span, see [Tracer.RequestHandler].
+// [Tracer.StartSend] for the copy; but a valid context in msg is only linked. The
+// requester waits, so the responder's span is a child of the request span, see
+// [Tracer.RequestHandler].
 func (t *Tracer) Request(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (*nats.Msg, error) {
 	ctx, s := t.startSend(ctx, msg, opRequest, client, nc)
 	reply, err := nc.RequestMsgWithContext(ctx, s.Msg)

@@ -22,15 +22,15 @@
 //	messaging.client.operation.duration   publish, request, receive, ack, nak, term; in seconds
 //	messaging.process.duration            process; in seconds
 //	messaging.client.sent.messages        messages published, or tried to publish
-//	messaging.client.consumed.messages    messages, once per delivery
+//	messaging.client.consumed.messages    messages, once per delivery, by Receive or else by Process
 //
 // A span whose work failed has status Error and error.type, a class of errors;
 // README.md lists them. Neither holds the text of an error, which may quote a
 // secret. An error with a method ErrorType() string has the class it returns.
 //
-// KeyValue and ObjectStore are not traced: their methods take no headers, so a
-// context cannot travel with a value, and a span would show only a duration. Wrap
-// them in spans of your own where you need that.
+// KeyValue and ObjectStore are not traced. The entries of a KeyValue have no headers, so
+// a reader cannot link the writer, and spans would only show durations. Make spans of
+// your own around the calls where you need those.
 //
 // Samplers for linked traces are in package sampling, assertions for tests in
 // package linktest.

@@ -2,6 +2,8 @@ package tracing
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -12,8 +14,9 @@ import (
 //
 // PublishAsync and PublishMsgAsync have no context: their span has no parent,
 // unless the message has a context ([Tracer.StartSend] takes one). The span ends
-// when the acknowledgement arrives. If the stream refuses a message for its size,
-// the message is published once more without context. The error handler of js
+// when the acknowledgement arrives, or soon after the connection is closed; then so
+// does the future. If the stream refuses a message for its size, the message is
+// published once more without context. The error handler of js
 // ([jetstream.WithPublishAsyncErrHandler]) sees the first refusal, because a client
 // does not know the MaxMsgSize of a stream; the future and the span have the outcome.
 //
@@ -46,9 +49,14 @@ func (j *tracedJetStream) PublishMsgAsync(msg *nats.Msg, opts ...jetstream.Publi
 	if j.tracer.off(ctx) {
 		return j.JetStream.PublishMsgAsync(msg, opts...)
 	}
-	_, s := j.tracer.startSend(ctx, msg, opPublish, producer, j.Conn())
+	nc := connOf(j.JetStream, j.tracer.conn)
+	_, s := j.tracer.startSend(ctx, msg, opPublish, producer, nc)
 	bare := copyMsg(msg) // now, because the caller may use msg again
 	inner, err := j.JetStream.PublishMsgAsync(s.Msg, opts...)
+	if s.injected && tooLarge(err) {
+		s.injected = false
+		inner, err = j.JetStream.PublishMsgAsync(bare, opts...)
+	}
 	if err != nil {
 		s.End(nil, err)
 		return nil, err
@@ -59,10 +67,15 @@ func (j *tracedJetStream) PublishMsgAsync(msg *nats.Msg, opts ...jetstream.Publi
 	j.pending.Add(1)
 	go func() {
 		defer j.pending.Add(-1)
-		ack, err := outcome(inner)
-		if s.injected && tooLarge(err) {
-			if again, refused := j.JetStream.PublishMsgAsync(bare, opts...); refused == nil {
-				ack, err = outcome(again)
+		ack, err := outcome(inner, nc)
+		for s.injected && tooLarge(err) {
+			again, refused := j.JetStream.PublishMsgAsync(bare, opts...)
+			if errors.Is(refused, jetstream.ErrTooManyStalledMsgs) {
+				continue // it has waited
+			}
+			s.injected = false
+			if err = refused; err == nil {
+				ack, err = outcome(again, nc)
 			}
 		}
 		s.End(ack, err)
@@ -75,21 +88,37 @@ func (j *tracedJetStream) PublishMsgAsync(msg *nats.Msg, opts ...jetstream.Publi
 	return f, nil
 }
 
-func outcome(f jetstream.PubAckFuture) (*jetstream.PubAck, error) {
-	select {
-	case ack := <-f.Ok():
-		return ack, nil
-	case err := <-f.Err():
-		return nil, err
+// outcome waits for the outcome of a publish on nc. A future has none if nc is closed.
+func outcome(f jetstream.PubAckFuture, nc *nats.Conn) (*jetstream.PubAck, error) {
+	check := time.NewTicker(closedCheck)
+	defer check.Stop()
+	for closed := false; ; {
+		select {
+		case ack := <-f.Ok():
+			return ack, nil
+		case err := <-f.Err():
+			return nil, err
+		case <-check.C:
+			if closed {
+				return nil, nats.ErrConnectionClosed
+			}
+			closed = nc != nil && nc.IsClosed() // what came before is read first
+		}
 	}
 }
 
-// PublishAsyncComplete also waits for the messages that are published once more.
+// closedCheck is how often the wait for an outcome looks whether the connection is closed.
+const closedCheck = time.Second
+
+// PublishAsyncComplete also waits for the messages that are published once more, and
+// only a moment for those on a closed connection, which have no outcome.
 func (j *tracedJetStream) PublishAsyncComplete() <-chan struct{} {
-	complete, done := j.JetStream.PublishAsyncComplete(), make(chan struct{})
+	if j.pending.Load() == 0 {
+		return j.JetStream.PublishAsyncComplete()
+	}
+	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		<-complete
 		_ = j.pending.wait(context.Background())
 	}()
 	return done

@@ -30,11 +30,11 @@ import (
 // An error, a panic, which goes on, and runtime.Goexit end the span as failed.
 func (t *Tracer) Process(ctx context.Context, msg jetstream.Msg, handler func(context.Context, jetstream.Msg) error, opts ...ProcessOption) error {
 	c := newProcessConfig(opts)
-	if t.filter != nil && t.filtered(msg.Subject(), msg.Headers()) {
+	if t.filter != nil && t.filtered(msg.Subject(), headersOf(msg)) {
 		return handler(ctx, msg)
 	}
 	if t.off(ctx) {
-		ctx, _ = t.extract(ctx, msg.Headers(), c.untrusted, t.topologyParent)
+		ctx, _ = t.extract(ctx, headersOf(msg), c.untrusted, t.topologyParent)
 		t.inFlight.Add(1)
 		defer t.inFlight.Add(-1)
 		return handler(ctx, msg)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -24,16 +25,31 @@ const (
 // noSpan hides the span of a context.
 var noSpan = trace.SpanFromContext(context.Background())
 
-// propagatorFields returns the headers that the propagator says it reads.
+// propagatorFields returns the headers that the propagator says it writes, and those that
+// it looks for in an empty header, which may be others: B3 has two forms.
 func (t *Tracer) propagatorFields() []string {
 	if fields := t.fields.Load(); fields != nil {
 		return *fields
 	}
-	fields := t.propagator.Fields()
-	if len(fields) > 0 { // the global propagator has none before the program sets it
-		t.fields.Store(&fields)
+	fields := asked{fields: slices.Clone(t.propagator.Fields())}
+	t.propagator.Extract(context.Background(), &fields)
+	if len(fields.fields) > 0 { // the global propagator has none before the program sets it
+		t.fields.Store(&fields.fields)
 	}
-	return fields
+	return fields.fields
+}
+
+// asked is an empty header that notes the keys that it is asked for.
+type asked struct {
+	propagation.MapCarrier
+	fields []string
+}
+
+func (a *asked) Get(key string) string {
+	if !isField(key, a.fields) {
+		a.fields = append(a.fields, key)
+	}
+	return ""
 }
 
 // isField reports whether HeaderCarrier returns header k for one of fields.

@@ -43,9 +43,9 @@ type Send struct {
 //
 // If the header block came near the 64 KiB that JetStream stores, or the message
 // near the payload limit ([WithConnection]), the baggage is left out, or else the
-// whole context. StartSend does not know the MaxMsgSize of a stream; the other
-// methods that publish try once more without context if the stream refuses the
-// message for its size.
+// whole context; it also is while the connection has no headers. StartSend does not
+// know the MaxMsgSize of a stream; the other methods that publish try once more
+// without context if the message is refused for its size.
 func (t *Tracer) StartSend(ctx context.Context, msg *nats.Msg) (context.Context, *Send) {
 	return t.startSend(ctx, msg, opPublish, producer, t.conn)
 }
@@ -70,16 +70,18 @@ func (t *Tracer) startSend(ctx context.Context, msg *nats.Msg, name string, kind
 		link := t.Link(msg.Header, RelationshipKey.String("creation"), semconv.MessagingDestinationName(msg.Subject))
 		if link.SpanContext.IsValid() {
 			links, kind = []trace.Link{link}, client
-			s.out.copyHeader(msg.Header, nil)
 		}
 	}
 	if !t.off(ctx) {
 		s.op.template = t.templateOf(msg.Subject)
 		s.op.startSpan(ctx, kind, links, t.attributesOf(msg.Subject, msg.Header))
 	}
-	if links == nil {
-		s.injected = true
+	// The responder belongs to this request, whatever context its message had before.
+	s.injected = links == nil || name == opRequest && trace.SpanContextFromContext(s.op.ctx).IsValid()
+	if s.injected {
 		s.out.inject(s.op.ctx, t, msg.Header, headerLimit(msg, nc))
+	} else {
+		s.out.copyHeader(msg.Header, nil)
 	}
 	t.inFlight.Add(1) // last, because functions of the caller may have panicked
 	return s.op.ctx, s
@@ -89,6 +91,9 @@ func (t *Tracer) startSend(ctx context.Context, msg *nats.Msg, name string, kind
 func headerLimit(msg *nats.Msg, nc *nats.Conn) int {
 	limit := maxHeader
 	if nc != nil {
+		if !nc.HeadersSupported() { // by the server, or not known yet
+			return 0
+		}
 		if payload := int(nc.MaxPayload()); payload > 0 {
 			limit = min(limit, payload-len(msg.Data))
 		}
@@ -146,8 +151,8 @@ func (s *Send) describe(ack *jetstream.PubAck, class string) {
 // and returns the answer of js. See [Tracer.StartSend] for the copy. Publish does
 // not change msg, so goroutines can share it.
 //
-// If the stream refuses the copy for its size, Publish publishes msg without
-// context: tracing never makes a publish fail.
+// If the copy is refused for its size, Publish publishes msg without context:
+// tracing never makes a publish fail.
 func (t *Tracer) Publish(ctx context.Context, js Publisher, msg *nats.Msg, opts ...jetstream.PublishOpt) (ack *jetstream.PubAck, err error) {
 	if t.filter == nil && msg != nil && t.off(ctx) {
 		return t.pass(ctx, js, msg, opts)
@@ -190,18 +195,21 @@ func copyMsg(msg *nats.Msg) *nats.Msg {
 	return &o.Msg
 }
 
-// connOf returns the connection of js, or else conn.
-func connOf(js any, conn *nats.Conn) *nats.Conn {
+// connOf returns the connection of js, or else conn, also for a test double that embeds a
+// nil [jetstream.JetStream].
+func connOf(js any, conn *nats.Conn) (nc *nats.Conn) {
+	nc = conn
+	defer func() { _ = recover() }()
 	if c, ok := js.(interface{ Conn() *nats.Conn }); ok {
-		return c.Conn()
+		nc = c.Conn()
 	}
-	return conn
+	return nc
 }
 
 var errHeaderTooLarge = &jetstream.APIError{ErrorCode: 10097} // equals the server's, by its code
 
-// tooLarge reports whether a stream refused a message for its size, of which the header
-// is a part.
+// tooLarge reports whether a message was refused for its size, of which the header is a
+// part: by a stream, or by the client.
 func tooLarge(err error) bool {
-	return errors.Is(err, jetstream.ErrStreamMessageExceedsMaximum) || errors.Is(err, errHeaderTooLarge)
+	return errors.Is(err, jetstream.ErrStreamMessageExceedsMaximum) || errors.Is(err, errHeaderTooLarge) || errors.Is(err, nats.ErrMaxPayload)
 }

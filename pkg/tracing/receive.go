@@ -65,12 +65,18 @@ func (t *Tracer) received(ctx context.Context, start time.Time, msgs []jetstream
 	}
 	c := newProcessConfig(opts)
 	deliveries := t.readAll(msgs)
+	if !batch && len(msgs) > 0 && t.filtered(deliveries[0].subject, deliveries[0].header) {
+		return
+	}
 	o := operation{tracer: t, name: opReceive}
 	if t.metrics.enabled(ctx) {
 		o.start = start
 	}
 	o.startBatch(ctx, client, deliveries, batch && len(msgs) > 0, &c, trace.WithTimestamp(start))
 	o.count(t.metrics.consumed, o.uncounted(deliveries), "")
+	if emptyPoll(err) { // after the messages
+		err = nil
+	}
 	o.finish(errorType(err))
 	for i, d := range deliveries {
 		if d.counted {

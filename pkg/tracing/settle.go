@@ -59,10 +59,12 @@ func (d *delivery) settle(name string, do func() error) error {
 		return err
 	}
 	if d.reply != "" {
-		if _, inner := t.settling.LoadOrStore(d.reply, nil); inner {
+		switch by, busy := t.settling.LoadOrStore(d.reply, d); {
+		case !busy:
+			defer t.settling.Delete(d.reply)
+		case by != d: // d is the message of an outer Process
 			return recorded()
 		}
-		defer t.settling.Delete(d.reply)
 	}
 	s := operation{tracer: t, name: name, subject: d.subject, template: d.template, bounded: p.bounded, group: p.group, ctx: p.ctx, span: noSpan}
 	if t.noSettleSpans {

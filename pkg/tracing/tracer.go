@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
@@ -49,20 +50,27 @@ func New(opts ...Option) *Tracer {
 	for _, opt := range opts {
 		opt.apply(&t.config)
 	}
-	if t.tracerProvider == nil {
-		t.tracerProvider = otel.GetTracerProvider()
-	}
-	if t.meterProvider == nil {
-		t.meterProvider = otel.GetMeterProvider()
-	}
 	if t.propagator == nil {
 		t.propagator = otel.GetTextMapPropagator()
 	}
-	t.tracer = t.tracerProvider.Tracer(ScopeName, trace.WithInstrumentationVersion(Version()), trace.WithSchemaURL(semconv.SchemaURL))
+	spans, measurements := t.providers()
+	t.tracer = spans.Tracer(ScopeName, trace.WithInstrumentationVersion(Version()), trace.WithSchemaURL(semconv.SchemaURL))
 	_, t.disabled = t.tracer.(noop.Tracer)
-	t.metrics = newInstruments(t.meterProvider)
+	t.metrics = newInstruments(measurements)
 	t.server.Store(&serverOf{reconnects: -1, attributes: serverAttributes(t.address)})
 	return t
+}
+
+// providers returns the providers: of the options, or else the global ones as they are now.
+func (t *Tracer) providers() (trace.TracerProvider, metric.MeterProvider) {
+	spans, measurements := t.tracerProvider, t.meterProvider
+	if spans == nil {
+		spans = otel.GetTracerProvider()
+	}
+	if measurements == nil {
+		measurements = otel.GetMeterProvider()
+	}
+	return spans, measurements
 }
 
 // off reports whether there are neither spans nor metrics.
@@ -73,7 +81,8 @@ func (t *Tracer) off(ctx context.Context) bool { return t.disabled && !t.metrics
 // and before you shut down the providers.
 //
 // If ctx ends first, Shutdown returns an error with the number of handlers and
-// publishes that have not ended. It also returns the errors of the flushes. A
+// publishes that have not ended, and flushes nothing: shut down the providers with a
+// context of their own. It also returns the errors of the flushes. A
 // Tracer still works after Shutdown, and Shutdown may be called again.
 func (t *Tracer) Shutdown(ctx context.Context) error {
 	if err := t.inFlight.wait(ctx); err != nil {
@@ -81,9 +90,10 @@ func (t *Tracer) Shutdown(ctx context.Context) error {
 	}
 	// At the same time, so that one unreachable collector does not use up the
 	// time of the other.
+	spans, measurements := t.providers()
 	metrics := make(chan error, 1)
-	go func() { metrics <- flush(ctx, t.meterProvider) }()
-	return errors.Join(flush(ctx, t.tracerProvider), <-metrics)
+	go func() { metrics <- flush(ctx, measurements) }()
+	return errors.Join(flush(ctx, spans), <-metrics)
 }
 
 func flush(ctx context.Context, provider any) error {
