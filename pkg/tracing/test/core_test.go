@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
+	"go.opentelemetry.io/otel/baggage"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
@@ -60,6 +61,48 @@ func TestCoreNATS(t *testing.T) {
 		if request.SpanKind() != trace.SpanKindClient || response.SpanKind() != trace.SpanKindServer || len(response.Links()) != 0 {
 			t.Errorf("%s: kinds %v and %v, %d links", subject, request.SpanKind(), response.SpanKind(), len(response.Links()))
 		}
+	}
+}
+
+// Handlers of core NATS get the baggage of a trusted message, and end their span if they
+// panic.
+func TestCoreHandlers(t *testing.T) {
+	tap := newTap(sdktrace.AlwaysSample())
+	msg := &nats.Msg{Subject: "orders.created.1", Header: nats.Header{"traceparent": {valid}, "baggage": {"order.id=1"}}}
+	var order string
+	handle := func(ctx context.Context, _ *nats.Msg) error {
+		order = baggage.FromContext(ctx).Member("order.id").Value()
+		return nil
+	}
+	const name = "process orders.created.{order_id}"
+	tap.MsgHandler(handle)(msg)
+	if order != "1" {
+		t.Errorf("a handler gets the order %q, want 1", order)
+	}
+	producer := tap.Link(msg.Header).SpanContext
+	wantLink(t, tap.only(t, name), producer)
+
+	tap = newTap(sdktrace.AlwaysSample())
+	tap.RequestHandler(handle, tracing.WithUntrusted())(msg)
+	if order != "" {
+		t.Errorf("the handler of an untrusted request gets the order %q", order)
+	}
+	wantRoot(t, tap.only(t, name))
+	wantLink(t, tap.only(t, name), producer)
+
+	tap = newTap(sdktrace.AlwaysSample())
+	func() {
+		defer func() {
+			if recover() != "broken" {
+				t.Error("the panic did not go on")
+			}
+		}()
+		tap.RequestHandler(func(context.Context, *nats.Msg) error { panic("broken") })(msg)
+	}()
+	wantChild(t, tap.only(t, name), producer)
+	wantAttrs(t, tap.only(t, name).Attributes(), map[string]string{"error.type": "panic"})
+	if err := tap.Shutdown(context.Background()); err != nil {
+		t.Error(err)
 	}
 }
 
