@@ -12,7 +12,9 @@ import (
 )
 
 // Bounds on the connections of an HTTP server. A connection that sends or reads slowly
-// is closed by the timeouts below; until then it costs memory.
+// is closed by the timeouts below; until then it costs memory. At the first bound, the
+// client with the most connections loses one, so that a few clients cannot keep all others
+// out.
 const (
 	MaxConnections          = 4096
 	MaxConnectionsPerClient = 1024
@@ -58,11 +60,11 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	return err
 }
 
-// connections counts the open connections, and closes those beyond the bounds.
+// connections holds the open connections, and closes those beyond the bounds.
 type connections struct {
 	mu       sync.Mutex
 	all      int
-	ofClient map[string]int
+	ofClient map[string]map[net.Conn]bool
 }
 
 // changed is an [http.Server.ConnState].
@@ -73,16 +75,48 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		if c.ofClient == nil {
-			c.ofClient = map[string]int{}
+			c.ofClient = map[string]map[net.Conn]bool{}
+		}
+		if c.ofClient[client] == nil {
+			c.ofClient[client] = map[net.Conn]bool{}
 		}
 		c.all++
-		c.ofClient[client]++
-		if c.all > MaxConnections || c.ofClient[client] > MaxConnectionsPerClient {
-			_ = conn.Close() // the server notices, and reports StateClosed
+		c.ofClient[client][conn] = true
+		switch {
+		case len(c.ofClient[client]) > MaxConnectionsPerClient:
+			c.close(client, conn)
+		case c.all > MaxConnections:
+			c.closeOne()
 		}
 	case http.StateClosed, http.StateHijacked:
+		c.forget(client, conn)
+	}
+}
+
+// closeOne closes a connection of the client that has the most.
+func (c *connections) closeOne() {
+	most := ""
+	for client, conns := range c.ofClient {
+		if len(conns) > len(c.ofClient[most]) {
+			most = client
+		}
+	}
+	for conn := range c.ofClient[most] {
+		c.close(most, conn)
+		return
+	}
+}
+
+// close closes a connection; the server notices.
+func (c *connections) close(client string, conn net.Conn) {
+	_ = conn.Close()
+	c.forget(client, conn)
+}
+
+func (c *connections) forget(client string, conn net.Conn) {
+	if conns := c.ofClient[client]; conns[conn] {
 		c.all--
-		if c.ofClient[client]--; c.ofClient[client] == 0 {
+		if delete(conns, conn); len(conns) == 0 {
 			delete(c.ofClient, client)
 		}
 	}

@@ -3,10 +3,13 @@ package service_test
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -59,33 +62,56 @@ func TestServeEndsInTime(t *testing.T) {
 func TestConnectionsOfOneClient(t *testing.T) {
 	t.Parallel()
 	address, end := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	ask := func() (net.Conn, error) {
-		c, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n")
-		_, err = bufio.NewReader(c).ReadString('\n')
-		return c, err
-	}
+	const client = "127.0.0.1"
 	var open net.Conn
 	for range service.MaxConnectionsPerClient {
 		var err error
-		if open, err = ask(); err != nil {
+		if open, err = ask(t, client, address); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := ask(); err == nil {
+	if _, err := ask(t, client, address); err == nil {
 		t.Error("the client got one more connection")
 	}
 	_ = open.Close()
 	for deadline := time.Now().Add(10 * time.Second); ; {
-		if _, err := ask(); err == nil {
+		if _, err := ask(t, client, address); err == nil {
 			break
 		} else if time.Now().After(deadline) {
 			t.Fatal("a client that closed a connection got no other one")
 		}
+	}
+	if err := end(); err != nil {
+		t.Error(err)
+	}
+}
+
+// ask sends a request from a client's address, and returns the connection when it is answered.
+func ask(t *testing.T, client, address string) (net.Conn, error) {
+	t.Helper()
+	c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(client)}}).Dial("tcp", address)
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		t.Skipf("this system's loopback interface has no address %s", client)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n")
+	_, err = bufio.NewReader(c).ReadString('\n')
+	return c, err
+}
+
+// A few clients cannot keep all others out: at the bound, one of theirs is closed.
+func TestConnectionsOfAFewClients(t *testing.T) {
+	t.Parallel()
+	address, end := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for i := range service.MaxConnections {
+		if _, err := ask(t, fmt.Sprintf("127.0.0.%d", 2+i/service.MaxConnectionsPerClient), address); err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+	}
+	if _, err := ask(t, "127.0.0.1", address); err != nil {
+		t.Errorf("another client: %v", err)
 	}
 	if err := end(); err != nil {
 		t.Error(err)
