@@ -27,8 +27,9 @@ type vertex struct {
 	batch   bool
 	value   string // of the key: the span's own, else the one that all its links have
 	joints  []joint
-	effects int // children, and spans that link it
-	targets int // different spans that it links
+	effects int  // children, and spans that link it
+	targets int  // different spans that it links
+	lacking bool // some of its links are not known
 	// described reports that a parent, or a link that instrumentation made, needs the span.
 	described bool
 }
@@ -72,9 +73,14 @@ func (g *graph) add(spans []Span) {
 		if s.ParentID != "" && s.ParentID != s.SpanID {
 			g.join(g.vertex(Ref{s.TraceID, s.ParentID}), i, nil)
 		}
+		g.vertices[i].lacking = s.DroppedLinks > 0
 		seen := map[Ref]bool{}
 		for j := range s.Links {
 			l := &s.Links[j]
+			if !l.valid() {
+				g.vertices[i].lacking = true
+				continue
+			}
 			if l.Ref == s.Ref {
 				continue
 			}
@@ -214,7 +220,7 @@ func (g *graph) unite() {
 					stories[story(j.to)], values[j.value] = true, true
 				}
 			}
-			if g.one[b] || v.value == "" && (len(stories) != 1 || len(values) > 2 || v.span.DroppedLinks > 0) {
+			if g.one[b] || v.value == "" && (len(stories) != 1 || len(values) > 2 || v.lacking) {
 				continue
 			}
 			g.one[b], again = true, true

@@ -226,7 +226,7 @@ func TestJaegerAnswers(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, text := range []string{"{}", `{"result":{}}`, `{"result":null}`} {
+	for _, text := range []string{"{}", `{"result":{}}`, `{"result":null}`, wrap(`{"name":"without ids"}`)} {
 		if found, err := ask(text); err != nil || len(found.Spans) != 0 {
 			t.Errorf("%s: %v, %v", text, found, err)
 		}

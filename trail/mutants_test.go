@@ -27,7 +27,7 @@ func TestMutants(t *testing.T) {
 		{"producers are batches", "graph.go", `case "receive", "process", "deliver":`, `case "receive", "process", "deliver", "send":`},
 		{"two links make a batch", "graph.go", "batchLinks      = 8", "batchLinks      = 1"},
 		{"many links make no batch", "graph.go", "len(s.Links) > batchLinks ||", ""},
-		{"dropped links are ignored", "closure.go", "v.targets > 0 && v.span.DroppedLinks == 0", "v.targets > 0"},
+		{"dropped links are ignored", "closure.go", "v.targets > 0 && !v.lacking", "v.targets > 0"},
 		{"a batch's child brings it in", "closure.go", "&& !c.boundary(i) ||", "||"},
 		{"a batch's child decides by itself", "closure.go", "|| (j.cause || j.link == nil) && !c.boundary(i) ||", "||"},
 		{"values are ignored", "graph.go", `j.cut = j.value != "" &&`, `j.cut = false &&`},
