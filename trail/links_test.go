@@ -63,3 +63,41 @@ func TestDeliveriesWithoutIDs(t *testing.T) {
 		t.Errorf("%+v", retries)
 	}
 }
+
+// A cause is a hub by its different effects: a consumer that is a child and links its
+// producer, even twice, is one of them.
+func TestHubCountsEffects(t *testing.T) {
+	for consumers, want := range map[int]int{100: 101, 101: 2} {
+		hub := numbered(0)
+		hub.Attributes["k"] = "1"
+		var late []trail.Span
+		for n := 1; n <= consumers; n++ {
+			s := numbered(n, 0, 0)
+			s.TraceID, s.ParentID = hub.TraceID, hub.SpanID
+			late = append(late, s)
+		}
+		for _, spans := range [][]trail.Span{append([]trail.Span{hub}, late...), append(late, hub)} {
+			store := trail.NewStore(0)
+			store.Add(spans...)
+			if s, err := trail.Build(t.Context(), store, trail.Options{Key: "k"}, late[0].Ref); err != nil || spanCount(s) != want {
+				t.Errorf("%d consumers: %d spans, want %d: %v", consumers, spanCount(s), want, err)
+			}
+		}
+	}
+	// The value of the hub is known after those of its effects, of which 15 are other orders'.
+	hub := numbered(0)
+	hub.Attributes["k"] = "1"
+	store := trail.NewStore(0)
+	store.Add(hub)
+	for n := 1; n <= 130; n++ {
+		s := numbered(n, 0, 0)
+		s.TraceID = numbered(1).TraceID
+		if n > 115 {
+			s.Attributes["k"] = "2"
+		}
+		store.Add(s)
+	}
+	if s, err := trail.Build(t.Context(), store, trail.Options{Key: "k"}, numbered(1).Ref); err != nil || spanCount(s) != 2 {
+		t.Errorf("115 consumers and others: %d spans, want 2: %v", spanCount(s), err)
+	}
+}

@@ -34,6 +34,7 @@ func TestMutants(t *testing.T) {
 		{"values join nothing", "closure.go", `j.value != "" && !c.joined[part]`, `false`},
 		{"untrusted links are followed", "graph.go", "return l.Attributes[untrustedKey] == true", "return false"},
 		{"hubs of 99", "graph.go", "hubConsequences = 100", "hubConsequences = 98"},
+		{"hubs count links", "graph.go", "j.cause && !j.cut && !causes[j.to]", "j.cause && !j.cut"},
 		{"no hubs", "graph.go", "hubConsequences = 100", "hubConsequences = 1000000"},
 		{"hubs without causes", "closure.go", "				if j.cause {\n					c.follow(hub, j)", "				if false {\n					c.follow(hub, j)"},
 		{"copies are retries", "edges.go", "increasing = increasing && ", "increasing = true || "},

@@ -61,6 +61,7 @@ const (
 	older            // the names before, an id of the message on the link
 	plain            // no attribute at all
 	asParents        // the consumer is a child
+	both             // the consumer is a child, and links its parent
 	styles
 )
 
@@ -157,7 +158,7 @@ func (b *builder) value(story int) string { return fmt.Sprint("order ", story) }
 func (b *builder) link(from, to *span) {
 	l := trail.Link{Ref: to.Ref, Attributes: trail.Attributes{}}
 	switch from.style {
-	case ours:
+	case ours, both:
 		l.Attributes["link.trace_id"], l.Attributes["link.relationship"] = to.TraceID, []string{"triggered_by", "cancels", "redrive_of", "creation"}[b.IntN(4)]
 	case older:
 		l.Attributes["messaging.message.id"] = "7"
@@ -174,13 +175,13 @@ func (b *builder) astray(from *span) {
 // consume adds a span that consumes what another published.
 func (b *builder) consume(from *span, style int) *span {
 	var parent *span
-	if style == asParents {
+	if style == asParents || style == both {
 		parent = from
 	}
 	s := b.span(from.story, parent, "consumer")
 	s.Service, s.cause, s.style, s.branch = fmt.Sprint("service ", b.IntN(5)), from, style, from.branch
 	switch style {
-	case ours, current, asParents:
+	case ours, current, asParents, both:
 		s.Attributes["messaging.operation.type"] = "process"
 	case older:
 		s.Attributes["messaging.operation"] = "process"
@@ -250,7 +251,7 @@ func (b *builder) grow(story int, from *span, n int) {
 
 // deliveries adds deliveries of a message: retries of one consumer, or copies.
 func (b *builder) deliveries(at *span) (all []*span) {
-	kind, style := b.IntN(3), []int{ours, current, older, asParents}[b.IntN(4)]
+	kind, style := b.IntN(3), []int{ours, current, older, asParents, both}[b.IntN(5)]
 	count := []string{"messaging.nats.message.delivery_count", "messaging.servicebus.message.delivery_count"}[b.IntN(2)]
 	consumer := fmt.Sprint("consumer ", len(b.spans))
 	for i := range 2 + b.IntN(2) {
