@@ -50,7 +50,8 @@ func (j *Jaeger) Find(ctx context.Context, key, value string, traces int) (Spans
 		return Spans{}, err
 	}
 	from := since(j.Since)
-	if u, err := uuid.Parse(value); err == nil && u.Version() == 7 {
+	// Parse also accepts other forms, such as the 32 digits of a trace id, which has no time.
+	if u, err := uuid.Parse(value); err == nil && len(value) == 36 && u.Version() == 7 {
 		from = time.Unix(u.Time().UnixTime())
 	}
 	return j.search(ctx, from.Add(-remoteSkew), min(traces, jaegerDepth), url.Values{"query.attributes": {string(attributes)}})
