@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,11 +93,8 @@ func (j *Jaeger) scan(ctx context.Context) (*Store, error) {
 	}
 	j.scanned = NewStore(0)
 	j.scanned.Add(found.Spans...)
-	for _, s := range found.Spans {
-		if slices.ContainsFunc(s.Links, func(l Link) bool { return l.Attributes[linkTraceKey] == nil }) {
-			j.partial = fmt.Sprintf("Jaeger cannot search for links without the attribute %s: they were looked for in the newest %d traces of the last %s only.", linkTraceKey, j.Scan, strings.TrimSuffix(cmp.Or(j.Since, remoteSince).String(), "0m0s"))
-			break
-		}
+	if found.Truncated {
+		j.partial = fmt.Sprintf("Jaeger cannot search for links without the attribute %s: they were looked for in the newest %d traces of the last %s only.", linkTraceKey, j.Scan, strings.TrimSuffix(cmp.Or(j.Since, remoteSince).String(), "0m0s"))
 	}
 	return j.scanned, nil
 }
