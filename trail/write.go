@@ -40,6 +40,9 @@ func Write(out io.Writer, title string, s *Story, o WriteOptions) error {
 	return err
 }
 
+// maxIndent bounds the depth that an indent shows, as on a page.
+const maxIndent = 16
+
 type writer struct {
 	story *Story
 	WriteOptions
@@ -88,7 +91,7 @@ func (w *writer) lane(l Lane) {
 		case n.Critical:
 			name = w.style(bold, name)
 		}
-		branch := strings.Repeat("  ", n.Depth)
+		branch := strings.Repeat("  ", min(n.Depth, maxIndent))
 		w.row(n.Offset, n.Duration, branch, name+w.remarks(n))
 		for _, e := range w.story.Links(n.Ref) {
 			w.cause(branch, w.link(e))
