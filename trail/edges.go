@@ -90,7 +90,7 @@ func (s *stitcher) locate(e *Edge, missing *phantoms, span *Span, l *Link) {
 	if e.Elsewhere = s.span(e.From) != nil; e.Elsewhere || e.External {
 		return
 	}
-	if e.External = l != nil && !span.describes(l); !e.External {
+	if e.External = !s.vertices[s.index[e.From]].described; !e.External {
 		missing.add(*e, span)
 	}
 }

@@ -1,6 +1,7 @@
 package trail_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -97,5 +98,22 @@ func TestHubCountsEffects(t *testing.T) {
 	}
 	if s, err := trail.Build(t.Context(), store, trail.Options{Key: "k"}, numbered(1).Ref); err != nil || spanCount(s) != 2 {
 		t.Errorf("115 consumers and others: %d spans, want 2: %v", spanCount(s), err)
+	}
+}
+
+// Whether a missing span is an outside caller's does not depend on the link: it is missing if
+// one of those that refer to it says that it should be there.
+func TestExternalOfAll(t *testing.T) {
+	plain, described, child := numbered(1, 0), numbered(2, 0), numbered(3)
+	described.Links[0].Attributes["link.relationship"] = "triggered_by"
+	child.TraceID, child.ParentID = numbered(0).TraceID, numbered(0).SpanID
+	for name, spans := range map[string][]trail.Span{
+		"a described link": {plain, described}, "the described link first": {described, plain}, "a parent": {plain, child}, "neither": {plain},
+	} {
+		missing := name != "neither"
+		s := trail.Stitch(trail.Spans{Spans: spans}, trail.Options{}, plain.Ref)
+		if len(s.Edges) != len(spans) || (len(s.Gaps) == 1) != missing || slices.ContainsFunc(s.Edges, func(e trail.Edge) bool { return e.External == missing }) {
+			t.Errorf("%s: edges %+v, gaps %+v", name, s.Edges, s.Gaps)
+		}
 	}
 }
