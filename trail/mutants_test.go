@@ -28,6 +28,8 @@ func TestMutants(t *testing.T) {
 		{"two links make a batch", "graph.go", "batchLinks      = 8", "batchLinks      = 1"},
 		{"many links make no batch", "graph.go", "len(s.Links) > batchLinks ||", ""},
 		{"dropped links are ignored", "closure.go", "v.targets > 0 && !v.lacking", "v.targets > 0"},
+		{"links without ids join", "graph.go", "			if !l.valid() {", "			if false {"},
+		{"links without ids do not count", "graph.go", "g.vertices[i].lacking = true", ""},
 		{"a batch's child brings it in", "closure.go", "&& !c.boundary(i) ||", "||"},
 		{"a batch's child decides by itself", "closure.go", "|| (j.cause || j.link == nil) && !c.boundary(i) ||", "||"},
 		{"values are ignored", "graph.go", `j.cut = j.value != "" &&`, `j.cut = false &&`},
