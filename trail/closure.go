@@ -104,7 +104,7 @@ func (c *closure) count(i int) {
 // is known of its messages.
 func (c *closure) complete(batch int) bool {
 	v := &c.vertices[batch]
-	return c.own[batch] == v.targets && v.targets > 0 && v.span.DroppedLinks == 0
+	return c.own[batch] == v.targets && v.targets > 0 && !v.lacking
 }
 
 // foreign reports that a value belongs to another story.

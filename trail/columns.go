@@ -53,28 +53,27 @@ func Width(line string) (n int) {
 const noBreak = "\u00a0"
 
 // Wrap breaks a line at spaces so that it takes at most [Columns] columns. The lines that
-// follow begin with indent spaces. A longer word stays whole. No-break spaces become
-// spaces.
+// follow begin with indent spaces. A longer word stays whole. Spaces at the end are left out.
+// No-break spaces become spaces.
 func Wrap(line string, indent int) string { return wrap(line, indent, Columns) }
 
 func wrap(line string, indent, columns int) string {
-	var text string
-	used, words := 0, strings.Split(line, " ")
-	for i, word := range words {
-		took := Width(word)
-		switch {
-		case i == 0:
-		case used+1+took > columns && strings.TrimSpace(strings.Join(words[:i], "")) != "":
-			text = strings.TrimRight(text, " ") + "\n" + strings.Repeat(" ", indent)
-			used = indent
-		default:
-			text += " "
-			used++
+	var text strings.Builder
+	used, begun := 0, false
+	spaces := 0 // before the next word
+	for word := range strings.SplitSeq(line, " ") {
+		if word != "" {
+			took := Width(word)
+			if begun && used+spaces+took > columns {
+				text.WriteString("\n")
+				used, spaces = 0, indent
+			}
+			text.WriteString(strings.Repeat(" ", spaces) + word)
+			used, spaces, begun = used+spaces+took, 0, true
 		}
-		text += word
-		used += took
+		spaces++
 	}
-	return strings.ReplaceAll(text, noBreak, " ")
+	return strings.ReplaceAll(text.String(), noBreak, " ")
 }
 
 // Cut returns as much of the beginning of a line as takes at most that many columns.

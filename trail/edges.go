@@ -37,7 +37,7 @@ func (s *stitcher) retries() {
 // it links, else its parent.
 func (s *Span) creation() Ref {
 	for _, l := range s.Links {
-		if r := l.Attributes.Text(relationshipKey); r != "redrive_of" && r != "cancels" {
+		if r := l.Attributes.Text(relationshipKey); r != "redrive_of" && r != "cancels" && l.valid() {
 			return l.Ref
 		}
 	}
@@ -62,6 +62,9 @@ func (s *stitcher) edges() {
 			add(Edge{Kind: EdgeRetry, From: before.Ref, To: span.Ref, Wait: max(0, span.Start.Sub(before.End))})
 		}
 		for _, l := range s.links(span) {
+			if !l.valid() {
+				continue
+			}
 			e := Edge{
 				Kind: EdgeLink, From: l.Ref, To: span.Ref, Attributes: l.Attributes,
 				Relationship: l.Attributes.Text(relationshipKey), EventType: l.Attributes.Text(linkEventKey),
@@ -87,7 +90,7 @@ func (s *stitcher) locate(e *Edge, missing *phantoms, span *Span, l *Link) {
 	if e.Elsewhere = s.span(e.From) != nil; e.Elsewhere || e.External {
 		return
 	}
-	if e.External = l != nil && !span.describes(l); !e.External {
+	if e.External = !s.vertices[s.index[e.From]].described; !e.External {
 		missing.add(*e, span)
 	}
 }

@@ -27,8 +27,9 @@ type vertex struct {
 	batch   bool
 	value   string // of the key: the span's own, else the one that all its links have
 	joints  []joint
-	effects int // children, and spans that link it
-	targets int // different spans that it links
+	effects int  // different children, and spans that link it
+	targets int  // different spans that it links
+	lacking bool // some of its links are not known
 	// described reports that a parent, or a link that instrumentation made, needs the span.
 	described bool
 }
@@ -72,9 +73,14 @@ func (g *graph) add(spans []Span) {
 		if s.ParentID != "" && s.ParentID != s.SpanID {
 			g.join(g.vertex(Ref{s.TraceID, s.ParentID}), i, nil)
 		}
+		g.vertices[i].lacking = s.DroppedLinks > 0
 		seen := map[Ref]bool{}
 		for j := range s.Links {
 			l := &s.Links[j]
+			if !l.valid() {
+				g.vertices[i].lacking = true
+				continue
+			}
 			if l.Ref == s.Ref {
 				continue
 			}
@@ -83,6 +89,13 @@ func (g *graph) add(spans []Span) {
 				g.vertices[i].targets++
 			}
 			g.join(g.vertex(l.Ref), i, l)
+		}
+		causes := map[int]bool{} // a child may also link its parent
+		for _, j := range g.vertices[i].joints {
+			if j.cause && !j.cut && !causes[j.to] {
+				causes[j.to] = true
+				g.vertices[j.to].effects++
+			}
 		}
 	}
 	g.one = nil
@@ -107,9 +120,6 @@ func (g *graph) vertex(r Ref) int {
 func (g *graph) join(cause, effect int, l *Link) {
 	from, to := &g.vertices[cause], &g.vertices[effect]
 	j := g.joint(from, to, l)
-	if !j.cut {
-		from.effects++
-	}
 	from.described = from.described || l == nil || to.span.describes(l)
 	j.to = effect
 	from.joints = append(from.joints, j)
@@ -137,16 +147,18 @@ func (g *graph) revise(i int) {
 	if v.value == "" {
 		return
 	}
+	effects := map[int]bool{}
 	for k := range v.joints { // all of them lead to effects
 		effect := &g.vertices[v.joints[k].to]
 		now := g.joint(v, effect, v.joints[k].link)
-		if now.cut && !v.joints[k].cut {
-			v.effects--
-		}
 		for _, j := range []*joint{&v.joints[k], effect.back(i, now.link)} {
 			j.value, j.cut = now.value, now.cut
 		}
+		if !now.cut {
+			effects[v.joints[k].to] = true
+		}
 	}
+	v.effects = len(effects)
 }
 
 // back returns the joint of a vertex that leads to its cause by a link.
@@ -214,7 +226,7 @@ func (g *graph) unite() {
 					stories[story(j.to)], values[j.value] = true, true
 				}
 			}
-			if g.one[b] || v.value == "" && (len(stories) != 1 || len(values) > 2 || v.span.DroppedLinks > 0) {
+			if g.one[b] || v.value == "" && (len(stories) != 1 || len(values) > 2 || v.lacking) {
 				continue
 			}
 			g.one[b], again = true, true

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,7 +49,8 @@ func (j *Jaeger) Find(ctx context.Context, key, value string, traces int) (Spans
 		return Spans{}, err
 	}
 	from := since(j.Since)
-	if u, err := uuid.Parse(value); err == nil && u.Version() == 7 {
+	// Parse also accepts other forms, such as the 32 digits of a trace id, which has no time.
+	if u, err := uuid.Parse(value); err == nil && len(value) == 36 && u.Version() == 7 {
 		from = time.Unix(u.Time().UnixTime())
 	}
 	return j.search(ctx, from.Add(-remoteSkew), min(traces, jaegerDepth), url.Values{"query.attributes": {string(attributes)}})
@@ -93,11 +93,8 @@ func (j *Jaeger) scan(ctx context.Context) (*Store, error) {
 	}
 	j.scanned = NewStore(0)
 	j.scanned.Add(found.Spans...)
-	for _, s := range found.Spans {
-		if slices.ContainsFunc(s.Links, func(l Link) bool { return l.Attributes[linkTraceKey] == nil }) {
-			j.partial = fmt.Sprintf("Jaeger cannot search for links without the attribute %s: they were looked for in the newest %d traces of the last %s only.", linkTraceKey, j.Scan, strings.TrimSuffix(cmp.Or(j.Since, remoteSince).String(), "0m0s"))
-			break
-		}
+	if found.Truncated {
+		j.partial = fmt.Sprintf("Jaeger cannot search for links without the attribute %s: they were looked for in the newest %d traces of the last %s only.", linkTraceKey, j.Scan, strings.TrimSuffix(cmp.Or(j.Since, remoteSince).String(), "0m0s"))
 	}
 	return j.scanned, nil
 }

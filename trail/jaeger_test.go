@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"example.org/ordertrail/trail"
 )
 
@@ -226,7 +228,7 @@ func TestJaegerAnswers(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, text := range []string{"{}", `{"result":{}}`, `{"result":null}`} {
+	for _, text := range []string{"{}", `{"result":{}}`, `{"result":null}`, wrap(`{"name":"without ids"}`)} {
 		if found, err := ask(text); err != nil || len(found.Spans) != 0 {
 			t.Errorf("%s: %v, %v", text, found, err)
 		}
@@ -279,5 +281,31 @@ func TestJaegerAtOnce(t *testing.T) {
 	under <- <-under // no handler holds it: most is final
 	if most == 0 || most > 16 {
 		t.Errorf("%d requests at once", most)
+	}
+}
+
+// A trace id is no time, whatever its digits: the search for its links covers all of Since.
+func TestJaegerTraceIDsAreNoTimes(t *testing.T) {
+	var froms []time.Time
+	source := jaeger(t, func(w http.ResponseWriter, r *http.Request) {
+		from, err := time.Parse(time.RFC3339Nano, r.FormValue("query.startTimeMin"))
+		if err != nil {
+			t.Error(err)
+		}
+		froms = append(froms, from)
+		fmt.Fprint(w, "{}")
+	})
+	source.Since = 24 * time.Hour
+	for _, id := range []string{"0af7651916cd43dd8448eb211c80319c", "0af7651916cd73dd8448eb211c80319c", "ffffffffffff7fffbfffffffffffffff"} {
+		if _, err := source.Linking(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if age := time.Since(froms[len(froms)-1]); age < 24*time.Hour || age > 25*time.Hour {
+			t.Errorf("the search for links to %s covers %v", id, age)
+		}
+	}
+	order := uuid.Must(uuid.NewV7()).String() // the id of an order has one
+	if _, err := source.Find(t.Context(), key, order, 10); err != nil || time.Since(froms[len(froms)-1]) > time.Hour {
+		t.Errorf("the search for an order of now covers %v: %v", time.Since(froms[len(froms)-1]), err)
 	}
 }

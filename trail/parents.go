@@ -27,49 +27,33 @@ func Parents(s *Story) *Story {
 			links[e.To] = append(links[e.To], e)
 		}
 	}
-	// leads reports whether a span is another one, or above it.
-	leads := func(from, to Ref) bool {
-		seen := map[Ref]bool{} // parents may form a circle
-		for ; from != to && !seen[to]; to = parents[to] {
-			seen[to] = true
-		}
-		return from == to
-	}
+	f := newForest(nodes, parents)
 	for _, n := range nodes {
 		if _, has := parents[n.Ref]; has {
 			continue
 		}
 		for _, e := range links[n.Ref] {
-			if !leads(n.Ref, e.From) {
+			// The span is a root: it must not become its own ancestor.
+			if f.root(e.From) != n.Ref {
 				parents[n.Ref] = e.From
+				f.attach(n.Ref, e.From)
 				break
 			}
 		}
 	}
-	// Each tree is one trace: the root's.
-	root := map[Ref]string{}
-	var traceOf func(Ref) string
-	traceOf = func(r Ref) string {
-		if root[r] == "" {
-			root[r] = r.TraceID // ends a circle
-			if parent, has := parents[r]; has {
-				root[r] = traceOf(parent)
-			}
-		}
-		return root[r]
-	}
+	f.number(nodes, parents)
 	spans := make([]Span, len(nodes))
 	lost := map[Ref][]Edge{}
 	for i, n := range nodes {
 		span := n.Span
-		span.TraceID, span.DroppedLinks = traceOf(n.Ref), 0
+		span.TraceID, span.DroppedLinks = f.root(n.Ref).TraceID, 0 // each tree is one trace
 		if parent, has := parents[n.Ref]; has {
 			span.ParentID = parent.SpanID
 		}
 		spans[i] = span
 		for _, e := range links[n.Ref] {
-			if !leads(e.From, n.Ref) {
-				e.From.TraceID, e.To = traceOf(e.From), span.Ref
+			if !f.leads(e.From, n.Ref) {
+				e.From.TraceID, e.To = f.root(e.From).TraceID, span.Ref
 				lost[span.Ref] = append(lost[span.Ref], e)
 			}
 		}

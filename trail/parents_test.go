@@ -2,6 +2,7 @@ package trail_test
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -98,6 +99,39 @@ func TestLarge(t *testing.T) {
 	wantPath(t, got.CriticalPath, 0, got.Duration)
 	if parents := trail.Parents(got); spanCount(parents) != 10_000 || parents.Duration != got.Duration || len(parents.Lanes) != 1 || parents.Lost != 0 {
 		t.Errorf("by parents: %d spans in %d traces, %d causes lost", spanCount(parents), len(parents.Lanes), parents.Lost)
+	}
+}
+
+// longChain is a chain of traces with one span each, which links two before.
+func longChain(hops int) trail.Spans {
+	found := trail.Spans{Spans: []trail.Span{numbered(0)}}
+	for n := 1; n < hops; n++ {
+		found.Spans = append(found.Spans, numbered(n, n-1, max(n-3, 0)))
+	}
+	return found
+}
+
+// Time and memory grow with a story, not with its square, also for one that is all depth.
+func TestLongChain(t *testing.T) {
+	const hops = 20_000
+	story := trail.Stitch(longChain(hops), trail.Options{}, numbered(0).Ref)
+	done := make(chan *trail.Story)
+	go func() {
+		parents := trail.Parents(story)
+		for _, s := range []*trail.Story{story, parents} {
+			if err := trail.Write(io.Discard, "chain", s, trail.WriteOptions{}); err != nil {
+				t.Error(err)
+			}
+		}
+		done <- parents
+	}()
+	select {
+	case parents := <-done:
+		if n := spanCount(parents); n != hops || len(parents.Lanes) != 1 || parents.Lost != 0 {
+			t.Errorf("by parents: %d spans in %d traces, %d causes lost", n, len(parents.Lanes), parents.Lost)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it takes longer than 10 s")
 	}
 }
 

@@ -75,13 +75,13 @@ func each(ctx context.Context, ids []string, read func(ctx context.Context, id s
 	return merge(parts...), err
 }
 
-// merge returns all spans, each once: a trace may be in several parts, and a backend may
-// store a span twice.
+// merge returns all spans that have ids, each once: a trace may be in several parts, and a
+// backend may store a span twice.
 func merge(parts ...Spans) (all Spans) {
 	seen := map[Ref]bool{}
 	for _, p := range parts {
 		for _, s := range p.Spans {
-			if !seen[s.Ref] {
+			if !seen[s.Ref] && s.valid() {
 				seen[s.Ref] = true
 				all.Spans = append(all.Spans, s)
 			}

@@ -3,6 +3,7 @@ package trail
 import (
 	"cmp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -10,6 +11,12 @@ import (
 type Ref struct {
 	TraceID string `json:"trace_id"`
 	SpanID  string `json:"span_id"`
+}
+
+// valid reports whether both ids are there. A consumer's span may have a link without ids, to
+// a message without context: all such links look alike.
+func (r Ref) valid() bool {
+	return strings.Trim(r.TraceID, "0") != "" && strings.Trim(r.SpanID, "0") != ""
 }
 
 func compareRefs(a, b Ref) int {

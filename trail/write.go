@@ -20,10 +20,18 @@ type WriteOptions struct {
 // links, see [Parents], it prints the causes that each span loses.
 func Write(out io.Writer, title string, s *Story, o WriteOptions) error {
 	o.Columns = max(o.Columns, Columns)
-	w := &writer{story: s, WriteOptions: o}
+	w := &writer{story: s, WriteOptions: o, nodes: map[Ref]*Node{}, links: map[Ref][]Edge{}}
 	spans := 0
 	for _, l := range s.Lanes {
 		spans += len(l.Spans)
+		for i := range l.Spans {
+			w.nodes[l.Spans[i].Ref] = &l.Spans[i]
+		}
+	}
+	for _, e := range s.Edges {
+		if e.Kind == EdgeLink {
+			w.links[e.To] = append(w.links[e.To], e)
+		}
 	}
 	w.printf("%s\n", w.wrap(w.style(bold, Printable(title)), 2))
 	w.printf("%s in %s, %s\n", Counted(spans, "span"), Counted(len(s.Lanes), "trace"), Duration(s.Duration))
@@ -40,10 +48,15 @@ func Write(out io.Writer, title string, s *Story, o WriteOptions) error {
 	return err
 }
 
+// maxIndent bounds the depth that an indent shows, as on a page.
+const maxIndent = 16
+
 type writer struct {
 	story *Story
 	WriteOptions
-	text strings.Builder
+	nodes map[Ref]*Node
+	links map[Ref][]Edge // by the span that has them
+	text  strings.Builder
 }
 
 // ANSI styles.
@@ -88,9 +101,9 @@ func (w *writer) lane(l Lane) {
 		case n.Critical:
 			name = w.style(bold, name)
 		}
-		branch := strings.Repeat("  ", n.Depth)
+		branch := strings.Repeat("  ", min(n.Depth, maxIndent))
 		w.row(n.Offset, n.Duration, branch, name+w.remarks(n))
-		for _, e := range w.story.Links(n.Ref) {
+		for _, e := range w.links[n.Ref] {
 			w.cause(branch, w.link(e))
 		}
 		for _, e := range n.Lost {
@@ -139,7 +152,7 @@ func (w *writer) remarks(n Node) string {
 
 func (w *writer) link(e Edge) string {
 	to := e.EventType
-	if from := w.story.Find(e.From); from != nil {
+	if from := w.nodes[e.From]; from != nil {
 		to = label(from.Service, from.Name)
 	} else if e.External {
 		to = "an outside caller's span, trace " + e.From.TraceID

@@ -103,6 +103,33 @@ func TestWriteNoControls(t *testing.T) {
 	}
 }
 
+// A span takes few lines, however deep it lies: the indent has bounds, and what follows it is
+// not broken at each word.
+func TestWriteDeep(t *testing.T) {
+	const hops = 300
+	var found trail.Spans
+	for n := range hops {
+		s := numbered(n, n-1)
+		s.Name = "process the message that was sent"
+		if n == 0 {
+			s.Links = nil
+		}
+		found.Spans = append(found.Spans, s)
+	}
+	var text strings.Builder
+	if err := trail.Write(&text, "deep", trail.Parents(trail.Stitch(found, trail.Options{}, numbered(0).Ref)), trail.WriteOptions{Brief: true}); err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Count(text.String(), "\n"); lines > 3*hops || text.Len() > 300*hops {
+		t.Errorf("%d spans take %d lines of %d bytes", hops, lines, text.Len())
+	}
+	for line := range strings.Lines(text.String()) {
+		if n := trail.Width(strings.TrimSuffix(line, "\n")); n > trail.Columns || strings.TrimSpace(line) == "" {
+			t.Fatalf("%d columns: %q", n, line)
+		}
+	}
+}
+
 // Wide characters take two columns, styles none, and a long word stays whole.
 func TestWrap(t *testing.T) {
 	if got := trail.Width("\x1b[31m注文 é\x1b[0m"); got != 6 {
@@ -114,6 +141,13 @@ func TestWrap(t *testing.T) {
 	}
 	if got := trail.Wrap(strings.Repeat("a", 75)+" 1\u00a0second", 2); !strings.HasSuffix(got, "a\n  1 second") {
 		t.Errorf("got %q", got)
+	}
+	if got := trail.Wrap("a"+strings.Repeat(" ", 200)+"b  c", 2); got != "a\n  b  c" {
+		t.Errorf("many spaces: %q", got)
+	}
+	const words = 200_000 // minutes, if each of them copies those before
+	if got := trail.Wrap(strings.Repeat("long ", words), 2); strings.Count(got, "long") != words {
+		t.Error("words are lost")
 	}
 	if got := trail.Cut("a注文", 4); got != "a注" {
 		t.Errorf("cut: %q", got)

@@ -159,14 +159,14 @@ func (b *builder) dropped(s *span) []string {
 	return []string{trail.GapLinksDropped + " " + s.SpanID}
 }
 
-// hub returns a world with one story, in which a span has more than 100 consequences.
+// hub returns a world with one story, in which a span has 99 consequences or more.
 func (b *builder) hub() World {
 	b.keyed = false
 	b.grow(0, b.span(0, nil, "server"), 5)
 	hub := b.span(0, b.one(0), "producer")
-	n := 99 + b.IntN(30)
+	n := 99 + b.IntN(2)*b.IntN(30)
 	for i := range n {
-		s := b.consume(hub, b.IntN(asParents))
+		s := b.consume(hub, b.IntN(styles))
 		s.branch = i + 1
 		if b.IntN(10) == 0 {
 			b.grow(0, s, 2)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"example.org/ordertrail/trail"
@@ -60,6 +61,7 @@ const (
 	older            // the names before, an id of the message on the link
 	plain            // no attribute at all
 	asParents        // the consumer is a child
+	both             // the consumer is a child, and links its parent
 	styles
 )
 
@@ -156,7 +158,7 @@ func (b *builder) value(story int) string { return fmt.Sprint("order ", story) }
 func (b *builder) link(from, to *span) {
 	l := trail.Link{Ref: to.Ref, Attributes: trail.Attributes{}}
 	switch from.style {
-	case ours:
+	case ours, both:
 		l.Attributes["link.trace_id"], l.Attributes["link.relationship"] = to.TraceID, []string{"triggered_by", "cancels", "redrive_of", "creation"}[b.IntN(4)]
 	case older:
 		l.Attributes["messaging.message.id"] = "7"
@@ -164,16 +166,22 @@ func (b *builder) link(from, to *span) {
 	from.Links = append(from.Links, l)
 }
 
+// astray adds a link without ids, in the form of the SDK or in that of OTLP.
+func (b *builder) astray(from *span) {
+	to := []trail.Ref{{}, {TraceID: strings.Repeat("0", 32), SpanID: strings.Repeat("0", 16)}}[b.IntN(2)]
+	from.Links = append(from.Links, trail.Link{Ref: to, Attributes: trail.Attributes{"messaging.message.id": "7"}})
+}
+
 // consume adds a span that consumes what another published.
 func (b *builder) consume(from *span, style int) *span {
 	var parent *span
-	if style == asParents {
+	if style == asParents || style == both {
 		parent = from
 	}
 	s := b.span(from.story, parent, "consumer")
 	s.Service, s.cause, s.style, s.branch = fmt.Sprint("service ", b.IntN(5)), from, style, from.branch
 	switch style {
-	case ours, current, asParents:
+	case ours, current, asParents, both:
 		s.Attributes["messaging.operation.type"] = "process"
 	case older:
 		s.Attributes["messaging.operation"] = "process"
@@ -185,6 +193,9 @@ func (b *builder) consume(from *span, style int) *span {
 		if style == ours {
 			s.Links[0].Attributes["link.relationship"] = "triggered_by"
 		}
+	}
+	if b.IntN(8) == 0 {
+		b.astray(s)
 	}
 	return s
 }
@@ -240,7 +251,7 @@ func (b *builder) grow(story int, from *span, n int) {
 
 // deliveries adds deliveries of a message: retries of one consumer, or copies.
 func (b *builder) deliveries(at *span) (all []*span) {
-	kind, style := b.IntN(3), []int{ours, current, older, asParents}[b.IntN(4)]
+	kind, style := b.IntN(3), []int{ours, current, older, asParents, both}[b.IntN(5)]
 	count := []string{"messaging.nats.message.delivery_count", "messaging.servicebus.message.delivery_count"}[b.IntN(2)]
 	consumer := fmt.Sprint("consumer ", len(b.spans))
 	for i := range 2 + b.IntN(2) {
@@ -282,71 +293,4 @@ func (b *builder) decorate(story int) {
 			b.link(from, to)
 		}
 	}
-}
-
-// cross adds links between stories that keep them apart.
-func (b *builder) cross(stories int) {
-	for range b.IntN(4) {
-		two := b.Perm(stories)[:2]
-		from, to := b.one(two[0]), b.one(two[1])
-		if len(from.Links) >= 8 || from.Attributes["messaging.nats.message.delivery_count"] != nil || from.Attributes["messaging.servicebus.message.delivery_count"] != nil {
-			continue
-		}
-		if b.keyed && from.Attributes[Key] != nil && to.Attributes[Key] != nil {
-			b.link(from, to)
-		} else {
-			from.Links = append(from.Links, trail.Link{Ref: to.Ref, Attributes: trail.Attributes{"link.untrusted": true}})
-		}
-	}
-}
-
-// batch adds a batch with messages of some stories, and children.
-func (b *builder) batch(stories []int) {
-	s := b.span(stories[0], nil, "consumer")
-	delete(s.Attributes, Key)
-	s.Attributes[[]string{"messaging.operation.type", "messaging.operation"}[b.IntN(2)]] = []string{"receive", "process"}[b.IntN(2)]
-	s.style, s.story = b.IntN(asParents), -1
-	of := map[int]int{}
-	seen := map[*span]bool{}
-	want := max(2, len(stories)+b.IntN(10))
-	for i := range want {
-		story := stories[i%len(stories)]
-		if to := b.one(story); !seen[to] {
-			seen[to] = true
-			of[story]++
-			b.link(s, to)
-			if b.keyed && b.IntN(2) == 0 {
-				s.Links[len(s.Links)-1].Attributes[Key] = b.value(story)
-			}
-		}
-	}
-	if len(s.Links) <= 8 {
-		s.Attributes["messaging.batch.message_count"] = int64(max(2, len(s.Links)))
-	}
-	if b.IntN(5) == 0 {
-		s.DroppedLinks = 3
-	}
-	if len(of) == 1 && s.DroppedLinks == 0 {
-		s.story = stories[0]
-		b.grow(s.story, s, 2)
-		return
-	}
-	b.borders[s] = of
-	for range b.IntN(3) { // cut off
-		child := b.span(-1, s, "internal")
-		delete(child.Attributes, Key)
-		child.story = -1 - len(b.spans)
-		of[child.story] = 0
-	}
-	to := b.one(stories[0])
-	own := b.span(stories[0], s, "internal") // it has a link of its own
-	if valued := slices.ContainsFunc(s.Links, func(l trail.Link) bool { return l.Attributes[Key] == b.value(stories[0]) }); valued {
-		own.Attributes[Key] = b.value(stories[0]) // or a value
-		if b.IntN(2) == 0 {
-			return
-		}
-	}
-	own.style = ours
-	b.link(own, to)
-	of[stories[0]] += 0
 }

@@ -34,7 +34,8 @@ const (
 	scaleStart = 0.6                   // percent, margin on either side
 )
 
-// newTimescale returns a scale for spans that begin and end at the moments.
+// newTimescale returns a scale for spans that begin and end at the moments, which are not
+// negative.
 func newTimescale(moments []time.Duration) timescale {
 	moments = slices.Compact(slices.Sorted(slices.Values(moments)))
 	if len(moments) == 0 {

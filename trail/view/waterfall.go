@@ -3,6 +3,7 @@ package view
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -116,7 +117,7 @@ func newWaterfall(t *trail.Story, o Options) *Waterfall {
 		for _, l := range g.Lanes {
 			for _, n := range l.Spans {
 				number++
-				moments = append(moments, n.Offset, n.Offset+n.Duration)
+				moments = append(moments, max(n.Offset, 0), end(n))
 				if shown != nil && !shown[n.Ref] {
 					g.hide(n, number)
 					continue
@@ -161,7 +162,14 @@ func (g *Group) hide(n trail.Node, number int) {
 		g.From, g.first, g.last = number, n.Offset, n.Offset
 	}
 	g.Hidden++
-	g.first, g.last = min(g.first, n.Offset), max(g.last, n.Offset+n.Duration)
+	g.first, g.last = min(g.first, n.Offset), max(g.last, end(n))
+}
+
+// end returns when a span ended, which is not before its start. Clocks may say anything: the
+// sum does not overflow.
+func end(n trail.Node) time.Duration {
+	start := max(n.Offset, 0)
+	return start + min(max(n.Duration, 0), math.MaxInt64-start)
 }
 
 // place is the row of a span.
@@ -207,13 +215,13 @@ func grouped(t *trail.Story) (groups []Group) {
 // asynchronous reports whether an edge leads from a parent to a child that it does not wait
 // for, such as a consumer. Only these parents have arrows.
 func asynchronous(e trail.Edge, from, to trail.Node) bool {
-	return e.Kind == trail.EdgeParent && (from.Service != to.Service || to.Offset > from.Offset+from.Duration)
+	return e.Kind == trail.EdgeParent && (from.Service != to.Service || to.Offset > end(from))
 }
 
 // draw computes the bars and arrows.
 func (w *Waterfall) draw(scale timescale, edges []trail.Edge, places map[trail.Ref]*place) {
 	for _, p := range slices.SortedFunc(maps.Values(places), func(a, b *place) int { return cmp.Compare(a.row, b.row) }) {
-		from, to := scale.at(p.node.Offset), scale.at(p.node.Offset+p.node.Duration)
+		from, to := scale.at(p.node.Offset), scale.at(end(p.node))
 		class := "bar " + w.class(p.node.Service)
 		if p.node.Critical {
 			class += " critical"
@@ -224,7 +232,7 @@ func (w *Waterfall) draw(scale timescale, edges []trail.Edge, places map[trail.R
 		if p.node.Compensation {
 			class += " undo"
 		}
-		w.Bars = append(w.Bars, Bar{p.node.SpanID, class, percent(from), percent(max(to-from, 0)), w.y(float64(p.row) + 0.5)})
+		w.Bars = append(w.Bars, Bar{p.node.SpanID, class, percent(from), percent(to - from), w.y(float64(p.row) + 0.5)})
 	}
 	for _, g := range w.Groups {
 		if g.Hidden > 0 {
@@ -246,7 +254,7 @@ func (w *Waterfall) draw(scale timescale, edges []trail.Edge, places map[trail.R
 		from, to := places[e.From].node, places[e.To].node
 		x, ok := way[e.From]
 		if !ok {
-			x = scale.at(from.Offset + from.Duration)
+			x = scale.at(end(from))
 		}
 		way[e.From] = min(x, scale.at(to.Offset))
 	}
