@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -16,7 +17,8 @@ import (
 // Steady places one order per Options.Every, of each scenario in turn, until ctx ends,
 // and prints a line for each. It repeats requests that the shop does not answer, or
 // answers with Retry-After, and gives an order up after a minute. It does not wait for
-// the end of an order. It returns an error if the shop accepted no order.
+// the end of an order, and places no more while a thousand wait for the shop's answer. It
+// returns an error if the shop accepted no order.
 func Steady(ctx context.Context, o Options) error {
 	if o.Every <= 0 {
 		return errors.New("load: -every must be more than 0, such as 1s")
@@ -27,10 +29,17 @@ func Steady(ctx context.Context, o Options) error {
 	tick := time.NewTicker(o.Every)
 	defer tick.Stop()
 	var placing sync.WaitGroup
+	unanswered := make(chan struct{}, maxUnanswered)
 	scenarios := demo.Scenarios()
 	for n := 0; ctx.Err() == nil; n++ {
 		sc := scenarios[n%len(scenarios)]
+		select {
+		case unanswered <- struct{}{}:
+		case <-ctx.Done():
+			continue
+		}
 		placing.Go(func() {
+			defer func() { <-unanswered }()
 			order, err := s.load.placeScenario(ctx, sc)
 			if ctx.Err() == nil || err == nil {
 				s.placed(sc, order, err)
@@ -54,8 +63,12 @@ type steady struct {
 	mu       sync.Mutex
 	waits    error // why the shop was said not to answer; nil: it answers
 	accepted int
-	failed   []error
+	failed   int
+	first    error // the first failure
 }
+
+// maxUnanswered bounds the memory while the shop is away.
+const maxUnanswered = 1000
 
 // againAfter is the time until a request that the shop did not answer is repeated.
 const againAfter = time.Second
@@ -76,7 +89,8 @@ func (s *steady) placed(sc demo.Scenario, order demo.Order, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		s.failed = append(s.failed, err)
+		s.failed++
+		s.first = cmp.Or(s.first, err)
 		fmt.Fprintf(s.Out, "%s: not accepted: %v\n", sc.Name, err)
 		return
 	}
@@ -89,10 +103,7 @@ func (s *steady) placed(sc demo.Scenario, order demo.Order, err error) {
 func (s *steady) report() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last := s.waits
-	if len(s.failed) > 0 {
-		last = s.failed[0]
-	}
+	last := cmp.Or(s.first, s.waits)
 	if s.accepted == 0 {
 		if last == nil {
 			return errors.New("load: interrupted before the shop accepted an order")
@@ -100,7 +111,7 @@ func (s *steady) report() error {
 		return fmt.Errorf("load: the shop accepted no order: %w", last)
 	}
 	fmt.Fprintf(s.Out, "%s failed\n%s in %.1f s\n%s repeated\n",
-		trail.Counted(len(s.failed), "order"), trail.Counted(int(s.accepted), "order"), time.Since(s.start).Seconds(),
+		trail.Counted(s.failed, "order"), trail.Counted(int(s.accepted), "order"), time.Since(s.start).Seconds(),
 		trail.Counted(int(s.load.retries.Load()), "request"))
 	return nil
 }

@@ -21,7 +21,7 @@ const (
 )
 
 // closeTimeout is the time that requests under way have at the end of a server. After it,
-// their connections are closed: no handler takes that long, so these clients do not read.
+// their connections are closed: nearly all are those of clients that do not read.
 const closeTimeout = 4 * time.Second
 
 // Serve serves h until ctx ends, then waits for the requests under way. Responses

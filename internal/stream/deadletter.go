@@ -43,8 +43,9 @@ const (
 )
 
 const (
-	giveUpTimeout = 2 * time.Second // to store a dead letter
-	maxErrorText  = 1000            // bytes of an error that a dead letter contains
+	giveUpTimeout  = 2 * time.Second // to store a dead letter
+	redriveTimeout = 15 * time.Second
+	maxErrorText   = 1000 // bytes of an error that a dead letter contains
 )
 
 // DeadLetter is a message that a consumer has given up.
@@ -240,8 +241,11 @@ func (c *Client) DeadLetter(ctx context.Context, id string) (DeadLetter, error) 
 // Redrive sends the event of a dead letter to the consumer that gave it up, and to no
 // other, then deletes the dead letter. If the event fails again, there is a new one.
 // After a crash in between the event may be sent once more, which is as harmless as
-// any redelivery.
+// any redelivery. Redrive fails after 15 s if the stream does not take the event, because
+// it is full or missing, or because the client may not publish it.
 func (c *Client) Redrive(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, redriveTimeout)
+	defer cancel()
 	letter, err := c.DeadLetter(ctx, id)
 	if err != nil {
 		return err

@@ -49,7 +49,8 @@ type analytics struct {
 	*service.Runtime
 	known atomic.Pointer[checkpoint] // the newest known one; it never changes, it is replaced
 
-	storeFailed bool // the last store; of fold's goroutines
+	storeFailed bool          // the last store; of fold's goroutines
+	patience    time.Duration // of a replay
 }
 
 const dutyStore = "store the checkpoint"

@@ -45,6 +45,9 @@ func (r ReplayResult) String() string {
 // for each batch, so that only a replay over a slow link always loses.
 const replayTries = 200
 
+// replayPatience is the longest wait of a replay for the next events.
+const replayPatience = 15 * time.Second
+
 // Replay folds all events again, from the first one in the stream, and replaces the
 // stored checkpoint, even if that was deleted or damaged. The service may run
 // meanwhile: each loses its compare-and-set to the other and continues from the
@@ -57,7 +60,7 @@ const replayTries = 200
 // Replay fails when ctx ends, when NATS does not answer, or when the running service
 // is always faster. Running it again is safe.
 func Replay(ctx context.Context, rt *service.Runtime) (ReplayResult, error) {
-	a := &analytics{Runtime: rt}
+	a := &analytics{Runtime: rt, patience: replayPatience}
 	kv, err := a.bucket(ctx)
 	if err != nil {
 		return ReplayResult{}, err
@@ -117,17 +120,22 @@ func (a *analytics) refold(ctx context.Context, folded *checkpoint, upTo uint64,
 	if folded.AsOf >= upTo {
 		return nil
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := time.AfterFunc(a.patience, func() { cancel(fmt.Errorf("no event came for %s", a.patience)) })
+	defer stalled.Stop()
 	err := a.batches(ctx, folded.position(), upTo, func(batch []jetstream.Msg) error {
 		return a.Tracing.ProcessBatch(ctx, batch, func(ctx context.Context, batch []jetstream.Msg) error {
 			next, added := a.with(ctx, *folded, batch)
 			*folded = next
 			result.Events += added
+			stalled.Reset(a.patience)
 			return nil
 		}, tracing.WithLinkAttributes(stream.OrderID),
 			tracing.WithRelationship("replay_of"), tracing.WithAttributes(attribute.Bool("analytics.replay", true)))
 	})
 	if err == nil {
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("stopped at sequence %d of %d and changed nothing; run it again: %w", folded.AsOf, upTo, err)

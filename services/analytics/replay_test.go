@@ -216,3 +216,15 @@ func TestReplayOvertaken(t *testing.T) {
 		t.Errorf("replays that failed changed %s to %s", before, got)
 	}
 }
+
+// A replay does not wait for ever for events that do not come.
+func TestReplayStalls(t *testing.T) {
+	t.Parallel()
+	sys := start(t)
+	sys.MustPlay(t, 1, "happy")
+	ctx := systemtest.Context(t)
+	err := analytics.RefoldTo(ctx, sys.operator, 1_000_000, time.Second)
+	if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "no event came for 1s") || !strings.Contains(err.Error(), "run it again") {
+		t.Errorf("the replay ended with %v", err)
+	}
+}

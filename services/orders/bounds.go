@@ -21,6 +21,8 @@ type bounds struct {
 	// handles at a time. A request counts once its body is complete, so that clients that
 	// send slowly do not keep others out.
 	underWay int
+	// lookAgain is the number of requests that wait for a young order that is not found.
+	lookAgain int
 	// open is the number of orders that are not concluded. It is half of the number that
 	// can be worked off before the default deadline cancels them if each card takes a
 	// second (tok_slow): one replica of payments then charges 32 per second. At the full
@@ -41,7 +43,7 @@ type bounds struct {
 	now func() time.Time
 }
 
-var defaultBounds = bounds{underWay: 512, open: 500, openPerClient: 250, forgetAfter: 10 * time.Minute, now: time.Now}
+var defaultBounds = bounds{underWay: 512, lookAgain: 16, open: 500, openPerClient: 250, forgetAfter: 10 * time.Minute, now: time.Now}
 
 // clientKey is the key of a context's client.
 type clientKey struct{}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"example.org/ordertrail/internal/app"
 	"example.org/ordertrail/internal/event"
 	"example.org/ordertrail/internal/service"
@@ -182,4 +184,48 @@ func TestBacklogOfOneClient(t *testing.T) {
 	systemtest.Until(t, "the client can order again", func() bool {
 		return s.MustPost(t, shoptest.Body(nil)).StatusCode == http.StatusAccepted
 	})
+}
+
+// Requests with made-up ids of young orders neither wait nor read again and again, beyond a
+// few at a time; those with ids of the future never do.
+func TestMadeUpIDs(t *testing.T) {
+	t.Parallel()
+	server := systemtest.Server(t)
+	s := shoptest.Open(t, server.Connect, orders.WireLookAgain(0))
+	nc, err := server.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	reads := func(s *shoptest.Shop, method, id string) (n int) {
+		t.Helper()
+		sub, err := nc.SubscribeSync("$JS.API.DIRECT.GET." + stream.OrdersStream)
+		if err == nil {
+			err = nc.Flush()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = sub.Unsubscribe() }()
+		s.MustDo(t, method, "/orders/"+id, "", nil).WantProblem(t, http.StatusNotFound, "no such order")
+		for {
+			m, err := sub.NextMsg(100 * time.Millisecond)
+			if err != nil {
+				return n
+			}
+			if strings.Contains(string(m.Data), id) {
+				n++
+			}
+		}
+	}
+	for _, method := range []string{http.MethodGet, http.MethodDelete} {
+		if n := reads(s, method, event.NewOrderID()); n != 1 {
+			t.Errorf("%s of a young id at the bound reads %d times, want once", method, n)
+		}
+	}
+	later := uuid.Must(uuid.NewV7())
+	later[0]++ // by centuries
+	if n := reads(shoptest.Open(t, server.Connect, orders.WireLookAgain(1)), http.MethodGet, later.String()); n != 1 {
+		t.Errorf("GET of an id of the future reads %d times, want once", n)
+	}
 }

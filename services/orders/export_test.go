@@ -23,6 +23,13 @@ func WirePerClient(open, openPerClient int) service.Wire {
 	return wire(b)
 }
 
+// WireLookAgain wires the API alone, with a bound on requests that wait for young orders.
+func WireLookAgain(most int) service.Wire {
+	b := defaultBounds
+	b.lookAgain = most
+	return wire(b)
+}
+
 func wire(b bounds) service.Wire {
 	return func(rt *service.Runtime) (service.Part, error) {
 		s, mux := newShop(rt, b), respond.NewMux()
