@@ -87,24 +87,26 @@ type recent struct {
 	mu    sync.Mutex
 	at    time.Time
 	added int
-	list  []summary
-	more  bool
+	list  list
 }
 
-func (r *recent) get(ctx context.Context, store *trail.Store, o options) ([]summary, bool, error) {
+// get returns the list. It is stale if it lacks spans that have arrived since, because it
+// is not made more often than every listInterval.
+func (r *recent) get(ctx context.Context, store *trail.Store, o options) (l list, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	added := store.Size().Added
-	if added == r.added || time.Since(r.at) < listInterval {
-		return r.list, r.more, nil
+	if added != r.added && time.Since(r.at) >= listInterval {
+		found, err := store.Recent(ctx, maxTraces)
+		if err == nil {
+			l.Stories, l.More, err = stories(ctx, store, found, o)
+		}
+		if err != nil {
+			return list{}, err
+		}
+		r.at, r.added, r.list = time.Now(), added, l
 	}
-	found, err := store.Recent(ctx, maxTraces)
-	if err == nil {
-		r.list, r.more, err = stories(ctx, store, found, o)
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	r.at, r.added = time.Now(), added
-	return r.list, r.more, nil
+	l = r.list
+	l.stale = added != r.added
+	return l, nil
 }

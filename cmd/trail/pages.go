@@ -50,6 +50,7 @@ func hash(text string) string {
 type page struct {
 	Title   string
 	Feed    string // path of the events after which the script updates the page
+	Refresh int64  // milliseconds after which the script updates it without an event; 0 for never
 	Story   *view.Page
 	List    *list
 	Problem string
@@ -61,6 +62,8 @@ type list struct {
 	More    bool             `json:"more"` // there are more, which are left out
 	Store   trail.Size       `json:"store"`
 	Forward *receiver.Counts `json:"forward,omitempty"`
+
+	stale bool // newer spans have arrived
 }
 
 // write writes a page that needs nothing else.
@@ -109,7 +112,7 @@ func (p *pages) index(w http.ResponseWriter, r *http.Request) {
 	var err error
 	switch {
 	case l.Query == "":
-		l.Stories, l.More, err = p.recent.get(r.Context(), p.store, options{key: p.key})
+		l, err = p.recent.get(r.Context(), p.store, options{key: p.key})
 	case isID(strings.ToLower(l.Query)):
 		http.Redirect(w, r, "/stories/"+strings.ToLower(l.Query), http.StatusSeeOther)
 		return
@@ -136,7 +139,11 @@ func (p *pages) index(w http.ResponseWriter, r *http.Request) {
 		counts := p.forward()
 		l.Forward = &counts
 	}
-	p.answer(w, r, page{Title: "Stories", Feed: "/events", List: &l}, l, nil)
+	html := page{Title: "Stories", Feed: "/events", List: &l}
+	if l.stale { // the event of the newest span has come already
+		html.Refresh = listInterval.Milliseconds()
+	}
+	p.answer(w, r, html, l, nil)
 }
 
 // story answers with the story of a trace or a span.
