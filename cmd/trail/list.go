@@ -49,7 +49,7 @@ func summarize(s *trail.Story) summary {
 }
 
 // stories returns the stories of these spans, those whose spans come last first. It leaves
-// out the rest after maxStories, and after listTime.
+// out the rest after maxStories, and after listTime, which the first may exceed.
 func stories(ctx context.Context, source trail.Source, found trail.Spans, o options) (list []summary, more bool, err error) {
 	making, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()
@@ -58,14 +58,18 @@ func stories(ctx context.Context, source trail.Source, found trail.Spans, o opti
 		if shown[span.TraceID] {
 			continue
 		}
-		if len(list) == maxStories || making.Err() != nil {
+		if len(list) == maxStories || len(list) > 0 && making.Err() != nil {
 			return list, true, nil
 		}
-		s, err := build(making, source, span.TraceID, o)
+		building := making
+		if len(list) == 0 {
+			building = ctx
+		}
+		s, err := build(building, source, span.TraceID, o)
 		if errors.Is(err, trail.ErrNotFound) { // dropped meanwhile
 			continue
 		}
-		if ctx.Err() == nil && making.Err() != nil {
+		if ctx.Err() == nil && building.Err() != nil {
 			return list, true, nil
 		}
 		if err != nil {

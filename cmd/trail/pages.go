@@ -61,6 +61,7 @@ type list struct {
 	Stories []summary        `json:"stories"`
 	More    bool             `json:"more"` // there are more, which are left out
 	Store   trail.Size       `json:"store"`
+	OTLP    string           `json:"-"`
 	Forward *receiver.Counts `json:"forward,omitempty"`
 
 	stale bool // newer spans have arrived
@@ -76,6 +77,7 @@ func (p page) write() ([]byte, error) {
 // pages serves the stories of a store.
 type pages struct {
 	store   *trail.Store
+	otlp    string                 // URL that traces are sent to
 	forward func() receiver.Counts // nil if nothing is forwarded
 	key     string
 	recent  recent
@@ -134,7 +136,7 @@ func (p *pages) index(w http.ResponseWriter, r *http.Request) {
 	if l.Stories == nil {
 		l.Stories = []summary{}
 	}
-	l.Store = p.store.Size()
+	l.Store, l.OTLP = p.store.Size(), p.otlp
 	if p.forward != nil {
 		counts := p.forward()
 		l.Forward = &counts

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.org/ordertrail/trail"
@@ -48,4 +50,50 @@ func TestListCatchesUp(t *testing.T) {
 	list(">shop: span 1<", false)
 	p.recent.at = time.Time{}
 	list(">shop: span 2<", true)
+}
+
+// slow is a source whose every answer takes longer than a list may.
+type slow struct{ *trail.Store }
+
+func (s slow) Traces(ctx context.Context, ids ...string) (trail.Spans, error) {
+	select {
+	case <-ctx.Done():
+		return trail.Spans{}, ctx.Err()
+	case <-time.After(2 * listTime):
+		return s.Store.Traces(ctx, ids...)
+	}
+}
+
+// The newest story is listed, however long it takes; the others are said to be left out.
+func TestListHasTheFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := trail.NewStore(0)
+		store.Add(span(1), span(2))
+		found, err := store.Recent(t.Context(), maxTraces)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, more, err := stories(t.Context(), slow{store}, found, options{})
+		if err != nil || !more || len(list) != 1 || list[0].Name != "shop: span 2" {
+			t.Errorf("%+v, more: %t, %v", list, more, err)
+		}
+	})
+}
+
+// The page says that nothing has arrived only if that is so.
+func TestWelcome(t *testing.T) {
+	p := &pages{store: trail.NewStore(0)}
+	const welcome = "No traces have arrived yet"
+	if _, page := ask(t, p, "/", browser); !strings.Contains(page, welcome) {
+		t.Error("the empty page does not say what to do")
+	}
+	p.store.Add(span(1))
+	p.recent.at = time.Now().Add(time.Hour) // the list stays empty
+	if _, page := ask(t, p, "/", browser); strings.Contains(page, welcome) {
+		t.Error("with a span, the page says: " + welcome)
+	}
+	s := serve(t)
+	if _, _, page := get(t, s.page, browser); !strings.Contains(page, "OTEL_EXPORTER_OTLP_ENDPOINT="+s.http) {
+		t.Error("the page does not name the address for traces, " + s.http)
+	}
 }
