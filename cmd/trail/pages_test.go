@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -95,5 +98,25 @@ func TestWelcome(t *testing.T) {
 	s := serve(t)
 	if _, _, page := get(t, s.page, browser); !strings.Contains(page, "OTEL_EXPORTER_OTLP_ENDPOINT="+s.http) {
 		t.Error("the page does not name the address for traces, " + s.http)
+	}
+}
+
+// A story that show reads from trail serve has the numbers that were sent.
+func TestShowKeepsNumbers(t *testing.T) {
+	p := &pages{store: trail.NewStore(0)}
+	s := span(1)
+	s.Attributes = trail.Attributes{"large": int64(1234567890123456789), "round": int64(10_000_000)}
+	p.store.Add(s)
+	server := httptest.NewServer(p.handler())
+	defer server.Close()
+	file := filepath.Join(t.TempDir(), "story.html")
+	for _, form := range [][]string{{"--json"}, {"--html", file}} {
+		text, stderr, code := run(t, append([]string{"show", "--from", server.URL, s.TraceID}, form...)...)
+		if html, err := os.ReadFile(file); err == nil {
+			text += string(html)
+		}
+		if code != 0 || !strings.Contains(text, "1234567890123456789") || !strings.Contains(text, "10000000") {
+			t.Errorf("show %s: %d %s; %s", form[0], code, stderr, regexp.MustCompile(`(?:<dt>|")(?:large|round)\b.{0,40}`).FindAllString(text, -1))
+		}
 	}
 }
