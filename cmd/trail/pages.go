@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -85,11 +84,12 @@ type pages struct {
 
 func (p *pages) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", p.index)
+	few := fewAtATime()
+	mux.HandleFunc("GET /{$}", few(p.index))
+	mux.HandleFunc("GET /stories/{id}", few(p.story))
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, r, http.StatusNotFound, fmt.Sprintf("there is no page %.100q: the list of stories is at /", r.URL.Path))
 	})
-	mux.HandleFunc("GET /stories/{id}", p.story)
 	mux.HandleFunc("GET /events", p.events)
 	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	zip := gzhttp.GzipHandler(mux)
@@ -122,11 +122,11 @@ func (p *pages) index(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, r, http.StatusBadRequest, fmt.Sprintf("cannot search for %.100q: want a trace id (32 hex digits), a span id (16), or an attribute as key=value", l.Query))
 		return
 	default:
-		var found trail.Spans
-		if found, err = p.store.Find(r.Context(), strings.TrimSpace(key), strings.TrimSpace(value), maxTraces); err == nil {
-			slices.Reverse(found.Spans) // the newest last, as Recent
-			l.Stories, l.More, err = stories(r.Context(), p.store, found, options{key: p.key})
-			l.More = l.More || found.Truncated
+		var ids []string
+		var more bool
+		if ids, more, err = p.store.FindIDs(r.Context(), strings.TrimSpace(key), strings.TrimSpace(value), maxTraces); err == nil {
+			l.Stories, l.More, err = stories(r.Context(), p.store, ids, options{key: p.key})
+			l.More = l.More || more
 		}
 	}
 	if err != nil {

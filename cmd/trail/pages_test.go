@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,11 +76,8 @@ func TestListHasTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := trail.NewStore(0)
 		store.Add(span(1), span(2))
-		found, err := store.Recent(t.Context(), maxTraces)
-		if err != nil {
-			t.Fatal(err)
-		}
-		list, more, err := stories(t.Context(), slow{store}, found, options{})
+		ids, _ := store.RecentIDs(maxTraces)
+		list, more, err := stories(t.Context(), slow{store}, ids, options{})
 		if err != nil || !more || len(list) != 1 || list[0].Name != "shop: span 2" {
 			t.Errorf("%+v, more: %t, %v", list, more, err)
 		}
@@ -119,4 +120,104 @@ func TestShowKeepsNumbers(t *testing.T) {
 			t.Errorf("show %s: %d %s; %s", form[0], code, stderr, regexp.MustCompile(`(?:<dt>|")(?:large|round)\b.{0,40}`).FindAllString(text, -1))
 		}
 	}
+}
+
+// A list reads the spans of the stories that it shows, and not those of all traces that it
+// chooses from.
+func TestListReadsLittle(t *testing.T) {
+	p := &pages{store: trail.NewStore(0)}
+	const spans = 50
+	for n := range maxTraces * spans {
+		s := span(n + 1)
+		s.TraceID = fmt.Sprintf("%032x", n/spans+1)
+		s.Attributes = trail.Attributes{"long": fmt.Sprintf("%01000d", n), "k": "v"}
+		p.store.Add(s)
+	}
+	for _, path := range []string{"/", "/?q=k%3Dv"} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		code, text := ask(t, p, path, "application/json")
+		runtime.ReadMemStats(&after)
+		var got list
+		if err := json.Unmarshal([]byte(text), &got); err != nil || code != http.StatusOK || len(got.Stories) != maxStories || !got.More {
+			t.Errorf("%s: %d, %d stories, more: %t, %v", path, code, len(got.Stories), got.More, err)
+		}
+		if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > 40 {
+			t.Errorf("%s takes %d MiB", path, mib)
+		}
+	}
+}
+
+// The story of a span that is not among those that are read of its trace is its trace's.
+func TestSpanOfHugeTrace(t *testing.T) {
+	p := &pages{store: trail.NewStore(0)}
+	for n := range 2*trail.DefaultMaxSpans + 10 {
+		s := span(n + 1)
+		s.TraceID = span(1).TraceID
+		p.store.Add(s)
+	}
+	code, text := ask(t, p, "/stories/"+span(2*trail.DefaultMaxSpans+5).SpanID, "application/json")
+	var got trail.Story
+	if err := json.Unmarshal([]byte(text), &got); err != nil || code != http.StatusOK || len(got.Lanes) != 1 || got.Complete {
+		t.Errorf("%d, %d traces, complete: %t, %v", code, len(got.Lanes), got.Complete, err)
+	}
+}
+
+// Requests that read spans wait for each other, beyond a few at a time. A client that reads
+// its answer slowly, or has left, delays nobody.
+func TestFewAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var running, most atomic.Int64
+		h := fewAtATime()(func(w http.ResponseWriter, r *http.Request) {
+			most.Store(max(most.Load(), running.Add(1)))
+			<-time.After(time.Second) // of the test's clock
+			running.Add(-1)
+			w.Header().Set("X-Test", "1")
+			w.WriteHeader(http.StatusAccepted)
+			_, _ = w.Write([]byte(r.URL.Path))
+		})
+		block := make(chan bool)
+		for range maxReads {
+			go h.ServeHTTP(blockedWriter{httptest.NewRecorder(), block}, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/slow", nil))
+		}
+		var group sync.WaitGroup
+		for range 10 {
+			group.Go(func() {
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/x", nil))
+				if w.Code != http.StatusAccepted || w.Body.String() != "/x" || w.Header().Get("X-Test") != "1" {
+					t.Errorf("%d %s", w.Code, w.Body)
+				}
+			})
+		}
+		group.Wait()
+		if most.Load() != maxReads {
+			t.Errorf("%d ran at a time, want %d", most.Load(), maxReads)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range maxReads {
+			group.Go(func() {
+				h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/x", nil))
+			})
+		}
+		synctest.Wait()
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ended, http.MethodGet, "/left", nil))
+		if running.Load() != maxReads {
+			t.Errorf("%d are running: the client that left has waited", running.Load())
+		}
+		close(block)
+		group.Wait()
+	})
+}
+
+// blockedWriter is a client that does not read.
+type blockedWriter struct {
+	*httptest.ResponseRecorder
+	block chan bool
+}
+
+func (w blockedWriter) Write(b []byte) (int, error) {
+	<-w.block
+	return len(b), nil
 }
