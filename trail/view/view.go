@@ -34,11 +34,13 @@ var (
 var Functions = template.FuncMap{
 	"counted":  trail.Counted,
 	"duration": trail.Duration,
+	"short":    short,
+	"message":  func(s string) string { return cut(s, messageShown) },
 	"words":    words,
 	"percent":  WholePercent,
 }
 
-func words(s string) string { return strings.ReplaceAll(s, "_", " ") }
+func words(s string) string { return strings.ReplaceAll(short(s), "_", " ") }
 
 // Options change how a story is drawn.
 type Options struct {
@@ -75,6 +77,8 @@ type Page struct {
 	Map            *ServiceMap
 	Segments, Sums []Share // of the critical path
 	Spans, Links   int
+	Gaps           []trail.Gap // the first of them
+	MoreGaps       int
 
 	Options
 }
@@ -98,6 +102,8 @@ func New(s *trail.Story, o Options) *Page {
 	}
 	p := &Page{Story: s, Waterfall: newWaterfall(s, o), Map: NewServiceMap(s.Services, o.Class), Options: o}
 	p.Segments, p.Sums = shares(s.CriticalPath, o.Class)
+	p.Gaps = s.Gaps[:min(len(s.Gaps), gapsShown)]
+	p.MoreGaps = len(s.Gaps) - len(p.Gaps)
 	for _, l := range s.Lanes {
 		p.Spans += len(l.Spans)
 	}
