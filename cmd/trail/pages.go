@@ -148,6 +148,9 @@ func (p *pages) index(w http.ResponseWriter, r *http.Request) {
 	p.answer(w, r, html, l, nil)
 }
 
+// storyOf returns the path of the story of a span.
+func storyOf(span trail.Ref) string { return "/stories/" + span.SpanID }
+
 // story answers with the story of a trace or a span.
 func (p *pages) story(w http.ResponseWriter, r *http.Request) {
 	id, query := strings.ToLower(r.PathValue("id")), r.URL.Query()
@@ -175,7 +178,7 @@ func (p *pages) story(w http.ResponseWriter, r *http.Request) {
 	if view.ParentsAlone(query) {
 		shown = trail.Parents(s)
 	}
-	p.answer(w, r, page{Title: title(s, id), Feed: "/events", Story: view.New(s, view.Options{}.Read(query))}, shown, func(w http.ResponseWriter) {
+	p.answer(w, r, page{Title: title(s, id), Feed: "/events", Story: view.New(s, view.Options{Elsewhere: storyOf}.Read(query))}, shown, func(w http.ResponseWriter) {
 		_ = write(w, shown, id, trail.WriteOptions{}) // an error means that the client has gone
 	})
 }

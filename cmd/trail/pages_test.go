@@ -221,3 +221,32 @@ func (w blockedWriter) Write(b []byte) (int, error) {
 	<-w.block
 	return len(b), nil
 }
+
+// A link to a span of another story leads to that story.
+func TestOtherStory(t *testing.T) {
+	p := &pages{store: trail.NewStore(0), key: "tenant"}
+	one, two := span(1), span(2)
+	one.Attributes, two.Attributes = trail.Attributes{"tenant": "one"}, trail.Attributes{"tenant": "two"}
+	two.Links = []trail.Link{{Ref: one.Ref}}
+	p.store.Add(one, two)
+	if _, page := ask(t, p, "/stories/"+two.TraceID, browser); !strings.Contains(page, `<a href="/stories/`+one.SpanID+`">`) {
+		t.Error("the page of the one story does not lead to the other")
+	}
+}
+
+// If no span of the name can end the critical path, show says why.
+func TestUntil(t *testing.T) {
+	p := &pages{store: trail.NewStore(0)}
+	s, child := span(1), span(2)
+	child.TraceID, child.ParentID, child.Name, child.Status = s.TraceID, s.SpanID, "charge", trail.StatusError
+	child.End = child.Start // before its parent
+	p.store.Add(s, child)
+	server := httptest.NewServer(p.handler())
+	defer server.Close()
+	for name, want := range map[string]string{"span 1": "", "charge": `every span that is named "charge" failed`, "other": `no span of the story is named "other"`} {
+		_, stderr, code := run(t, "show", "--from", server.URL, "--until", name, s.TraceID)
+		if code != 0 || (want == "") != (stderr == "") || !strings.Contains(stderr, want) {
+			t.Errorf("--until %q: %d %q, want %q", name, code, stderr, want)
+		}
+	}
+}

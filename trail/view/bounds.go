@@ -51,8 +51,8 @@ func (w *Waterfall) limit(chosen string) {
 					continue
 				}
 				of := weight(r.Attributes)
-				for _, c := range r.Causes {
-					of += weight(c.Attributes)
+				for _, t := range slices.Concat(r.Causes, r.Led) {
+					of += weight(t.Attributes)
 				}
 				for _, e := range r.Events {
 					of += len(e.Name) + 20 + weight(e.Attributes)
@@ -93,8 +93,10 @@ func (r *Row) shorten() {
 		return kept
 	}
 	r.Attributes = fit(r.Attributes)
-	for i := range r.Causes {
-		r.Causes[i].Attributes = fit(r.Causes[i].Attributes)
+	for _, ties := range [][]Tie{r.Causes, r.Led} {
+		for i := range ties {
+			ties[i].Attributes = fit(ties[i].Attributes)
+		}
 	}
 	var events []trail.Moment
 	for i, e := range r.Events {

@@ -3,7 +3,6 @@ package view
 import (
 	"cmp"
 	"fmt"
-	"maps"
 
 	"example.org/ordertrail/trail"
 )
@@ -30,7 +29,7 @@ func (w *Waterfall) tie(edges []trail.Edge, places map[trail.Ref]*place, chosen 
 		}
 		t := Tie{Ref: e.From, Label: label(e.From), Relationship: back, Attributes: e.Attributes, Wait: e.Wait, Missing: e.Missing, Elsewhere: e.Elsewhere, External: e.External}
 		causes[e.To] = append(causes[e.To], t)
-		led[e.From] = append(led[e.From], Tie{Ref: e.To, Label: label(e.To), Relationship: forth, Wait: e.Wait})
+		led[e.From] = append(led[e.From], Tie{Ref: e.To, Label: label(e.To), Relationship: forth, Attributes: e.Attributes, Wait: e.Wait})
 	}
 	left := tiesShown
 	for _, g := range w.Groups {
@@ -52,12 +51,6 @@ func (w *Waterfall) tie(edges []trail.Edge, places map[trail.Ref]*place, chosen 
 				r.Badges = badges(r.Node)
 				r.Causes, r.MoreCauses = fewer(causes[r.Ref])
 				r.Led, r.MoreLed = fewer(led[r.Ref])
-				for i, c := range r.Causes {
-					r.Causes[i].Attributes = maps.Clone(c.Attributes)
-					maps.DeleteFunc(r.Causes[i].Attributes, func(key string, value any) bool {
-						return value == r.Attributes[key] || value == any(c.Relationship) || value == any(c.Ref.TraceID)
-					})
-				}
 			}
 		}
 	}

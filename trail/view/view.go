@@ -48,6 +48,9 @@ type Options struct {
 	Class func(service string) string
 	// Backend returns the URL of a span in a tracing backend, "" for none.
 	Backend func(trail.Ref) string
+	// Elsewhere returns the URL of the story of a span that belongs to another story, "" for
+	// none.
+	Elsewhere func(trail.Ref) string
 	// Parents draws the story as parents alone would, see [trail.Parents].
 	Parents bool
 	// Span is the id of a span that is shown with its trace, however large the story is.
@@ -121,6 +124,15 @@ func (p *Page) At(span trail.Ref) string {
 		return ""
 	}
 	return p.Backend(span)
+}
+
+// OtherStory returns the URL of the story of a span that belongs to another story, "" for
+// none.
+func (p *Page) OtherStory(span trail.Ref) string {
+	if p.Elsewhere == nil {
+		return ""
+	}
+	return p.Elsewhere(span)
 }
 
 // Class returns a style class with one of seven colours for a service, always the same.

@@ -74,7 +74,7 @@ type Tie struct {
 	Ref          trail.Ref
 	Label        string // "service: name" of the span at the other end
 	Relationship string
-	Attributes   trail.Attributes // of a link, if neither the row nor the tie has them
+	Attributes   trail.Attributes // of a link
 	Wait         time.Duration
 	Missing      bool
 	Elsewhere    bool // the span is known, and belongs to another story
