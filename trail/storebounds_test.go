@@ -41,6 +41,17 @@ func TestStoreReadsAreBounded(t *testing.T) {
 	if found, err := store.Traces(t.Context(), id(2, 0).TraceID); err != nil || found.Truncated || len(found.Spans) != 1 {
 		t.Errorf("a small trace: %d spans, truncated: %t, %v", len(found.Spans), found.Truncated, err)
 	}
+	if ids, more := store.RecentIDs(2); !more || !slices.Equal(ids, []string{id(3, 0).TraceID, id(2, 0).TraceID}) {
+		t.Errorf("the newest two ids: %q, more: %t", ids, more)
+	}
+	if ids, more := store.RecentIDs(3); more || len(ids) != 3 {
+		t.Errorf("all ids: %q, more: %t", ids, more)
+	}
+	for traces, want := range map[int]bool{1: true, 2: false} {
+		if ids, more, err := store.FindIDs(t.Context(), "k", "v", traces); err != nil || more != want || len(ids) != traces || ids[0] != id(3, 0).TraceID {
+			t.Errorf("%d ids with an attribute: %q, more: %t, %v", traces, ids, more, err)
+		}
+	}
 	if found, err := store.Recent(t.Context(), 2); err != nil || !found.Truncated || len(found.Spans) != 2 {
 		t.Errorf("the newest two of three traces: %d spans, truncated: %t, %v", len(found.Spans), found.Truncated, err)
 	}
