@@ -1,7 +1,9 @@
 package trail
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
@@ -65,8 +67,31 @@ type Link struct {
 }
 
 // Attributes belong to a span, an event or a link. A value is a string, a bool, an
-// int64 or a float64; a list is a string of JSON. Read from JSON, all numbers are float64.
+// int64 or a float64; a list is a string of JSON. Read from JSON, whole numbers are int64.
 type Attributes map[string]any
+
+// UnmarshalJSON reads attributes. A whole number that fits becomes an int64, without a loss.
+func (a *Attributes) UnmarshalJSON(text []byte) error {
+	in := json.NewDecoder(bytes.NewReader(text))
+	in.UseNumber()
+	var read map[string]any
+	if err := in.Decode(&read); err != nil {
+		return err
+	}
+	for key, value := range read {
+		n, ok := value.(json.Number)
+		if !ok {
+			continue
+		}
+		if whole, err := n.Int64(); err == nil {
+			read[key] = whole
+		} else if read[key], err = n.Float64(); err != nil {
+			return err
+		}
+	}
+	*a = read
+	return nil
+}
 
 // Text returns an attribute as text, "" if it is missing.
 func (a Attributes) Text(key string) string {

@@ -17,7 +17,8 @@ const DefaultMaxBytes = 128 << 20
 // tracer providers of any number of services in the process.
 //
 // If the spans take too much memory, the store drops the trace whose first span arrived
-// before all others, and so on. Of a span that arrives twice it keeps the first.
+// before all others, and so on. Of a span that arrives twice it keeps the first. A search
+// returns at most twice [DefaultMaxSpans] spans: of the last trace, those that start first.
 type Store struct {
 	maxBytes int
 	partial  string // of a file: why spans are missing
@@ -266,13 +267,18 @@ func (s *Store) TraceOf(_ context.Context, text string) (string, error) {
 }
 
 // Find implements [Source].
-func (s *Store) Find(ctx context.Context, key, value string, traces int) (found Spans, err error) {
+func (s *Store) Find(ctx context.Context, key, value string, traces int) (Spans, error) {
+	chosen, err := s.find(ctx, key, value, traces)
+	return unpackAll(chosen), err
+}
+
+func (s *Store) find(ctx context.Context, key, value string, traces int) (chosen parts, err error) {
 	all := s.choose(func() []*stored { return s.byAge })
 	wanted := s.packer.hash(key, value)
-	var chosen parts
+	chosen.words = all.words
 	for _, p := range slices.Backward(all.parts) {
 		if ctx.Err() != nil {
-			return Spans{}, ctx.Err()
+			return parts{}, ctx.Err()
 		}
 		if !slices.ContainsFunc(p.spans, func(packed []byte) bool {
 			if !mayHave(packed, wanted) {
@@ -284,14 +290,12 @@ func (s *Store) Find(ctx context.Context, key, value string, traces int) (found 
 			continue
 		}
 		if len(chosen.parts) == traces {
-			found.Truncated = true
+			chosen.more = true
 			break
 		}
 		chosen.parts = append(chosen.parts, p)
 	}
-	chosen.words = all.words
-	found.Spans = unpackAll(chosen).Spans
-	return found, nil
+	return chosen, nil
 }
 
 // has reports whether the span, its service or one of its links has the attribute.
@@ -308,15 +312,16 @@ func (s *Span) has(key, value string) bool {
 
 // Recent implements [Source].
 func (s *Store) Recent(_ context.Context, traces int) (Spans, error) {
-	return unpackAll(s.choose(func() []*stored {
-		return s.byAge[max(0, len(s.byAge)-traces):]
-	})), nil
+	newest := s.recent(traces).bounded()
+	slices.Reverse(newest.parts)
+	return unpackAll(newest), nil
 }
 
 // parts are packed traces.
 type parts struct {
 	parts []part
 	words []string
+	more  bool // the store has more, which were left out
 }
 
 type part struct {
@@ -329,19 +334,9 @@ func (s *Store) choose(choose func() []*stored) parts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	chosen := choose()
-	p := parts{make([]part, len(chosen)), s.packer.ordered}
+	p := parts{parts: make([]part, len(chosen)), words: s.packer.ordered}
 	for i, t := range chosen {
 		p.parts[i] = part{t.id, t.spans}
 	}
 	return p
-}
-
-func unpackAll(p parts) (found Spans) {
-	for _, t := range p.parts {
-		id := hex.EncodeToString(t.id[:])
-		for _, packed := range t.spans {
-			found.Spans = append(found.Spans, unpack(packed, id, p.words))
-		}
-	}
-	return found
 }

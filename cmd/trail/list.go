@@ -14,7 +14,7 @@ import (
 // Bounds of a list of stories.
 const (
 	maxStories   = 50
-	maxTraces    = 1000 // traces that are read for a list, the newest
+	maxTraces    = 1000 // traces that a list is made of, the newest
 	listTime     = 500 * time.Millisecond
 	listInterval = time.Second // a list that all clients share is not made more often
 )
@@ -48,30 +48,34 @@ func summarize(s *trail.Story) summary {
 	return sum
 }
 
-// stories returns the stories of these spans, those whose spans come last first. It leaves
-// out the rest after maxStories, and after listTime.
-func stories(ctx context.Context, source trail.Source, found trail.Spans, o options) (list []summary, more bool, err error) {
+// stories returns the stories of these traces, in their order. It leaves out the rest after
+// maxStories, and after listTime, which the first may exceed.
+func stories(ctx context.Context, source trail.Source, traces []string, o options) (list []summary, more bool, err error) {
 	making, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()
 	shown := map[string]bool{} // traces
-	for _, span := range slices.Backward(found.Spans) {
-		if shown[span.TraceID] {
+	for _, id := range traces {
+		if shown[id] {
 			continue
 		}
-		if len(list) == maxStories || making.Err() != nil {
+		if len(list) == maxStories || len(list) > 0 && making.Err() != nil {
 			return list, true, nil
 		}
-		s, err := build(making, source, span.TraceID, o)
+		building := making
+		if len(list) == 0 {
+			building = ctx
+		}
+		s, err := build(building, source, id, o)
 		if errors.Is(err, trail.ErrNotFound) { // dropped meanwhile
 			continue
 		}
-		if ctx.Err() == nil && making.Err() != nil {
+		if ctx.Err() == nil && building.Err() != nil {
 			return list, true, nil
 		}
 		if err != nil {
 			return list, false, err
 		}
-		shown[span.TraceID] = true
+		shown[id] = true
 		for _, l := range s.Lanes {
 			shown[l.TraceID] = true
 		}
@@ -79,7 +83,7 @@ func stories(ctx context.Context, source trail.Source, found trail.Spans, o opti
 			list = append(list, summarize(s))
 		}
 	}
-	return list, found.Truncated, nil
+	return list, false, nil
 }
 
 // recent is the list of the newest stories, made once for all clients.
@@ -87,24 +91,24 @@ type recent struct {
 	mu    sync.Mutex
 	at    time.Time
 	added int
-	list  []summary
-	more  bool
+	list  list
 }
 
-func (r *recent) get(ctx context.Context, store *trail.Store, o options) ([]summary, bool, error) {
+// get returns the list. It is stale if it lacks spans that have arrived since, because it
+// is not made more often than every listInterval.
+func (r *recent) get(ctx context.Context, store *trail.Store, o options) (l list, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	added := store.Size().Added
-	if added == r.added || time.Since(r.at) < listInterval {
-		return r.list, r.more, nil
+	if added != r.added && time.Since(r.at) >= listInterval {
+		ids, more := store.RecentIDs(maxTraces)
+		if l.Stories, l.More, err = stories(ctx, store, ids, o); err != nil {
+			return list{}, err
+		}
+		l.More = l.More || more
+		r.at, r.added, r.list = time.Now(), added, l
 	}
-	found, err := store.Recent(ctx, maxTraces)
-	if err == nil {
-		r.list, r.more, err = stories(ctx, store, found, o)
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	r.at, r.added = time.Now(), added
-	return r.list, r.more, nil
+	l = r.list
+	l.stale = added != r.added
+	return l, nil
 }

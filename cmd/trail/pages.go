@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +49,7 @@ func hash(text string) string {
 type page struct {
 	Title   string
 	Feed    string // path of the events after which the script updates the page
+	Refresh int64  // milliseconds after which the script updates it without an event; 0 for never
 	Story   *view.Page
 	List    *list
 	Problem string
@@ -60,7 +60,10 @@ type list struct {
 	Stories []summary        `json:"stories"`
 	More    bool             `json:"more"` // there are more, which are left out
 	Store   trail.Size       `json:"store"`
+	OTLP    string           `json:"-"`
 	Forward *receiver.Counts `json:"forward,omitempty"`
+
+	stale bool // newer spans have arrived
 }
 
 // write writes a page that needs nothing else.
@@ -73,6 +76,7 @@ func (p page) write() ([]byte, error) {
 // pages serves the stories of a store.
 type pages struct {
 	store   *trail.Store
+	otlp    string                 // URL that traces are sent to
 	forward func() receiver.Counts // nil if nothing is forwarded
 	key     string
 	recent  recent
@@ -80,11 +84,12 @@ type pages struct {
 
 func (p *pages) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", p.index)
+	few := fewAtATime()
+	mux.HandleFunc("GET /{$}", few(p.index))
+	mux.HandleFunc("GET /stories/{id}", few(p.story))
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, r, http.StatusNotFound, fmt.Sprintf("there is no page %.100q: the list of stories is at /", r.URL.Path))
 	})
-	mux.HandleFunc("GET /stories/{id}", p.story)
 	mux.HandleFunc("GET /events", p.events)
 	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	zip := gzhttp.GzipHandler(mux)
@@ -109,7 +114,7 @@ func (p *pages) index(w http.ResponseWriter, r *http.Request) {
 	var err error
 	switch {
 	case l.Query == "":
-		l.Stories, l.More, err = p.recent.get(r.Context(), p.store, options{key: p.key})
+		l, err = p.recent.get(r.Context(), p.store, options{key: p.key})
 	case isID(strings.ToLower(l.Query)):
 		http.Redirect(w, r, "/stories/"+strings.ToLower(l.Query), http.StatusSeeOther)
 		return
@@ -117,11 +122,11 @@ func (p *pages) index(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, r, http.StatusBadRequest, fmt.Sprintf("cannot search for %.100q: want a trace id (32 hex digits), a span id (16), or an attribute as key=value", l.Query))
 		return
 	default:
-		var found trail.Spans
-		if found, err = p.store.Find(r.Context(), strings.TrimSpace(key), strings.TrimSpace(value), maxTraces); err == nil {
-			slices.Reverse(found.Spans) // the newest last, as Recent
-			l.Stories, l.More, err = stories(r.Context(), p.store, found, options{key: p.key})
-			l.More = l.More || found.Truncated
+		var ids []string
+		var more bool
+		if ids, more, err = p.store.FindIDs(r.Context(), strings.TrimSpace(key), strings.TrimSpace(value), maxTraces); err == nil {
+			l.Stories, l.More, err = stories(r.Context(), p.store, ids, options{key: p.key})
+			l.More = l.More || more
 		}
 	}
 	if err != nil {
@@ -131,13 +136,20 @@ func (p *pages) index(w http.ResponseWriter, r *http.Request) {
 	if l.Stories == nil {
 		l.Stories = []summary{}
 	}
-	l.Store = p.store.Size()
+	l.Store, l.OTLP = p.store.Size(), p.otlp
 	if p.forward != nil {
 		counts := p.forward()
 		l.Forward = &counts
 	}
-	p.answer(w, r, page{Title: "Stories", Feed: "/events", List: &l}, l, nil)
+	html := page{Title: "Stories", Feed: "/events", List: &l}
+	if l.stale { // the event of the newest span has come already
+		html.Refresh = listInterval.Milliseconds()
+	}
+	p.answer(w, r, html, l, nil)
 }
+
+// storyOf returns the path of the story of a span.
+func storyOf(span trail.Ref) string { return "/stories/" + span.SpanID }
 
 // story answers with the story of a trace or a span.
 func (p *pages) story(w http.ResponseWriter, r *http.Request) {
@@ -166,7 +178,7 @@ func (p *pages) story(w http.ResponseWriter, r *http.Request) {
 	if view.ParentsAlone(query) {
 		shown = trail.Parents(s)
 	}
-	p.answer(w, r, page{Title: title(s, id), Feed: "/events", Story: view.New(s, view.Options{}.Read(query))}, shown, func(w http.ResponseWriter) {
+	p.answer(w, r, page{Title: title(s, id), Feed: "/events", Story: view.New(s, view.Options{Elsewhere: storyOf}.Read(query))}, shown, func(w http.ResponseWriter) {
 		_ = write(w, shown, id, trail.WriteOptions{}) // an error means that the client has gone
 	})
 }

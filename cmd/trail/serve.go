@@ -103,22 +103,23 @@ func (s *server) run(ctx context.Context) error {
 		go func() { f.Run(forwarding, forwardTimeout); close(done) }()
 		defer func() { stop(); <-done }()
 	}
-	var urls []string
 	for _, own := range []string{s.page, s.http, s.grpc} {
 		if same(s.forward, own) {
 			return cli.Usagef("serve: --forward %s is an address of trail serve itself, %s: move that to another port, such as --http 127.0.0.1:14318 --grpc 127.0.0.1:14317", s.forward, own)
 		}
 	}
-	for _, listen := range []struct {
-		flag, addr string
-		handler    http.Handler
-	}{{"page", s.page, pages.handler()}, {"http", s.http, otlp}, {"grpc", s.grpc, otlp}} {
+	var listeners []net.Listener
+	var urls []string
+	for _, listen := range []struct{ flag, addr string }{{"page", s.page}, {"http", s.http}, {"grpc", s.grpc}} {
 		listener, err := s.listen(listen.flag, listen.addr)
 		if err != nil {
 			return err
 		}
-		urls = append(urls, respond.URL(listener.Addr()))
-		group.Go(func() error { return serveHTTP(ctx, listener, s.guard.wrap(listen.handler)) })
+		listeners, urls = append(listeners, listener), append(urls, respond.URL(listener.Addr()))
+	}
+	pages.otlp = urls[1]
+	for i, handler := range []http.Handler{pages.handler(), otlp, otlp} {
+		group.Go(func() error { return serveHTTP(ctx, listeners[i], s.guard.wrap(handler)) })
 	}
 	fmt.Printf("trail: stories at %s, OTLP over HTTP at %s, OTLP over gRPC at %s\n", urls[0], urls[1], urls[2])
 	return group.Wait()

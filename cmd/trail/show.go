@@ -63,10 +63,21 @@ func showCommand(f *flag.FlagSet) func(context.Context, []string) error {
 			return fmt.Errorf("show: %w", err)
 		}
 		if o.until != "" && s.CriticalPath.To != o.until {
-			fmt.Fprintf(os.Stderr, "trail: no span of the story is named %q: the critical path ends with the last span\n", o.until)
+			why := "no span of the story is named %q"
+			if hasName(s, o.until) {
+				why = "every span that is named %q failed"
+			}
+			fmt.Fprintf(os.Stderr, "trail: "+why+": the critical path ends with the last span\n", o.until)
 		}
 		return output(s, id, asJSON, html, parents)
 	}
+}
+
+// hasName reports whether a span of a story has a name.
+func hasName(s *trail.Story, name string) bool {
+	return slices.ContainsFunc(s.Lanes, func(l trail.Lane) bool {
+		return slices.ContainsFunc(l.Spans, func(n trail.Node) bool { return n.Name == name })
+	})
 }
 
 // origin is where show reads from.

@@ -32,7 +32,11 @@ func build(ctx context.Context, source trail.Source, id string, o options) (*tra
 	if o.until != "" {
 		opts.Until = func(s *trail.Span) bool { return s.Name == o.until }
 	}
-	return trail.Build(ctx, source, opts, start)
+	s, err := trail.Build(ctx, source, opts, start)
+	if err == nil && len(s.Lanes) == 0 && start.SpanID != "" { // its trace is so large that the source left it out
+		s, err = trail.Build(ctx, source, opts, trail.Ref{TraceID: start.TraceID})
+	}
+	return s, err
 }
 
 // explain turns the error of a source into a sentence with a remedy.

@@ -28,7 +28,7 @@ type load struct {
 func (l *load) take(n int) error {
 	if l.held += int64(n); l.held > maxLoad {
 		l.held -= int64(n)
-		return tooLarge
+		return tooHeavy
 	}
 	if l.taken.Add(int64(n)) > maxLoad {
 		return busy // release gives it back
@@ -44,7 +44,7 @@ func (l *load) read(r io.Reader) ([]byte, error) {
 	for {
 		if len(b) == cap(b) {
 			// The memory before counts until the request ends.
-			size := max(4096, 2*cap(b))
+			size := min(max(4096, 2*cap(b)), MaxRequest+1)
 			if err := l.take(size); err != nil {
 				return nil, err
 			}
@@ -88,16 +88,61 @@ const maxDepth = 64
 
 var tooDeep = status.Errorf(codes.InvalidArgument, "values are nested more than %d deep", maxDepth)
 
-// weigh returns the approximate size of a request of traces when it is decoded.
+// weigh returns the approximate size of a request when it is decoded.
 func weigh(r Request) (int, error) {
-	if r.JSON {
-		objects, err := trail.CheckJSON(r.Body)
-		if err != nil {
-			err = status.Error(codes.InvalidArgument, err.Error())
-		}
-		return len(r.Body) + 320*objects, err // each may be a span
+	if !r.JSON {
+		return export.weigh(r.Body, 0)
 	}
-	return export.weigh(r.Body, 0)
+	if _, err := trail.CheckJSON(r.Body); err != nil {
+		return 0, status.Error(codes.InvalidArgument, err.Error())
+	}
+	return len(r.Body) + weighObjects(r.Body), nil
+}
+
+// Sizes of an object of JSON when it is decoded.
+const (
+	objectSize    = 320 // it may be a span
+	attributeSize = 48
+)
+
+// attributeKeys are the keys of attributes and of what their values consist of, which are
+// the most frequent objects and the smallest.
+var attributeKeys = map[string]bool{"attributes": true, "value": true, "arrayValue": true, "kvlistValue": true, "values": true}
+
+// weighObjects returns the approximate size of the objects of a text of JSON when they are
+// decoded. The objects of a list have the list's key.
+func weighObjects(b []byte) (size int) {
+	type value struct{ list, attribute bool }
+	var open []value // the lists and objects that have not ended
+	key := ""        // the last text, which is the key before a value in an object
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			from := i + 1
+			for i = from; i < len(b) && b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+			key = string(b[from:min(i, len(b))])
+		case '{', '[':
+			v := value{b[i] == '[', attributeKeys[key]}
+			if n := len(open); n > 0 && open[n-1].list {
+				v.attribute = open[n-1].attribute
+			}
+			open = append(open, v)
+			switch {
+			case v.list:
+			case v.attribute:
+				size += attributeSize
+			default:
+				size += objectSize
+			}
+		case '}', ']':
+			open = open[:max(0, len(open)-1)]
+		}
+	}
+	return size
 }
 
 func (m *message) weigh(b []byte, depth int) (int, error) {

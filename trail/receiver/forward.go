@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
+	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -74,7 +76,7 @@ func NewForwarder(to string, headers map[string]string, log *slog.Logger) (*Forw
 
 // Forward queues a request, or drops it. It does not wait.
 func (f *Forwarder) Forward(r Request) {
-	size := int64(len(r.Body))
+	size := int64(cap(r.Body)) // a body that was read piece by piece holds more than its length
 	if f.bytes.Add(size) <= maxQueued {
 		select {
 		case f.queue <- r:
@@ -149,7 +151,7 @@ func (f *Forwarder) work(ctx, sending context.Context) {
 func (f *Forwarder) deliver(ctx context.Context, r Request) {
 	f.sending.Add(1)
 	defer f.sending.Add(-1)
-	defer f.bytes.Add(-int64(len(r.Body)))
+	defer f.bytes.Add(-int64(cap(r.Body)))
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 		defer cancel()
@@ -235,13 +237,16 @@ func grpcSender(host string, secure bool, headers map[string]string) (send func(
 	if err != nil {
 		return nil, nil, err
 	}
+	var converting sync.Mutex // what is decoded takes several times the memory of JSON
 	return func(ctx context.Context, r Request) error {
 		if r.JSON {
-			export := ptraceotlp.NewExportRequest()
-			if r.Signal != Traces || export.UnmarshalJSON(r.Body) != nil {
-				return backoff.Permanent(errors.New("gRPC does not take JSON"))
+			converting.Lock()
+			body, err := toProto(r)
+			converting.Unlock()
+			if err != nil {
+				return backoff.Permanent(fmt.Errorf("%s from JSON to protobuf, which gRPC needs: %w", r.Signal, err))
 			}
-			r.Body, _ = export.MarshalProto()
+			r.Body = body
 		}
 		var answer []byte
 		err := connection.Invoke(metadata.NewOutgoingContext(ctx, metadata.New(headers)), method(r.Signal), &r.Body, &answer)
@@ -253,6 +258,33 @@ func grpcSender(host string, secure bool, headers map[string]string) (send func(
 		}
 		return backoff.Permanent(err)
 	}, connection.Close, nil
+}
+
+// toProto converts a request of JSON to protobuf.
+func toProto(r Request) ([]byte, error) {
+	var export interface {
+		UnmarshalJSON([]byte) error
+		MarshalProto() ([]byte, error)
+	}
+	switch r.Signal {
+	case Metrics:
+		export = pmetricotlp.NewExportRequest()
+	case Logs:
+		export = plogotlp.NewExportRequest()
+	default:
+		export = ptraceotlp.NewExportRequest()
+	}
+	size, err := weigh(r)
+	if err == nil && size > maxLoad {
+		err = tooHeavy
+	}
+	if err == nil {
+		err = export.UnmarshalJSON(r.Body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return export.MarshalProto()
 }
 
 // plain is a codec of messages that are encoded already.

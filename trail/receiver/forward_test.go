@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"example.org/ordertrail/trail"
 	"example.org/ordertrail/trail/receiver"
 )
 
@@ -89,6 +90,52 @@ func TestForwardIsBounded(t *testing.T) {
 	}
 	if log := end(); !strings.Contains(log, "dropped=100") {
 		t.Errorf("%+v; %s", f.Counts(), log)
+	}
+}
+
+// A backend of gRPC gets all signals that arrived as JSON, as protobuf. JSON that is not
+// OTLP, or too large to be converted, is dropped and the reason logged.
+func TestForwardJSONToGRPC(t *testing.T) {
+	got := make(chan receiver.Request, 3)
+	addr := serve(t, &receiver.Receiver{Keep: func(...trail.Span) int { return 0 }, Forward: func(r receiver.Request) { got <- r }})
+	f := must[*receiver.Forwarder](t)(receiver.NewForwarder("grpc://"+addr, nil, slog.New(slog.DiscardHandler)))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan bool)
+	go func() { f.Run(ctx, time.Second); close(done) }()
+	defer func() { cancel(); <-done }()
+	for signal, text := range map[string]string{
+		receiver.Traces:  `{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"mine"}]}]}]}`,
+		receiver.Metrics: `{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"mine"}]}]}]}`,
+		receiver.Logs:    `{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"eventName":"mine"}]}]}]}`,
+	} {
+		before := f.Counts()
+		f.Forward(receiver.Request{Signal: signal, JSON: true, Body: []byte(text)})
+		wait(t, signal+" are sent or dropped", func() bool { c := f.Counts(); return c.Sent+c.Dropped > before.Sent+before.Dropped })
+		select {
+		case r := <-got:
+			if r.Signal != signal || r.JSON || !bytes.Contains(r.Body, []byte("\x04mine")) {
+				t.Errorf("%s arrive as %+v", signal, r)
+			}
+		default:
+			t.Errorf("%s are dropped", signal)
+		}
+	}
+	before := f.Counts()
+	for _, text := range []string{`nonsense`, `{"resourceLogs":[null]}`, strings.Repeat(`{"resourceLogs":[`, 1000), `{"resourceLogs":[` + strings.Repeat("{},", 1<<20) + "{}]}"} {
+		f.Forward(receiver.Request{Signal: receiver.Logs, JSON: true, Body: []byte(text)})
+	}
+	wait(t, "the others are dropped", func() bool { return f.Counts().Dropped == before.Dropped+4 })
+}
+
+// The queue is bounded by the memory that requests hold, which may be twice their size.
+func TestForwardCountsMemory(t *testing.T) {
+	f := must[*receiver.Forwarder](t)(receiver.NewForwarder("http://127.0.0.1:1", nil, slog.New(slog.DiscardHandler)))
+	const mib = 1 << 20
+	for range 20 {
+		f.Forward(receiver.Request{Signal: receiver.Traces, Body: make([]byte, mib, 2*mib)})
+	}
+	if c := f.Counts(); c.Queued != 16 || c.Dropped != 4 {
+		t.Errorf("%+v, want 32 MiB in the queue", c)
 	}
 }
 

@@ -173,9 +173,10 @@ func (rc *Receiver) keep(h *load, req Request) (refused int, err error) {
 	return refused, nil
 }
 
-// tooLarge and busy are the errors of requests beyond the bounds.
+// tooLarge, tooHeavy and busy are the errors of requests beyond the bounds.
 var (
 	tooLarge = status.Errorf(codes.OutOfRange, "the request is too large: send fewer spans at a time, at most %d MiB", MaxRequest>>20)
+	tooHeavy = status.Errorf(codes.OutOfRange, "the request takes more than %d MiB when it is decoded: send fewer spans at a time", maxLoad>>20)
 	busy     = func() error {
 		s, err := status.New(codes.ResourceExhausted, "too many requests at a time: try again").
 			WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})

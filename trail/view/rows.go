@@ -2,7 +2,6 @@ package view
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"example.org/ordertrail/trail"
@@ -55,34 +54,4 @@ func (w *Waterfall) choose(groups []Group, o Options) map[trail.Ref]bool {
 		shown[n.Ref] = true
 	}
 	return shown
-}
-
-// limit leaves out the attributes of rows, those of the chosen span last, until they fit
-// the page.
-func (w *Waterfall) limit(chosen string) {
-	size := 0
-	for _, g := range w.Groups {
-		for _, l := range g.Lanes {
-			for i := range l.Rows {
-				r := &l.Rows[i]
-				of := 0
-				for key, value := range r.Attributes {
-					of += len(key) + len(fmt.Sprint(value)) + 10
-				}
-				for _, c := range r.Causes {
-					for key, value := range c.Attributes {
-						of += len(key) + len(fmt.Sprint(value)) + 2
-					}
-				}
-				for _, e := range r.Events {
-					for key, value := range e.Attributes {
-						of += len(key) + len(fmt.Sprint(value)) + 2
-					}
-				}
-				if r.Brief = size+of > attributesShown && r.SpanID != chosen; !r.Brief {
-					size += of
-				}
-			}
-		}
-	}
 }

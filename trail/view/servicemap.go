@@ -16,6 +16,8 @@ type ServiceMap struct {
 	Nodes         []MapNode
 	Ways          []MapWay
 	Flows         []trail.EventsFlow
+	// The numbers of those that are left out, because there are many.
+	MoreServices, MoreFlows int
 }
 
 // MapNode is the drawing of a service.
@@ -44,7 +46,9 @@ const (
 
 // NewServiceMap returns the layout of a service map. For class see [Options].
 func NewServiceMap(m trail.ServiceMap, class func(service string) string) *ServiceMap {
-	laid := &ServiceMap{Flows: m.Flows}
+	laid := &ServiceMap{}
+	m, laid.MoreServices, laid.MoreFlows = fewest(m)
+	laid.Flows = m.Flows
 	columns := columns(m)
 	rows := map[int]int{}
 	most := 1
@@ -87,7 +91,7 @@ func NewServiceMap(m trail.ServiceMap, class func(service string) string) *Servi
 	}
 	for i := range laid.Ways {
 		way := &laid.Ways[i]
-		way.Title = fmt.Sprintf("%s to %s: %s (%s)", way.From, way.To, strings.Join(way.events, ", "), trail.Counted(way.Links, "link"))
+		way.Title = fmt.Sprintf("%s to %s: %s (%s)", short(way.From), short(way.To), cut(strings.Join(way.events, ", "), messageShown), trail.Counted(way.Links, "link"))
 		from, to := at[way.From], at[way.To]
 		port := 7 * (2*slices.Index(in[way.To], way.From) - len(in[way.To]) + 1) / 2
 		switch back := columns[way.To] - columns[way.From]; {
@@ -115,6 +119,27 @@ func NewServiceMap(m trail.ServiceMap, class func(service string) string) *Servi
 		}
 	}
 	return laid
+}
+
+// fewest returns the part of a map that fits a page, which has the services that the fewest
+// steps lead to, and the numbers of the other services and flows.
+func fewest(m trail.ServiceMap) (part trail.ServiceMap, services, flows int) {
+	if len(m.Services) <= servicesShown && len(m.Flows) <= flowsShown {
+		return m, 0, 0
+	}
+	part.Services = slices.Clone(m.Services)
+	slices.SortStableFunc(part.Services, func(a, b trail.Service) int { return cmp.Compare(a.Step, b.Step) })
+	part.Services = part.Services[:min(len(m.Services), servicesShown)]
+	shown := map[string]bool{}
+	for _, s := range part.Services {
+		shown[s.Name] = true
+	}
+	for _, f := range m.Flows {
+		if shown[f.From] && shown[f.To] && len(part.Flows) < flowsShown {
+			part.Flows = append(part.Flows, f)
+		}
+	}
+	return part, len(m.Services) - len(part.Services), len(m.Flows) - len(part.Flows)
 }
 
 // columns returns the column of each service: its number of steps, or the last column for

@@ -50,5 +50,14 @@ func shares(p trail.CriticalPath, class func(string) string) (segments, sums []S
 		sums[i].Percent = float64(sums[i].Duration) / float64(p.Duration) * 100
 	}
 	slices.SortStableFunc(sums, func(a, b Share) int { return cmp.Compare(b.Duration, a.Duration) })
+	if len(sums) > sumsShown {
+		rest := &sums[sumsShown]
+		rest.Label, rest.Class = "others", ""
+		for _, s := range sums[sumsShown+1:] {
+			rest.Duration += s.Duration
+			rest.Percent += s.Percent
+		}
+		sums = sums[:sumsShown+1]
+	}
 	return segments, sums
 }

@@ -3,26 +3,16 @@ package view
 import (
 	"cmp"
 	"fmt"
-	"maps"
 
 	"example.org/ordertrail/trail"
 )
 
-// maxTies bounds the ties of a row, in each direction.
-const maxTies = 100
-
-// fewer returns the first ties, and the number of the others.
-func fewer(all []Tie) (first []Tie, more int) {
-	n := min(len(all), maxTies)
-	return all[:n:n], len(all) - n
-}
-
 // tie sets the badges and the edges of each row.
-func (w *Waterfall) tie(edges []trail.Edge, places map[trail.Ref]*place) {
+func (w *Waterfall) tie(edges []trail.Edge, places map[trail.Ref]*place, chosen string) {
 	causes, led := map[trail.Ref][]Tie{}, map[trail.Ref][]Tie{}
 	labels := map[string]string{}
 	for _, p := range places {
-		labels[p.node.SpanID] = p.node.Service + ": " + p.node.Name
+		labels[p.node.SpanID] = short(p.node.Service + ": " + p.node.Name)
 	}
 	label := func(r trail.Ref) string { return cmp.Or(labels[r.SpanID], "span "+r.SpanID) }
 	for _, e := range edges {
@@ -39,24 +29,28 @@ func (w *Waterfall) tie(edges []trail.Edge, places map[trail.Ref]*place) {
 		}
 		t := Tie{Ref: e.From, Label: label(e.From), Relationship: back, Attributes: e.Attributes, Wait: e.Wait, Missing: e.Missing, Elsewhere: e.Elsewhere, External: e.External}
 		causes[e.To] = append(causes[e.To], t)
-		led[e.From] = append(led[e.From], Tie{Ref: e.To, Label: label(e.To), Relationship: forth, Wait: e.Wait})
+		led[e.From] = append(led[e.From], Tie{Ref: e.To, Label: label(e.To), Relationship: forth, Attributes: e.Attributes, Wait: e.Wait})
 	}
+	left := tiesShown
 	for _, g := range w.Groups {
 		for _, l := range g.Lanes {
 			for i := range l.Rows {
 				r := &l.Rows[i]
+				// fewer returns the first ties, and the number of the others.
+				fewer := func(all []Tie) (first []Tie, more int) {
+					n := min(len(all), maxTies)
+					if r.SpanID != chosen {
+						n = min(n, max(1, left))
+						left -= n
+					}
+					return all[:n:n], len(all) - n
+				}
+				for _, e := range r.Lost {
+					causes[r.Ref] = append(causes[r.Ref], Tie{Ref: e.From, Label: label(e.From), Relationship: "lost: " + e.Relationship})
+				}
 				r.Badges = badges(r.Node)
 				r.Causes, r.MoreCauses = fewer(causes[r.Ref])
 				r.Led, r.MoreLed = fewer(led[r.Ref])
-				for i, c := range r.Causes {
-					r.Causes[i].Attributes = maps.Clone(c.Attributes)
-					maps.DeleteFunc(r.Causes[i].Attributes, func(key string, value any) bool {
-						return value == r.Attributes[key] || value == any(c.Relationship) || value == any(c.Ref.TraceID)
-					})
-				}
-				for _, e := range r.Lost {
-					r.Causes = append(r.Causes, Tie{Ref: e.From, Label: label(e.From), Relationship: "lost: " + e.Relationship})
-				}
 			}
 		}
 	}

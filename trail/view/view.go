@@ -34,11 +34,13 @@ var (
 var Functions = template.FuncMap{
 	"counted":  trail.Counted,
 	"duration": trail.Duration,
+	"short":    short,
+	"message":  func(s string) string { return cut(s, messageShown) },
 	"words":    words,
 	"percent":  WholePercent,
 }
 
-func words(s string) string { return strings.ReplaceAll(s, "_", " ") }
+func words(s string) string { return strings.ReplaceAll(short(s), "_", " ") }
 
 // Options change how a story is drawn.
 type Options struct {
@@ -46,6 +48,9 @@ type Options struct {
 	Class func(service string) string
 	// Backend returns the URL of a span in a tracing backend, "" for none.
 	Backend func(trail.Ref) string
+	// Elsewhere returns the URL of the story of a span that belongs to another story, "" for
+	// none.
+	Elsewhere func(trail.Ref) string
 	// Parents draws the story as parents alone would, see [trail.Parents].
 	Parents bool
 	// Span is the id of a span that is shown with its trace, however large the story is.
@@ -75,6 +80,8 @@ type Page struct {
 	Map            *ServiceMap
 	Segments, Sums []Share // of the critical path
 	Spans, Links   int
+	Gaps           []trail.Gap // the first of them
+	MoreGaps       int
 
 	Options
 }
@@ -98,6 +105,8 @@ func New(s *trail.Story, o Options) *Page {
 	}
 	p := &Page{Story: s, Waterfall: newWaterfall(s, o), Map: NewServiceMap(s.Services, o.Class), Options: o}
 	p.Segments, p.Sums = shares(s.CriticalPath, o.Class)
+	p.Gaps = s.Gaps[:min(len(s.Gaps), gapsShown)]
+	p.MoreGaps = len(s.Gaps) - len(p.Gaps)
 	for _, l := range s.Lanes {
 		p.Spans += len(l.Spans)
 	}
@@ -115,6 +124,15 @@ func (p *Page) At(span trail.Ref) string {
 		return ""
 	}
 	return p.Backend(span)
+}
+
+// OtherStory returns the URL of the story of a span that belongs to another story, "" for
+// none.
+func (p *Page) OtherStory(span trail.Ref) string {
+	if p.Elsewhere == nil {
+		return ""
+	}
+	return p.Elsewhere(span)
 }
 
 // Class returns a style class with one of seven colours for a service, always the same.

@@ -11,12 +11,6 @@ import (
 	"example.org/ordertrail/trail"
 )
 
-// Bounds of a page, which stays below 1 MB.
-const (
-	rowsShown       = 300
-	attributesShown = 300_000 // bytes
-)
-
 // Waterfall is the layout of a trail: a lane for each trace, grouped by service, and a
 // row for each span. Positions are percentages, so that the picture fits any size.
 type Waterfall struct {
@@ -28,6 +22,8 @@ type Waterfall struct {
 	Cuts   []Mark
 	Rows   int // with the row of the axis
 	Hidden int // spans beyond rowsShown
+	// MoreArrows are those beyond arrowsShown.
+	MoreArrows int
 	// Windows are the parts of the story that have pages of their own, if it has more than
 	// rowsShown spans.
 	Windows []Window
@@ -67,7 +63,8 @@ type Row struct {
 	Causes []Tie // the spans that this one links
 	Led    []Tie // the spans that link this one
 	// The numbers of those that are left out, because there are many.
-	MoreCauses, MoreLed int
+	MoreCauses, MoreLed        int
+	MoreAttributes, MoreEvents int
 }
 
 // Badge marks a property of a span, such as a failure.
@@ -78,7 +75,7 @@ type Tie struct {
 	Ref          trail.Ref
 	Label        string // "service: name" of the span at the other end
 	Relationship string
-	Attributes   trail.Attributes // of a link, if neither the row nor the tie has them
+	Attributes   trail.Attributes // of a link
 	Wait         time.Duration
 	Missing      bool
 	Elsewhere    bool // the span is known, and belongs to another story
@@ -109,6 +106,8 @@ func newWaterfall(t *trail.Story, o Options) *Waterfall {
 	var moments []time.Duration
 	row, number := 1, 0 // below the axis
 	var starts []int
+	kept, folded := groups[:0], 0
+	rest := Group{Service: "other services"}
 	for gi := range groups {
 		g := &groups[gi]
 		g.Class = o.Class(g.Service)
@@ -137,20 +136,34 @@ func newWaterfall(t *trail.Story, o Options) *Waterfall {
 				lanes = append(lanes, l)
 			}
 		}
-		if g.Lanes = lanes; g.Hidden > 0 {
+		w.Hidden += g.Hidden
+		if g.Lanes = lanes; len(lanes) == 0 {
+			if folded++; folded > foldedShown {
+				row-- // it has no heading
+				rest.fold(*g)
+				continue
+			}
+		}
+		if g.Hidden > 0 {
 			starts = append(starts, row)
 			g.row = row
 			row++
-			w.Hidden += g.Hidden
 		}
+		kept = append(kept, *g)
 	}
-	w.Groups, w.Rows = groups, row
+	if rest.Hidden > 0 {
+		rest.row = row + 1 // below the heading
+		starts = append(starts, rest.row)
+		row += 2
+		kept = append(kept, rest)
+	}
+	w.Groups, w.Rows = kept, row
 	scale := newTimescale(moments)
 	w.Ticks, w.Cuts = scale.marks()
 	for _, s := range starts {
 		w.Lines = append(w.Lines, w.y(float64(s)))
 	}
-	w.tie(t.Edges, places)
+	w.tie(t.Edges, places, o.Span)
 	w.draw(scale, t.Edges, places)
 	w.limit(o.Span)
 	return w
@@ -170,6 +183,15 @@ func (g *Group) hide(n trail.Node, number int) {
 func end(n trail.Node) time.Duration {
 	start := max(n.Offset, 0)
 	return start + min(max(n.Duration, 0), math.MaxInt64-start)
+}
+
+// fold adds the hidden spans of a group, which comes later.
+func (g *Group) fold(other Group) {
+	if g.Hidden == 0 {
+		g.From, g.first, g.last = other.From, other.first, other.last
+	}
+	g.Hidden += other.Hidden
+	g.first, g.last = min(g.first, other.first), max(g.last, other.last)
 }
 
 // place is the row of a span.
@@ -280,6 +302,8 @@ func (w *Waterfall) draw(scale timescale, edges []trail.Edge, places map[trail.R
 	}
 	// Arrows of the critical path are drawn last, above the others.
 	slices.SortStableFunc(w.Arrows, func(a, b Arrow) int { return cmp.Compare(rank(a.Class), rank(b.Class)) })
+	w.MoreArrows = max(0, len(w.Arrows)-arrowsShown)
+	w.Arrows = w.Arrows[w.MoreArrows:]
 }
 
 func rank(class string) int {
