@@ -19,7 +19,7 @@ func TestRawLinks(t *testing.T) {
 	effect.Links[2].Attributes["link.trace_id"] = spanOf(8).TraceID
 	story := trail.Stitch(trail.Spans{Spans: []trail.Span{cause, effect, other}}, trail.Options{}, cause.Ref)
 	story.Edges = append(story.Edges, trail.Edge{Kind: trail.EdgeLink, From: other.Ref, To: effect.Ref, Missing: true, Elsewhere: true})
-	page := rendered(t, New(story, Options{Elsewhere: func(r trail.Ref) string { return "/stories/" + r.SpanID }}))
+	page := rendered(t, New(story, Options{Span: cause.SpanID, Elsewhere: func(r trail.Ref) string { return "/stories/" + r.SpanID }}))
 	article := func(s trail.Span) string {
 		return regexp.MustCompile(`(?s)<article class="[^"]*" id="span-` + s.SpanID + `".*?</article>`).FindString(page)
 	}

@@ -29,7 +29,11 @@ func (w *Waterfall) tie(edges []trail.Edge, places map[trail.Ref]*place, chosen 
 		}
 		t := Tie{Ref: e.From, Label: label(e.From), Relationship: back, Attributes: e.Attributes, Wait: e.Wait, Missing: e.Missing, Elsewhere: e.Elsewhere, External: e.External}
 		causes[e.To] = append(causes[e.To], t)
-		led[e.From] = append(led[e.From], Tie{Ref: e.To, Label: label(e.To), Relationship: forth, Attributes: e.Attributes, Wait: e.Wait})
+		t = Tie{Ref: e.To, Label: label(e.To), Relationship: forth, Wait: e.Wait}
+		if to == nil || e.From.SpanID == chosen { // else they are with the span that has the link: pages stay small
+			t.Attributes = e.Attributes
+		}
+		led[e.From] = append(led[e.From], t)
 	}
 	left := tiesShown
 	for _, g := range w.Groups {
