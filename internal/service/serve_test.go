@@ -56,6 +56,10 @@ func TestServeEndsInTime(t *testing.T) {
 	if took := time.Since(began); took > 7*time.Second {
 		t.Errorf("the end took %v", took)
 	}
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, _ := io.Copy(io.Discard, c); n >= int64(len(answer)) {
+		t.Error("the connection lives longer than the server")
+	}
 }
 
 // A client that has too many connections gets no more. If it closes one, it gets another.

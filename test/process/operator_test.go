@@ -108,6 +108,18 @@ func operate(t *testing.T, user []string, url, shopURL string) {
 	if !regexp.MustCompile(`failed span +00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]\n`).MatchString(shown) {
 		t.Errorf("deadletters show names no span:\n%s", shown)
 	}
+	later, err := shop.Place(ctx, poison)
+	if err != nil {
+		t.Fatal(err)
+	}
+	systemtest.Until(t, "the later one is listed, behind it", func() bool {
+		list := command(t, user, url, "deadletters")
+		first, second := strings.Index(list, order.ID), strings.Index(list, later.ID)
+		if second >= 0 && first > second {
+			t.Fatalf("the later dead letter comes first:\n%s", list)
+		}
+		return second >= 0
+	})
 	// The deadline ends the order; to send it again then does no harm.
 	if _, err := shop.Await(ctx, order.ID, func(o orders.Order) bool { return poison.Want.Check(o) == nil }); err != nil {
 		t.Fatal(err)
@@ -115,6 +127,7 @@ func operate(t *testing.T, user []string, url, shopURL string) {
 	if got := command(t, user, url, "deadletters redrive "+id); !strings.Contains(got, id+" was sent to payments again") {
 		t.Errorf("deadletters redrive: %s", got)
 	}
+	command(t, user, url, "deadletters redrive --all")
 	systemtest.Until(t, "nothing is left", func() bool { return strings.Contains(command(t, user, url, "deadletters"), "no dead letters") })
 	p, code := run(t, append(user, "NATS_URL="+url), "ordertrail", "deadletters", "redrive", id)
 	refused(t, p, code, "no such dead letter", id)
