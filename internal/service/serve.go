@@ -28,6 +28,13 @@ const closeTimeout = 4 * time.Second
 // without an end, such as live feeds, must end when the channel of [Ending] is closed,
 // and must set their own write deadlines.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	return serve(ctx, l, h, writeTimeout)
+}
+
+// writeTimeout is the time for an answer, with that for the body of its request.
+const writeTimeout = 20 * time.Second
+
+func serve(ctx context.Context, l net.Listener, h http.Handler, writeTimeout time.Duration) error {
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -35,7 +42,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		}),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      20 * time.Second, // includes the time for the body
+		WriteTimeout:      writeTimeout,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ConnState:         new(connections).changed,

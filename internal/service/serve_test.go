@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,6 +60,44 @@ func TestServeEndsInTime(t *testing.T) {
 	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if n, _ := io.Copy(io.Discard, c); n >= int64(len(answer)) {
 		t.Error("the connection lives longer than the server")
+	}
+}
+
+// A client that does not read its answer does not keep its connection.
+func TestClientsThatDoNotRead(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	wrote, served := make(chan error, 1), make(chan error, 1)
+	answer := strings.Repeat("x", 32<<20) // more than the operating system buffers
+	go func() {
+		served <- service.ServeFor(ctx, listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, err := io.WriteString(w, answer)
+			wrote <- err
+		}), 200*time.Millisecond)
+	}()
+	c, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-wrote:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("writing the answer ended with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the answer is still being written")
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }
 

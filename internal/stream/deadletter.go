@@ -244,7 +244,7 @@ func (c *Client) DeadLetter(ctx context.Context, id string) (DeadLetter, error) 
 // any redelivery. Redrive fails after 15 s if the stream does not take the event, because
 // it is full or missing, or because the client may not publish it.
 func (c *Client) Redrive(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, redriveTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.redriveTimeout)
 	defer cancel()
 	letter, err := c.DeadLetter(ctx, id)
 	if err != nil {

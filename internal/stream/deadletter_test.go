@@ -331,3 +331,31 @@ func TestDeadLetterOfAFullHeader(t *testing.T) {
 		t.Errorf("got %+v", l)
 	}
 }
+
+// A stream that takes no messages ends a Redrive, and the dead letter stays.
+func TestRedriveToFullStream(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	if err := stream.Provision(b.ctx, b.JetStream(), stream.Topology{Durables: []stream.Durable{handledBy(nil)}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.PublishOnce(b.ctx, created(event.NewOrderID()), stream.Guard{Filter: "orders.*.*"}); err != nil {
+		t.Fatal(err)
+	}
+	consume(t, b.Client, handledBy(func(context.Context, event.Event) error { return stream.Permanent(errHandler) }))
+	letter := letters(t, b, 1)[0]
+	orders, err := b.JetStream().Stream(b.ctx, stream.OrdersStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := orders.CachedInfo().Config
+	full.MaxMsgs = 1
+	if _, err := b.JetStream().UpdateStream(b.ctx, full); err != nil {
+		t.Fatal(err)
+	}
+	b.RedriveWithin(300 * time.Millisecond)
+	if err := b.Redrive(b.ctx, letter.ID); err == nil || b.ctx.Err() != nil || !strings.Contains(err.Error(), "maximum messages exceeded") {
+		t.Errorf("redrive: %v", err)
+	}
+	letters(t, b, 1)
+}

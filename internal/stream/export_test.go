@@ -8,6 +8,9 @@ import (
 // CheckAfter shortens the wait between a follower's checks.
 func (c *Client) CheckAfter(d time.Duration) { c.checkWait = d }
 
+// RedriveWithin shortens the time of a Redrive.
+func (c *Client) RedriveWithin(d time.Duration) { c.redriveTimeout = d }
+
 // Shared returns a function that joins a request.
 func Shared[T any]() func(ctx context.Context, send func() (T, error)) (T, error) {
 	return newShared[T]().join

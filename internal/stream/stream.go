@@ -39,7 +39,7 @@ type Client struct {
 
 	upheavals atomic.Uint64 // fetches that failed; see epoch
 
-	checkWait time.Duration // see the constant; shorter in tests
+	checkWait, redriveTimeout time.Duration // see the constants; shorter in tests
 
 	onStore   func(event.Type, string)
 	onDeliver func(durable string, m jetstream.Msg) []jetstream.Msg
@@ -62,7 +62,7 @@ func New(nc *nats.Conn, tracer *tracing.Tracer, log *slog.Logger, opts ...Option
 	if err != nil {
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
-	c := &Client{nc: nc, js: js, tracing: tracer, log: log, checkWait: checkWait, lasts: newShared[uint64](), waiting: newShared[uint64]()}
+	c := &Client{nc: nc, js: js, tracing: tracer, log: log, checkWait: checkWait, redriveTimeout: redriveTimeout, lasts: newShared[uint64](), waiting: newShared[uint64]()}
 	for _, o := range opts {
 		o(c)
 	}
