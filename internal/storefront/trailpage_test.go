@@ -37,7 +37,7 @@ func TestTrailPage(t *testing.T) {
 		return len(got.Lanes) >= 11
 	})
 	page := wantPage(t, MustVisit(t, s, "/orders/"+id+"/trail"), http.StatusOK,
-		"Where the time went", "payment confirmation", "inventory reservation", "undo", "batch: ", "Events between services")
+		"Where the time went", "fulfillment: fulfill order", ">publish orders.created.{order_id}<", ">inventory <small>", "payment confirmation", "inventory reservation", "undo", "batch: ", "Events between services")
 	spans, links := 0, 0
 	for _, l := range got.Lanes {
 		if !strings.Contains(page, `aria-label="trace `+l.TraceID+`"`) {

@@ -110,6 +110,11 @@ var parsed = func() map[string]*template.Template {
 	if err != nil {
 		panic(err)
 	}
+	for name := range functions {
+		if view.Functions[name] != nil { // the story's templates would call the wrong one
+			panic("web: two functions of templates are named " + name)
+		}
+	}
 	all := map[string]*template.Template{}
 	for _, f := range files {
 		t := template.New("layout.html").Funcs(view.Functions).Funcs(functions)

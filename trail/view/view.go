@@ -34,7 +34,7 @@ var (
 var Functions = template.FuncMap{
 	"counted":  trail.Counted,
 	"duration": trail.Duration,
-	"short":    short,
+	"clip":     short,
 	"message":  func(s string) string { return cut(s, messageShown) },
 	"words":    words,
 	"percent":  WholePercent,
