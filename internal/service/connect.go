@@ -15,7 +15,15 @@ import (
 	"example.org/ordertrail/internal/retry"
 )
 
-const reconnectWait = 500 * time.Millisecond
+const (
+	reconnectWait = 500 * time.Millisecond
+
+	// The host of a server that lost its power or its network does not close connections.
+	// After as many unanswered pings the client connects to another server: nine seconds at
+	// most, well within an order's deadline. The library's defaults take six minutes.
+	pingInterval    = 3 * time.Second
+	pingsUnanswered = 2
+)
 
 // connect opens the connection, and logs its later events. It waits for a server that
 // is away, but not for one that refuses the credentials. The log has the end of each wait,
@@ -27,6 +35,8 @@ func connect(ctx context.Context, cfg Config, log *slog.Logger) (*nats.Conn, err
 		nats.CustomInboxPrefix("_INBOX." + cmp.Or(cfg.User, cfg.Name)), // nats/nats.conf names it
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
+		nats.PingInterval(pingInterval),
+		nats.MaxPingsOutstanding(pingsUnanswered),
 		nats.IgnoreAuthErrorAbort(), // a password may be about to change
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			lost = time.Now()

@@ -27,7 +27,7 @@ type Settings struct {
 	AllowedHosts  []string      // ALLOWED_HOSTS: further names of this host, comma-separated; see [KnownHosts]
 	SMTPURL       *url.URL      // SMTP_URL, smtp://[user:password@]host:port or smtps://…; nil: an outbox in memory
 	OrderDeadline time.Duration // ORDER_DEADLINE: an order that takes longer is cancelled; default 30s
-	Replicas      int           // STREAM_REPLICAS, 1 (default), 3 or 5
+	Replicas      int           // STREAM_REPLICAS, 1, 3 or 5; 0: what each stream has, 1 for a new one
 	ParentTraces  bool          // TRACE_TOPOLOGY=parent: consumers become children of their producers, to compare with links (default)
 	JaegerURL     *url.URL      // JAEGER_URL: Jaeger's query API, for trails; nil: only spans of the same process
 	JaegerUIURL   *url.URL      // JAEGER_UI_URL: Jaeger's pages; nil: spans have no links to them
@@ -59,7 +59,6 @@ func ReadSettings() (Settings, error) {
 		NATSNKey:      os.Getenv("NATS_NKEY"),
 		HTTPAddr:      os.Getenv("HTTP_ADDR"),
 		HealthAddr:    os.Getenv("HEALTH_ADDR"),
-		Replicas:      1,
 		OrderDeadline: DefaultOrderDeadline,
 	}
 	var errs []error

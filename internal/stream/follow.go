@@ -19,6 +19,7 @@ const (
 	idleHeartbeat = 2 * time.Second // how soon a follower notices that its server has gone
 	checkWait     = time.Second     // between checks whether a follower still follows the stream
 	followBuffer  = 64              // messages that wait to be applied
+	stalledChecks = 3               // in a row that find the same message waiting
 )
 
 // Follow reads the messages on the filters' subjects in stream order, from a position
@@ -47,6 +48,9 @@ func (c *Client) Follow(ctx context.Context, filters []string, from Position, ap
 		case errors.Is(err, errBlocked):
 			c.log.Error("skipped a stored message that looks like the server's own", "stream", OrdersStream, "sequence", f.at.Sequence)
 			continue
+		case errors.Is(err, errStalled):
+			c.Duty(DutyFollow, err)
+			continue
 		case ctx.Err() != nil:
 			c.dismiss(DutyFollow)
 		case err != nil:
@@ -70,6 +74,9 @@ type follower struct {
 
 // errBlocked ends follow at a message that was skipped.
 var errBlocked = errors.New("blocked by a message that the client library does not pass on")
+
+// errStalled ends follow when its consumer delivers nothing.
+var errStalled = errors.New("messages wait that the consumer does not deliver: making a new one")
 
 func (f *follower) follow(ctx context.Context) error {
 	// A consumer that starts behind the end of the stream would wait without an error.
@@ -116,7 +123,7 @@ func (f *follower) follow(ctx context.Context) error {
 	}()
 	check := time.NewTicker(f.checkWait)
 	defer check.Stop()
-	idle := false
+	idle, stalled := false, 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -130,19 +137,31 @@ func (f *follower) follow(ctx context.Context) error {
 			if err := f.next(ctx, m); err != nil || ctx.Err() != nil {
 				return err
 			}
-			idle = false
+			idle, stalled = false, 0
 		case <-check.C:
 			err := f.check(ctx)
 			if errors.Is(err, ErrReplaced) {
 				return err
 			}
-			if f.Duty(DutyFollow, err); err != nil || !idle {
-				idle = true
+			if err != nil || !idle || len(messages) > 0 {
+				f.Duty(DutyFollow, err)
+				idle, stalled = true, 0
 				continue
 			}
-			if at := f.blockedAt(ctx); at > 0 {
+			at, blocked := f.waiting(ctx)
+			if at == 0 {
+				f.Duty(DutyFollow, nil)
+				stalled = 0
+				continue
+			}
+			if blocked {
 				f.at = Position{Created: f.at.Created, Sequence: at}
 				return errBlocked
+			}
+			// After an outage the library pauses for up to ten seconds between its attempts to
+			// make a consumer. Until a message comes, the reason of the outage stays.
+			if stalled++; stalled == stalledChecks {
+				return errStalled
 			}
 		}
 	}
@@ -216,18 +235,18 @@ func (f *follower) check(ctx context.Context) error {
 	return err
 }
 
-// blockedAt returns the sequence of the next message if the client library does not
-// pass it on. Otherwise, or if the server does not answer, it returns 0.
-func (f *follower) blockedAt(ctx context.Context) (sequence uint64) {
+// waiting returns the sequence of the next message, and whether it is blocked: the client
+// library does not pass it on. It returns 0 if there is none, or the server does not answer.
+func (f *follower) waiting(ctx context.Context) (sequence uint64, blocked bool) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	m, err := f.message(ctx, map[string]any{"seq": f.at.Sequence + 1, "next_by_subj": ">"})
-	if err != nil || len(m.Data) > 0 || m.Header.Get("Status") == "" {
-		return 0
+	if err != nil {
+		return 0, false
 	}
 	sequence, err = strconv.ParseUint(lastValue(m.Header, jetstream.SequenceHeader), 10, 64)
 	if err != nil {
-		return 0
+		return 0, false
 	}
-	return sequence
+	return sequence, len(m.Data) == 0 && m.Header.Get("Status") != ""
 }

@@ -45,7 +45,7 @@ type plainError struct{ error }
 func (e plainError) Error() string { return strings.TrimPrefix(e.error.Error(), natsPrefix) }
 func (e plainError) Unwrap() error { return e.error }
 
-// missingError means that provisioning has not made a stream or a consumer, or that
+// missingError means that provisioning has not made a stream, consumer or bucket, or that
 // somebody has deleted it.
 type missingError struct {
 	what  string
@@ -58,7 +58,7 @@ func (e missingError) Unwrap() error { return e.cause }
 // missing returns a missingError if err means that what does not exist. Otherwise it adds
 // what to err.
 func missing(what string, err error) error {
-	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
 		return missingError{what, err}
 	}
 	return fmt.Errorf("%s: %w", what, err)

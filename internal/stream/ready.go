@@ -41,7 +41,9 @@ func (c *Client) Duty(part string, reason error) {
 	switch {
 	case reason == nil && f != nil:
 		delete(d.failing, part)
-		c.log.Info("ready again", "part", part, "after", time.Since(f.since).Round(time.Millisecond))
+		if len(f.logged) > 0 {
+			c.log.Info("ready again", "part", part, "after", time.Since(f.since).Round(time.Millisecond))
+		}
 		return
 	case reason == nil:
 		return
@@ -54,6 +56,18 @@ func (c *Client) Duty(part string, reason error) {
 		f.logged[text] = true
 		c.log.Warn("not ready", "part", part, "error", reason)
 	}
+}
+
+// Preparing records that the service cannot do a part of its work yet, until [Client.Duty]
+// records otherwise. That is no failure: the log does not have it.
+func (c *Client) Preparing(part string, reason error) {
+	d := &c.duties
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.failing[part] == nil {
+		d.failing[part] = &failing{since: time.Now(), logged: map[string]bool{}}
+	}
+	d.failing[part].reason = reason
 }
 
 // dismiss forgets a part of the work that this replica need not do any more.

@@ -73,6 +73,16 @@ func New(nc *nats.Conn, tracer *tracing.Tracer, log *slog.Logger, opts ...Option
 // JetStream returns the underlying context, for operations without a pattern here.
 func (c *Client) JetStream() jetstream.JetStream { return c.js }
 
+// Bucket opens a bucket. If it does not exist, the error wraps
+// [jetstream.ErrBucketNotFound], and names the bucket and the command that makes it.
+func (c *Client) Bucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
+	kv, err := c.js.KeyValue(ctx, name)
+	if err != nil {
+		return nil, missing("bucket "+name, err)
+	}
+	return kv, nil
+}
+
 // ErrUnavailable is wrapped by the errors of reads and publishes whose context ended
 // before NATS could carry them out: it is away, without a leader, or full.
 var ErrUnavailable = errors.New("NATS is unavailable")

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -28,13 +29,13 @@ const (
 
 // Topology configures Provision.
 type Topology struct {
-	Replicas int           // of every stream, 1 or 3; default 1
+	Replicas int           // of every stream and bucket, 1, 3 or 5; default: what it has, 1 for a new one
 	AckWait  time.Duration // until a message whose consumer died is delivered again; default 10 s
 	LeaseTTL time.Duration // until the lease of a writer that died expires; default 3 s
 	Durables []Durable
 
-	// Report is called with each setting of an existing stream that Provision
-	// corrected, one line each; default: none.
+	// Report is called with each setting of an existing stream, consumer or bucket that
+	// Provision corrected, one line each; default: none.
 	Report func(change string)
 }
 
@@ -51,9 +52,8 @@ const (
 // exist. It needs an administrator's permissions; the services do not.
 //
 // A limit on the size of ORDERS or DEADLETTERS is the operator's, and stays. What
-// exceeds it is refused.
+// exceeds it is refused. The placement of a stream is the operator's, too.
 func Provision(ctx context.Context, js jetstream.JetStream, t Topology) error {
-	t.Replicas = max(t.Replicas, 1)
 	if t.AckWait == 0 {
 		t.AckWait = defaultAckWait
 	}
@@ -103,7 +103,7 @@ func Provision(ctx context.Context, js jetstream.JetStream, t Topology) error {
 		},
 	} {
 		s.Storage, s.Replicas = jetstream.FileStorage, t.Replicas
-		if err := provisionStream(ctx, js, s, t.Report); err != nil {
+		if err := t.stream(ctx, js, s); err != nil {
 			return fmt.Errorf("provision stream %s: %w", s.Name, err)
 		}
 	}
@@ -112,7 +112,7 @@ func Provision(ctx context.Context, js jetstream.JetStream, t Topology) error {
 		if d.Stream == OrdersStream {
 			filters = append(filters, event.Redrive(d.Name, ">"))
 		}
-		if _, err := js.CreateOrUpdateConsumer(ctx, d.Stream, jetstream.ConsumerConfig{
+		if err := t.consumer(ctx, js, d.Stream, jetstream.ConsumerConfig{
 			Durable:        d.Name,
 			FilterSubjects: filters,
 			AckPolicy:      jetstream.AckExplicitPolicy,
@@ -129,24 +129,26 @@ func Provision(ctx context.Context, js jetstream.JetStream, t Topology) error {
 		{Bucket: StockBucket, Description: "Snapshots of the stock, each with the sequence that it covers"},
 	} {
 		b.Storage, b.Replicas = jetstream.FileStorage, t.Replicas
-		if _, err := js.CreateOrUpdateKeyValue(ctx, b); err != nil {
+		if err := t.bucket(ctx, js, b); err != nil {
 			return fmt.Errorf("provision bucket %s: %w", b.Bucket, err)
 		}
 	}
 	return nil
 }
 
-// provisionStream creates a stream, or corrects it and reports the changes.
-func provisionStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig, report func(string)) error {
+// stream creates a stream, or corrects it and reports the changes.
+func (t Topology) stream(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) error {
 	existing, err := js.Stream(ctx, cfg.Name)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
+		cfg.Replicas = max(cfg.Replicas, 1)
 		_, err = js.CreateOrUpdateStream(ctx, cfg) // another provision may come first
 		return err
 	case err != nil:
 		return err
 	}
 	was := existing.CachedInfo().Config
+	cfg.Replicas, cfg.Placement = cmp.Or(cfg.Replicas, was.Replicas), was.Placement
 	if cfg.Discard == jetstream.DiscardNew {
 		cfg.MaxBytes, cfg.MaxMsgs = was.MaxBytes, was.MaxMsgs
 	}
@@ -154,32 +156,72 @@ func provisionStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.
 	if err != nil {
 		return err
 	}
-	if report != nil {
-		for _, change := range changes(was, updated.CachedInfo().Config) {
-			report("stream " + cfg.Name + ": " + change)
-		}
-	}
+	t.report("stream "+cfg.Name, was, updated.CachedInfo().Config)
 	return nil
 }
 
-// changes lists the settings that differ, by their names in the server's API.
-func changes(was, is jetstream.StreamConfig) (lines []string) {
-	was.Metadata, is.Metadata = nil, nil // the server's version
+// consumer creates a durable consumer, or corrects it and reports the changes. Without
+// a number of its own, it has as many replicas as its stream.
+func (t Topology) consumer(ctx context.Context, js jetstream.JetStream, of string, cfg jetstream.ConsumerConfig) error {
+	existing, err := js.Consumer(ctx, of, cfg.Durable)
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return err
+	}
+	if existing != nil && t.Replicas == 0 {
+		cfg.Replicas = existing.CachedInfo().Config.Replicas
+	}
+	updated, err := js.CreateOrUpdateConsumer(ctx, of, cfg)
+	if err == nil && existing != nil {
+		t.report("consumer "+cfg.Durable, existing.CachedInfo().Config, updated.CachedInfo().Config)
+	}
+	return err
+}
+
+// bucket creates a bucket, or corrects it and reports the changes.
+func (t Topology) bucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.KeyValueConfig) error {
+	existing, err := js.Stream(ctx, "KV_"+cfg.Bucket)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		_, err = js.CreateOrUpdateKeyValue(ctx, cfg)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	was := existing.CachedInfo().Config
+	cfg.Replicas, cfg.Placement = cmp.Or(cfg.Replicas, was.Replicas), was.Placement
+	if _, err := js.CreateOrUpdateKeyValue(ctx, cfg); err != nil {
+		return err
+	}
+	updated, err := existing.Info(ctx)
+	if err == nil {
+		t.report("bucket "+cfg.Bucket, was, updated.Config)
+	}
+	return err
+}
+
+// report reports the settings that differ, by their names in the server's API.
+func (t Topology) report(what string, was, is any) {
+	if t.Report == nil {
+		return
+	}
 	before, after := settings(was), settings(is)
 	names := maps.Clone(before)
 	maps.Copy(names, after)
+	delete(names, "metadata") // the server's version
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		if b, a := cmp.Or(string(before[name]), "unset"), cmp.Or(string(after[name]), "unset"); b != a {
-			lines = append(lines, fmt.Sprintf("%s was %s, is %s", name, b, a))
+			t.Report(fmt.Sprintf("%s: %s was %s, is %s", what, name, b, a))
 		}
 	}
-	return lines
 }
 
-func settings(cfg jetstream.StreamConfig) (byName map[string]json.RawMessage) {
-	encoded, err := json.Marshal(cfg)
+func settings(cfg any) (byName map[string]json.RawMessage) {
+	var encoded bytes.Buffer
+	e := json.NewEncoder(&encoded)
+	e.SetEscapeHTML(false) // subjects contain >
+	err := e.Encode(cfg)
 	if err == nil {
-		err = json.Unmarshal(encoded, &byName)
+		err = json.Unmarshal(encoded.Bytes(), &byName)
 	}
 	if err != nil {
 		return nil // a configuration that the server sent can be encoded

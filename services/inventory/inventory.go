@@ -88,12 +88,10 @@ var errEventsGone = errors.New("events that the stock depends on are gone, and n
 
 // begin loads the last snapshot, seeds the stock of products that have none, and
 // fences every earlier writer.
-func (t *term) begin(ctx context.Context, every int) (err error) {
+func (t *term) begin(ctx context.Context, every int) error {
 	ctx, span := t.Tracer.Start(ctx, "take over stock")
 	defer span.End()
-	if t.snapshots, err = openSnapshots(ctx, t.Stream, t.Log, every); err != nil {
-		return err
-	}
+	t.snapshots = newSnapshots(t.Stream, t.Log, every)
 	if err := t.restore(ctx); err != nil {
 		return err
 	}

@@ -22,6 +22,9 @@ const (
 // dutyWrite is the part of the service's work that the active writer does.
 const dutyWrite = "active writer"
 
+// errTakingOver is why a writer does not decide before it has folded the stream.
+var errTakingOver = errors.New("taking over: orders are decided when the stream has been read")
+
 // errLeaseLost ends a term whose holder could not keep its lease.
 var errLeaseLost = errors.New("lease lost")
 
@@ -30,24 +33,28 @@ var errLeaseLost = errors.New("lease lost")
 // tries to get it again. The context of term ends with the cause errLeaseLost when
 // the lease could not be renewed in time.
 //
+// The replica is not ready while it cannot ask for the lease, and from the beginning of a
+// term until term clears dutyWrite. A replica that stands by is ready.
+//
 // The lease alone does not keep a second replica from writing: a paused process
 // notices too late that its lease has expired. That is the fencing token's work, see
 // term.fence.
 func lead(ctx context.Context, rt *service.Runtime, term func(ctx context.Context) error) error {
 	for {
 		pause := contendWait
-		l, err := retry.Forever(ctx, contendWait, func(err error, waited time.Duration) {
-			if err != nil {
-				rt.Log.Warn("cannot ask for the lease: is NATS up, and was `ordertrail provision` run?", "lease", Name, "error", err)
-				return
+		l, err := retry.Forever(ctx, contendWait, retry.Silent, func(attempt context.Context) (*lease, error) {
+			l, err := acquire(attempt, rt)
+			if err != nil && ctx.Err() == nil {
+				rt.Stream.Duty(dutyWrite, err)
 			}
-			rt.Log.Info("can ask for the lease again", "lease", Name, "after", waited.Round(time.Millisecond))
-		}, func(ctx context.Context) (*lease, error) { return acquire(ctx, rt) })
+			return l, err
+		})
 		if err != nil {
 			return nil // ctx has ended
 		}
 		if l != nil {
 			rt.Log.InfoContext(ctx, "lease acquired", "lease", Name, "holder", rt.Instance)
+			rt.Stream.Preparing(dutyWrite, errTakingOver)
 			err = l.hold(ctx, term)
 			if ctx.Err() != nil {
 				return nil
@@ -84,13 +91,13 @@ type lease struct {
 
 // acquire creates the key. It returns nil while another replica holds the lease.
 func acquire(ctx context.Context, rt *service.Runtime) (*lease, error) {
-	kv, err := rt.Stream.JetStream().KeyValue(ctx, stream.LeasesBucket)
+	kv, err := rt.Stream.Bucket(ctx, stream.LeasesBucket)
 	if err != nil {
 		return nil, err
 	}
 	status, err := kv.Status(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ask for the lease: %w", err)
 	}
 	asked := time.Now()
 	revision, err := kv.Create(ctx, Name, []byte(rt.Instance))
@@ -98,7 +105,7 @@ func acquire(ctx context.Context, rt *service.Runtime) (*lease, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ask for the lease: %w", stream.Plain(err))
 	}
 	return &lease{kv: kv, holder: rt.Instance, revision: revision, ttl: status.TTL(), valid: asked.Add(status.TTL())}, nil
 }

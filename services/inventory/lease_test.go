@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -133,6 +134,55 @@ func TestLeadStopsWhileAway(t *testing.T) {
 	case <-time.After(8 * time.Second): // the time that a service has to stop
 		t.Error("lead does not return")
 	}
+}
+
+// A replica that cannot ask for the lease is not ready, and neither is one that takes over.
+// One that stands by is.
+func TestLeadReady(t *testing.T) {
+	t.Parallel()
+	ctx, _, replicas := newReplicas(t, 2)
+	js := replicas[0].Stream.JetStream()
+	if err := js.DeleteKeyValue(ctx, stream.LeasesBucket); err != nil {
+		t.Fatal(err)
+	}
+	takingOver, tookOver := make(chan *service.Runtime, 2), make(chan bool)
+	for _, rt := range replicas {
+		go func() {
+			_ = lead(ctx, rt, func(ctx context.Context) error {
+				takingOver <- rt
+				<-tookOver
+				rt.Stream.Duty(dutyWrite, nil)
+				<-ctx.Done()
+				return nil
+			})
+		}()
+	}
+	becomes := func(rt *service.Runtime, when, reason string) {
+		t.Helper()
+		var err error
+		for ctx.Err() == nil {
+			if err = rt.Ready(ctx); err == nil && reason == "" || err != nil && reason != "" && strings.Contains(err.Error(), reason) {
+				return
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+		t.Fatalf("%s the readiness is %v, want %q", when, err, reason)
+	}
+	for _, rt := range replicas {
+		becomes(rt, "without the bucket", "bucket LEASES is missing: run `ordertrail provision`")
+	}
+	if err := stream.Provision(ctx, js, stream.Topology{LeaseTTL: time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	writer := <-takingOver
+	becomes(writer, "during the takeover", "taking over")
+	for _, rt := range replicas {
+		if rt != writer {
+			becomes(rt, "while standing by", "")
+		}
+	}
+	close(tookOver)
+	becomes(writer, "after the takeover", "")
 }
 
 // Restock does not take the place of a product's first stock.

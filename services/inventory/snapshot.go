@@ -68,7 +68,9 @@ func (snap snapshot) stock() *stock {
 
 // snapshots stores snapshots beside the fold, one at a time.
 type snapshots struct {
-	kv       jetstream.KeyValue // nil: the bucket does not exist
+	// open opens the bucket: for each snapshot, because a writer that begins before
+	// provision has made the bucket may work for weeks.
+	open     func(context.Context) (jetstream.KeyValue, error)
 	log      *slog.Logger
 	every    int // messages
 	largest  int // bytes of a value
@@ -88,14 +90,21 @@ type result struct {
 	err      error
 }
 
+// newSnapshots stores a snapshot after every that many messages.
+func newSnapshots(c *stream.Client, log *slog.Logger, every int) *snapshots {
+	open := func(ctx context.Context) (jetstream.KeyValue, error) { return c.Bucket(ctx, stream.StockBucket) }
+	return &snapshots{open: open, log: log, every: every, largest: int(c.JetStream().Conn().MaxPayload()) - envelope, now: time.Now}
+}
+
 // load returns the stored snapshot; ok is false if there is none that can be
 // read. Only an error of NATS is an error.
 func (s *snapshots) load(ctx context.Context) (snap snapshot, ok bool, err error) {
-	if s.kv == nil {
-		return snapshot{}, false, nil
+	var entry jetstream.KeyValueEntry
+	kv, err := s.open(ctx)
+	if err == nil {
+		entry, err = kv.Get(ctx, Name)
 	}
-	entry, err := s.kv.Get(ctx, Name)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
+	if errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, jetstream.ErrKeyNotFound) {
 		return snapshot{}, false, nil
 	}
 	if err != nil {
@@ -109,29 +118,10 @@ func (s *snapshots) load(ctx context.Context) (snap snapshot, ok bool, err error
 	return snap, true, nil
 }
 
-// openSnapshots opens the bucket. Without it the writer works, and reads all events at
-// its next takeover.
-func openSnapshots(ctx context.Context, c *stream.Client, log *slog.Logger, every int) (*snapshots, error) {
-	s := &snapshots{log: log, every: every, largest: int(c.JetStream().Conn().MaxPayload()) - envelope, now: time.Now}
-	kv, err := c.JetStream().KeyValue(ctx, stream.StockBucket)
-	switch {
-	case errors.Is(err, jetstream.ErrBucketNotFound):
-		log.WarnContext(ctx, "stock is stored in no snapshot: run `ordertrail provision`", "bucket", stream.StockBucket)
-	case err != nil:
-		return nil, fmt.Errorf("open bucket %s: %w", stream.StockBucket, err)
-	default:
-		s.kv = kv
-	}
-	return s, nil
-}
-
 // folded is called after each message. It stores a snapshot when one is due: after every
 // messages if the writer is active, and after snapshotWait. If the store is slow, folded
 // waits for it, so that no more than twice as many messages follow the stored one.
 func (s *snapshots) folded(active bool, take func() snapshot) {
-	if s.kv == nil {
-		return
-	}
 	s.unsaved++
 	if s.storing != nil {
 		select {
@@ -152,9 +142,6 @@ func (s *snapshots) folded(active bool, take func() snapshot) {
 // store stores a snapshot in another goroutine. One that is too large is left out: the
 // next takeover starts from an older one.
 func (s *snapshots) store(snap snapshot) {
-	if s.kv == nil {
-		return
-	}
 	s.wait()
 	covered := s.unsaved
 	s.unsaved, s.began = 0, s.now()
@@ -168,10 +155,15 @@ func (s *snapshots) store(snap snapshot) {
 		storing <- result{s.revision, covered, err}
 		return
 	}
-	kv, revision := s.kv, s.revision
+	revision := s.revision
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 		defer cancel()
+		kv, err := s.open(ctx)
+		if err != nil {
+			storing <- result{revision, covered, err}
+			return
+		}
 		storing <- replaceValue(ctx, kv, value, revision, covered)
 	}()
 }

@@ -115,7 +115,8 @@ func (m *memory) Bucket() string                  { return stream.StockBucket }
 func TestSnapshotsAreStored(t *testing.T) {
 	kv, now := new(memory), time.Time{}
 	var logged bytes.Buffer
-	s := &snapshots{kv: kv, log: slog.New(slog.NewTextHandler(&logged, nil)), every: 10, largest: 1000, now: func() time.Time { return now }}
+	open := func(context.Context) (jetstream.KeyValue, error) { return kv, nil }
+	s := &snapshots{open: open, log: slog.New(slog.NewTextHandler(&logged, nil)), every: 10, largest: 1000, now: func() time.Time { return now }}
 	sequence := 0
 	fold := func(n int, open int) {
 		for range n {

@@ -71,7 +71,8 @@ func (l log) follow(tb testing.TB) *stock {
 
 // newTerm returns a term that has not read its lease message yet.
 func newTerm(folded *stock) *term {
-	return &term{Runtime: &service.Runtime{Log: slog.New(slog.DiscardHandler)}, folded: folded, snapshots: new(snapshots), token: math.MaxUint64}
+	never := &snapshots{every: math.MaxInt, now: func() time.Time { return time.Time{} }}
+	return &term{Runtime: &service.Runtime{Log: slog.New(slog.DiscardHandler)}, folded: folded, snapshots: never, token: math.MaxUint64}
 }
 
 func id(n int) string { return fmt.Sprintf("019a0000-0000-7000-8000-%012d", n) }

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -218,6 +219,34 @@ func TestStockIsSeededOnce(t *testing.T) {
 	second.tookOver(t)
 	if published == 0 || len(seeds) != published {
 		t.Errorf("%d messages published stock, and %d more at the takeover", published, len(seeds)-published)
+	}
+}
+
+// A writer that began without the bucket stores snapshots when provision has made it.
+func TestSnapshotsInALaterBucket(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	server, w := newWarehouse(t)
+	if err := w.js.DeleteKeyValue(ctx, stream.StockBucket); err != nil {
+		t.Fatal(err)
+	}
+	writer, _ := runWriter(t, server)
+	writer.tookOver(t)
+	w.provision()
+	kv, err := w.js.KeyValue(ctx, stream.StockBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	systemtest.Until(t, "a snapshot is stored in the same term", func() bool {
+		w.order(inventory.Units("COMPASS", 1))
+		_, err := kv.Get(ctx, inventory.Name)
+		return err == nil
+	})
+	if n := strings.Count(writer.log.String(), "lease acquired"); n != 1 {
+		t.Errorf("there were %d terms", n)
+	}
+	if n := strings.Count(writer.log.String(), "bucket STOCK is missing: run `ordertrail provision`"); n != 1 {
+		t.Errorf("the missing bucket was logged %d times:\n%s", n, writer.log.String())
 	}
 }
 

@@ -47,12 +47,12 @@ func mayPublish(user, subject string) bool {
 	switch {
 	case user == admin:
 		for _, s := range []string{"ORDERS", "DEADLINES", "MAILS", "DEADLETTERS", "KV_LEASES", "KV_ANALYTICS", "KV_STOCK"} {
-			if api == "STREAM.CREATE."+s || api == "STREAM.UPDATE."+s || api == "STREAM.INFO."+s && !strings.HasPrefix(s, "KV_") {
+			if api == "STREAM.CREATE."+s || api == "STREAM.UPDATE."+s || api == "STREAM.INFO."+s {
 				return true
 			}
 		}
 		for _, d := range []string{"ORDERS.payments", "ORDERS.fulfillment", "ORDERS.notify", "MAILS.notify", "DEADLINES.orders"} {
-			if api == "CONSUMER.CREATE."+d {
+			if api == "CONSUMER.CREATE."+d || api == "CONSUMER.INFO."+d {
 				return true
 			}
 		}
