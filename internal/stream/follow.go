@@ -167,9 +167,10 @@ func (f *follower) follow(ctx context.Context) error {
 	}
 }
 
-// next applies a message on one of the filters' subjects. The client library replaces a consumer that is gone by one
-// that starts behind the last message; but the stream may have been replaced, too. So
-// the first message of each consumer is applied only after the position is verified.
+// next applies a message on one of the filters' subjects. The client library replaces a
+// consumer that is gone by one that starts behind the last message; but the stream may have
+// been replaced, too. So the first message of each consumer is applied only after the
+// position is verified.
 func (f *follower) next(ctx context.Context, m jetstream.Msg) error {
 	meta, err := m.Metadata()
 	if err != nil {
@@ -181,6 +182,7 @@ func (f *follower) next(ctx context.Context, m jetstream.Msg) error {
 		}
 		f.consumer = meta.Consumer
 	}
+	m = parsed{m, meta}
 	if slices.ContainsFunc(f.filters, func(filter string) bool { return matches(filter, m.Subject()) }) {
 		if err := f.apply(m); err != nil {
 			return err
@@ -189,6 +191,14 @@ func (f *follower) next(ctx context.Context, m jetstream.Msg) error {
 	f.at = f.at.After(m)
 	return nil
 }
+
+// parsed is a message whose metadata is not parsed once more by each reader.
+type parsed struct {
+	jetstream.Msg
+	meta *jetstream.MsgMetadata
+}
+
+func (m parsed) Metadata() (*jetstream.MsgMetadata, error) { return m.meta, nil }
 
 // matches reports whether a subject matches a filter, which consists of tokens and *.
 func matches(filter, subject string) bool {

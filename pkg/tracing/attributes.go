@@ -169,14 +169,16 @@ func linkAttributes(sc trace.SpanContext, h nats.Header, n int) []attribute.KeyV
 
 // link returns the link of a process or receive span to the producer of d.
 func (c *processConfig) link(sc trace.SpanContext, d *delivery, relationship string) trace.Link {
-	attrs := append(linkAttributes(sc, d.header, 2),
+	var own []attribute.KeyValue
+	if c.linkAttributes != nil && d.Msg != nil {
+		own = c.linkAttributes(d.Msg)
+	}
+	attrs := append(linkAttributes(sc, d.header, 2+len(own)),
 		RelationshipKey.String(cmp.Or(c.relationship, relationship)),
 		semconv.MessagingDestinationName(d.subject))
+	attrs = append(attrs, own...)
 	if c.untrusted {
 		attrs = append(attrs, linkUntrustedKey.Bool(true))
-	}
-	if c.linkAttributes != nil && d.Msg != nil {
-		attrs = append(attrs, c.linkAttributes(d.Msg)...)
 	}
 	return trace.Link{SpanContext: sc, Attributes: attrs}
 }

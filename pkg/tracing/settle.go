@@ -18,6 +18,14 @@ type delivery struct {
 	counted bool        // by this operation
 }
 
+// Metadata does not parse the reply subject once more.
+func (d *delivery) Metadata() (*jetstream.MsgMetadata, error) {
+	if d.md != nil {
+		return d.md, nil
+	}
+	return d.Msg.Metadata()
+}
+
 func (d *delivery) Ack() error  { return d.settle(opAck, d.Msg.Ack) }
 func (d *delivery) Nak() error  { return d.settle(opNak, d.Msg.Nak) }
 func (d *delivery) Term() error { return d.settle(opTerm, d.Msg.Term) }
