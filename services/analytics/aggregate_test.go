@@ -96,7 +96,7 @@ func fold(c checkpoint, h history) (next checkpoint, added int) {
 
 // ReplayOn replays with a bucket of the test.
 func ReplayOn(ctx context.Context, rt *service.Runtime, kv jetstream.KeyValue) (ReplayResult, error) {
-	return (&analytics{Runtime: rt}).replay(ctx, kv, 10)
+	return (&analytics{Runtime: rt, patience: replayPatience}).replay(ctx, kv, 10)
 }
 
 func MustJSON(tb testing.TB, v any) string {
