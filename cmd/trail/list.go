@@ -55,6 +55,9 @@ func stories(ctx context.Context, source trail.Source, traces []string, o option
 	defer cancel()
 	shown := map[string]bool{} // traces
 	for _, id := range traces {
+		if err := ctx.Err(); err != nil { // the client has gone: this is no list for others
+			return nil, false, err
+		}
 		if shown[id] {
 			continue
 		}

@@ -85,7 +85,14 @@ type pages struct {
 func (p *pages) handler() http.Handler {
 	mux := http.NewServeMux()
 	few := fewAtATime()
-	mux.HandleFunc("GET /{$}", few(p.index))
+	search := few(p.index)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("q") == "" { // one at a time makes the list, for all
+			p.index(w, r)
+			return
+		}
+		search(w, r)
+	})
 	mux.HandleFunc("GET /stories/{id}", few(p.story))
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, r, http.StatusNotFound, fmt.Sprintf("there is no page %.100q: the list of stories is at /", r.URL.Path))

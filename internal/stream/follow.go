@@ -50,6 +50,7 @@ func (c *Client) Follow(ctx context.Context, filters []string, from Position, ap
 			continue
 		case errors.Is(err, errStalled):
 			c.Duty(DutyFollow, err)
+			f.stalled = true
 			continue
 		case ctx.Err() != nil:
 			c.dismiss(DutyFollow)
@@ -70,6 +71,14 @@ type follower struct {
 	at       Position // behind the last message that was applied or skipped
 	consumer string   // name of the consumer that at was last verified for
 	apply    func(jetstream.Msg) error
+	stalled  bool // a consumer delivered nothing; the new one has not delivered either
+}
+
+// duty records an error of the fold. The one of a stall stays until a message comes.
+func (f *follower) duty(err error) {
+	if err != nil || !f.stalled {
+		f.Duty(DutyFollow, err)
+	}
 }
 
 // errBlocked ends follow at a message that was skipped.
@@ -88,7 +97,7 @@ func (f *follower) follow(ctx context.Context) error {
 			DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
 			OptStartSeq:   f.at.Sequence + 1,
 		})
-		f.Duty(DutyFollow, err)
+		f.duty(err)
 		return consumer, err
 	})
 	if err != nil {
@@ -144,13 +153,14 @@ func (f *follower) follow(ctx context.Context) error {
 				return err
 			}
 			if err != nil || !idle || len(messages) > 0 {
-				f.Duty(DutyFollow, err)
+				f.duty(err)
 				idle, stalled = true, 0
 				continue
 			}
 			at, blocked := f.waiting(ctx)
 			if at == 0 {
-				f.Duty(DutyFollow, nil)
+				f.stalled = false
+				f.duty(nil)
 				stalled = 0
 				continue
 			}
@@ -182,6 +192,7 @@ func (f *follower) next(ctx context.Context, m jetstream.Msg) error {
 		}
 		f.consumer = meta.Consumer
 	}
+	f.stalled = false
 	m = parsed{m, meta}
 	if slices.ContainsFunc(f.filters, func(filter string) bool { return matches(filter, m.Subject()) }) {
 		if err := f.apply(m); err != nil {
@@ -222,7 +233,7 @@ func (f *follower) verified(ctx context.Context) error {
 		if errors.Is(err, ErrReplaced) {
 			return nil, backoff.Permanent(err)
 		}
-		f.Duty(DutyFollow, err)
+		f.duty(err)
 		return nil, err
 	})
 	if errors.Is(err, ErrReplaced) {

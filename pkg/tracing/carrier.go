@@ -101,9 +101,9 @@ func (c verbatim) Values(key string) []string {
 // carrier returns the carrier from which the propagator reads h: most messages have its
 // headers as it writes them.
 func (t *Tracer) carrier(h nats.Header) propagation.TextMapCarrier {
-	fields := t.propagatorFields()
+	f := t.propagatorFields()
 	for k := range h {
-		if isField(k, fields) && !slices.Contains(fields, k) {
+		if isField(k, f.written) && !slices.Contains(f.written, k) || len(f.read) > 0 && isField(k, f.read) && !slices.Contains(f.read, k) {
 			return HeaderCarrier(h)
 		}
 	}

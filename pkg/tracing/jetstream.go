@@ -68,9 +68,9 @@ func (j *tracedJetStream) PublishMsgAsync(msg *nats.Msg, opts ...jetstream.Publi
 	go func() {
 		defer j.pending.Add(-1)
 		ack, err := outcome(inner, nc)
-		for s.injected && tooLarge(err) {
+		for stalls := 0; s.injected && tooLarge(err); stalls++ {
 			again, refused := j.JetStream.PublishMsgAsync(bare, opts...)
-			if errors.Is(refused, jetstream.ErrTooManyStalledMsgs) {
+			if errors.Is(refused, jetstream.ErrTooManyStalledMsgs) && stalls < maxStalls && (nc == nil || !nc.IsClosed()) {
 				continue // it has waited
 			}
 			s.injected = false
@@ -106,6 +106,10 @@ func outcome(f jetstream.PubAckFuture, nc *nats.Conn) (*jetstream.PubAck, error)
 		}
 	}
 }
+
+// maxStalls is how often a publish without context is tried while too many others wait for
+// their answers. Each try waits, 200 ms by default.
+const maxStalls = 50
 
 // closedCheck is how often the wait for an outcome looks whether the connection is closed.
 const closedCheck = time.Second

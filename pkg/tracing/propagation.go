@@ -25,31 +25,46 @@ const (
 // noSpan hides the span of a context.
 var noSpan = trace.SpanFromContext(context.Background())
 
-// propagatorFields returns the headers that the propagator says it writes, and those that
-// it looks for in an empty header, which may be others: B3 has two forms.
-func (t *Tracer) propagatorFields() []string {
-	if fields := t.fields.Load(); fields != nil {
-		return *fields
-	}
-	fields := asked{fields: slices.Clone(t.propagator.Fields())}
-	t.propagator.Extract(context.Background(), &fields)
-	if len(fields.fields) > 0 { // the global propagator has none before the program sets it
-		t.fields.Store(&fields.fields)
-	}
-	return fields.fields
+// propagatorFields are the headers that the propagator says it writes, and those that it
+// only looks for in an empty header: B3 has two forms.
+type propagatorFields struct {
+	propagation.MapCarrier // is empty
+	written, read          []string
 }
 
-// asked is an empty header that notes the keys that it is asked for.
-type asked struct {
-	propagation.MapCarrier
-	fields []string
-}
-
-func (a *asked) Get(key string) string {
-	if !isField(key, a.fields) {
-		a.fields = append(a.fields, key)
+func (f *propagatorFields) Get(key string) string {
+	if !isField(key, f.written) && !isField(key, f.read) {
+		f.read = append(f.read, key)
 	}
 	return ""
+}
+
+func (t *Tracer) propagatorFields() *propagatorFields {
+	if fields := t.fields.Load(); fields != nil {
+		return fields
+	}
+	fields := &propagatorFields{written: t.propagator.Fields()}
+	t.propagator.Extract(context.Background(), fields)
+	if len(fields.written) > 0 { // the global propagator has none before the program sets it
+		t.fields.Store(fields)
+	}
+	return fields
+}
+
+// hasField reports whether a header of the propagator is in h, of which without is the copy
+// without those that it writes.
+func (f *propagatorFields) hasField(h, without nats.Header) bool {
+	if len(without) < len(h) {
+		return true
+	}
+	if len(f.read) > 0 {
+		for k := range h {
+			if isField(k, f.read) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // isField reports whether HeaderCarrier returns header k for one of fields.
@@ -177,7 +192,7 @@ func (o *outgoing) inject(ctx context.Context, t *Tracer, h nats.Header, limit i
 		return
 	}
 	// The caller's own baggage stays, as nothing replaces it.
-	o.copyHeader(h, slices.DeleteFunc(slices.Clone(t.propagatorFields()), isBaggage))
+	o.copyHeader(h, slices.DeleteFunc(slices.Clone(t.propagatorFields().written), isBaggage))
 	t.propagator.Inject(baggage.ContextWithoutBaggage(ctx), o)
 	if o.size > limit {
 		o.copyHeader(h, nil)

@@ -64,9 +64,10 @@ func (t *Tracer) startSend(ctx context.Context, msg *nats.Msg, name string, kind
 		s.out.copyHeader(msg.Header, nil)
 		return ctx, s
 	}
-	s.out.copyHeader(msg.Header, t.propagatorFields())
+	fields := t.propagatorFields()
+	s.out.copyHeader(msg.Header, fields.written)
 	var links []trace.Link
-	if len(s.out.Header) < len(msg.Header) { // the caller's has a field of the propagator
+	if fields.hasField(msg.Header, s.out.Header) {
 		link := t.Link(msg.Header, RelationshipKey.String("creation"), semconv.MessagingDestinationName(msg.Subject))
 		if link.SpanContext.IsValid() {
 			links, kind = []trace.Link{link}, client
@@ -172,8 +173,9 @@ func (t *Tracer) Publish(ctx context.Context, js Publisher, msg *nats.Msg, opts 
 // pass publishes a copy of msg with the context of ctx, without a span or metrics.
 func (t *Tracer) pass(ctx context.Context, js Publisher, msg *nats.Msg, opts []jetstream.PublishOpt) (*jetstream.PubAck, error) {
 	o := &outgoing{Msg: nats.Msg{Subject: msg.Subject, Reply: msg.Reply, Data: msg.Data, Sub: msg.Sub}}
-	o.copyHeader(msg.Header, t.propagatorFields())
-	own := len(o.Header) < len(msg.Header) && t.creation(msg.Header).IsValid()
+	fields := t.propagatorFields()
+	o.copyHeader(msg.Header, fields.written)
+	own := fields.hasField(msg.Header, o.Header) && t.creation(msg.Header).IsValid()
 	if own {
 		o.copyHeader(msg.Header, nil)
 	} else {

@@ -78,8 +78,8 @@ func (t *Tracer) received(ctx context.Context, start time.Time, msgs []jetstream
 		err = nil
 	}
 	o.finish(errorType(err))
-	for i, d := range deliveries {
-		if d.counted {
+	for i := range deliveries {
+		if d := &deliveries[i]; d.counted {
 			msg := &counted{d.Msg}
 			runtime.AddCleanup(msg, func(reply string) { t.counted.Delete(reply) }, d.reply)
 			msgs[i] = msg

@@ -2,6 +2,7 @@ package tracing
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,7 +16,9 @@ type delivery struct {
 	jetstream.Msg // nil for a message of core NATS
 	message
 	process *processing // that handles it
-	counted bool        // by this operation
+
+	settling atomic.Int32 // settlements that are under way
+	counted  bool         // by this operation
 }
 
 // Metadata does not parse the reply subject once more.
@@ -67,12 +70,15 @@ func (d *delivery) settle(name string, do func() error) error {
 		return err
 	}
 	if d.reply != "" {
-		switch by, busy := t.settling.LoadOrStore(d.reply, d); {
-		case !busy:
-			defer t.settling.Delete(d.reply)
-		case by != d: // d is the message of an outer Process
+		if by, _ := t.settling.LoadOrStore(d.reply, d); by != d { // d is the message of an outer Process
 			return recorded()
 		}
+		d.settling.Add(1) // at the same time, for instance by a watchdog
+		defer func() {
+			if d.settling.Add(-1) == 0 {
+				t.settling.Delete(d.reply)
+			}
+		}()
 	}
 	s := operation{tracer: t, name: name, subject: d.subject, template: d.template, bounded: p.bounded, group: p.group, ctx: p.ctx, span: noSpan}
 	if t.noSettleSpans {

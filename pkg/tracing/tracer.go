@@ -34,7 +34,7 @@ type Tracer struct {
 	tracer   trace.Tracer
 	disabled bool // tracer is the no-op tracer
 	metrics  instruments
-	fields   atomic.Pointer[[]string] // what the propagator reads and writes, once known
+	fields   atomic.Pointer[propagatorFields] // once known
 	server   atomic.Pointer[serverOf]
 	inFlight inFlight
 	// The deliveries, by their reply subjects, that are counted and not settled, and

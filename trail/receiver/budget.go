@@ -103,6 +103,7 @@ func weigh(r Request) (int, error) {
 const (
 	objectSize    = 320 // it may be a span
 	attributeSize = 48
+	elementSize   = 16 // of a list, besides
 )
 
 // attributeKeys are the keys of attributes and of what their values consist of, which are
@@ -137,6 +138,10 @@ func weighObjects(b []byte) (size int) {
 				size += attributeSize
 			default:
 				size += objectSize
+			}
+		case ',':
+			if n := len(open); n > 0 && open[n-1].list {
+				size += elementSize
 			}
 		case '}', ']':
 			open = open[:max(0, len(open)-1)]

@@ -32,6 +32,7 @@ func TestWeightOfJSON(t *testing.T) {
 		"values of values": spans(`{"attributes":[` + many(`{"value":{"value":{"value":{}}}}`) + `]}`),
 		"bytes":            spans(`{"attributes":[` + many(`{"value":{"bytesValue":"AAAA"}}`) + `]}`),
 		"entities":         `{"resourceSpans":[{"resource":{"entityRefs":[` + many(`{}`) + `]}}]}`,
+		"keys of entities": `{"resourceSpans":[{"resource":{"entityRefs":[{"idKeys":[` + many(`""`) + `]}]}}]}`,
 	} {
 		request := Request{Signal: Traces, JSON: true, Body: []byte(text)}
 		weight, err := weigh(request)

@@ -19,8 +19,8 @@ func TestRawLinks(t *testing.T) {
 	effect.Links[2].Attributes["link.trace_id"] = spanOf(8).TraceID
 	story := trail.Stitch(trail.Spans{Spans: []trail.Span{cause, effect, other}}, trail.Options{}, cause.Ref)
 	story.Edges = append(story.Edges, trail.Edge{Kind: trail.EdgeLink, From: other.Ref, To: effect.Ref, Missing: true, Elsewhere: true})
-	page := rendered(t, New(story, Options{Span: cause.SpanID, Elsewhere: func(r trail.Ref) string { return "/stories/" + r.SpanID }}))
 	article := func(s trail.Span) string {
+		page := rendered(t, New(story, Options{Span: s.SpanID, Elsewhere: func(r trail.Ref) string { return "/stories/" + r.SpanID }}))
 		return regexp.MustCompile(`(?s)<article class="[^"]*" id="span-` + s.SpanID + `".*?</article>`).FindString(page)
 	}
 	attributes := "link.relationship=triggered_by link.trace_id=" + cause.TraceID + " n=5 order.id=42 "

@@ -3,6 +3,7 @@ package view
 import (
 	"cmp"
 	"fmt"
+	"maps"
 
 	"example.org/ordertrail/trail"
 )
@@ -55,6 +56,15 @@ func (w *Waterfall) tie(edges []trail.Edge, places map[trail.Ref]*place, chosen 
 				r.Badges = badges(r.Node)
 				r.Causes, r.MoreCauses = fewer(causes[r.Ref])
 				r.Led, r.MoreLed = fewer(led[r.Ref])
+				if r.SpanID == chosen {
+					continue
+				}
+				for i, c := range r.Causes { // what repeats the span's own would make pages too heavy
+					r.Causes[i].Attributes = maps.Clone(c.Attributes)
+					maps.DeleteFunc(r.Causes[i].Attributes, func(key string, value any) bool {
+						return value == r.Attributes[key] || value == any(c.Relationship) || value == any(c.Ref.TraceID)
+					})
+				}
 			}
 		}
 	}

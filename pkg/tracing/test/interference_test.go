@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/contrib/propagators/b3"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
@@ -256,6 +257,24 @@ func TestForwardOfB3(t *testing.T) {
 	wantLink(t, tap.only(t, "process orders.dead.{order_id}"), want)
 	if s := tap.only(t, "publish orders.dead.{order_id}"); s.SpanKind() != trace.SpanKindClient {
 		t.Errorf("the letter's publish span is a %v", s.SpanKind())
+	}
+}
+
+// readsTenants is a propagator that reads a header and writes none.
+type readsTenants struct{ propagation.TraceContext }
+
+func (p readsTenants) Extract(ctx context.Context, c propagation.TextMapCarrier) context.Context {
+	_ = c.Get("X-Tenant")
+	return p.TraceContext.Extract(ctx, c)
+}
+
+// Headers that a propagator reads, and does not write, stay in a message.
+func TestHeadersThatAreOnlyRead(t *testing.T) {
+	tap := newTap(sdktrace.AlwaysSample(), tracing.WithPropagators(readsTenants{}))
+	_, send := tap.StartSend(context.Background(), &nats.Msg{Subject: "orders.created.1", Header: nats.Header{"X-Tenant": {"a"}}})
+	send.End(nil, nil)
+	if got := send.Msg.Header; got.Get("X-Tenant") != "a" || got.Get("traceparent") == "" {
+		t.Errorf("the header is %v", got)
 	}
 }
 
