@@ -1,9 +1,14 @@
 package trail_test
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"example.org/ordertrail/trail"
 )
@@ -115,5 +120,27 @@ func TestExternalOfAll(t *testing.T) {
 		if len(s.Edges) != len(spans) || (len(s.Gaps) == 1) != missing || slices.ContainsFunc(s.Edges, func(e trail.Edge) bool { return e.External == missing }) {
 			t.Errorf("%s: edges %+v, gaps %+v", name, s.Edges, s.Gaps)
 		}
+	}
+}
+
+// A span that ends before it starts, or without an end, lasts no time; no time is later
+// than 2262.
+func TestTimesOfOTLP(t *testing.T) {
+	traces := ptrace.NewTraces()
+	spans := traces.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans()
+	for _, times := range [][2]pcommon.Timestamp{{50, 10}, {50, 0}, {math.MaxInt64 + 5, math.MaxUint64}, {10, 50}} {
+		s := spans.AppendEmpty()
+		s.SetStartTimestamp(times[0])
+		s.SetEndTimestamp(times[1])
+	}
+	var took []time.Duration
+	for s := range trail.FromOTLP(traces) {
+		took = append(took, s.End.Sub(s.Start))
+		if s.Start.Before(time.Unix(0, 0)) {
+			t.Errorf("a span starts at %v", s.Start)
+		}
+	}
+	if want := []time.Duration{0, 0, 0, 40}; !slices.Equal(took, want) {
+		t.Errorf("the spans last %v, want %v", took, want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"math"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -36,9 +37,12 @@ func FromOTLP(traces ptrace.Traces) iter.Seq[Span] {
 func readSpan(s ptrace.Span) Span {
 	span := Span{
 		Ref: Ref{s.TraceID().String(), s.SpanID().String()}, ParentID: s.ParentSpanID().String(),
-		Name: s.Name(), Kind: "internal", Start: s.StartTimestamp().AsTime(), End: s.EndTimestamp().AsTime(),
+		Name: s.Name(), Kind: "internal", Start: moment(s.StartTimestamp()), End: moment(s.EndTimestamp()),
 		Status: StatusUnset, StatusMessage: s.Status().Message(),
 		Attributes: readAttributes(s.Attributes()), DroppedLinks: int(s.DroppedLinksCount()),
+	}
+	if span.End.Before(span.Start) { // a clock was set back, or the end is missing
+		span.End = span.Start
 	}
 	if k := s.Kind(); k >= ptrace.SpanKindServer && k <= ptrace.SpanKindConsumer {
 		span.Kind = strings.ToLower(k.String())
@@ -47,13 +51,16 @@ func readSpan(s ptrace.Span) Span {
 		span.Status = strings.ToLower(c.String())
 	}
 	for _, e := range s.Events().All() {
-		span.Events = append(span.Events, Moment{e.Name(), e.Timestamp().AsTime(), readAttributes(e.Attributes())})
+		span.Events = append(span.Events, Moment{e.Name(), moment(e.Timestamp()), readAttributes(e.Attributes())})
 	}
 	for _, l := range s.Links().All() {
 		span.Links = append(span.Links, Link{Ref{l.TraceID().String(), l.SpanID().String()}, readAttributes(l.Attributes())})
 	}
 	return span
 }
+
+// moment returns a time, at most the year 2262: later ones would become early ones.
+func moment(t pcommon.Timestamp) time.Time { return min(t, math.MaxInt64).AsTime() }
 
 func readAttributes(m pcommon.Map) Attributes {
 	if m.Len() == 0 {

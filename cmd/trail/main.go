@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"example.org/ordertrail/internal/cli"
+	"example.org/ordertrail/trail"
 )
 
 // call is how a user starts this program.
@@ -38,7 +39,7 @@ func main() {
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return
 	}
-	fmt.Fprintf(os.Stderr, "trail: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	fmt.Fprintf(os.Stderr, "trail: %s\n", trail.Printable(strings.ReplaceAll(err.Error(), "\n", "; "))) // it may quote a file
 	if errors.Is(err, cli.ErrUsage) {
 		os.Exit(2)
 	}

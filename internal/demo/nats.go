@@ -47,6 +47,9 @@ func startNATS(o Options) (*embedded.Server, string, error) {
 		server, err = embedded.Start(o.Store) // another NATS server uses the port
 		return server, "", err
 	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, "", fmt.Errorf("%w: choose another address with --nats", err)
+	}
 	if err != nil {
 		return nil, "", err
 	}

@@ -115,6 +115,8 @@ func TestPortTaken(t *testing.T) {
 	}
 	p, code := run(t, []string{"HTTP_ADDR=" + taken}, "ordertrail", "--once")
 	refused(t, p, code, "HTTP_ADDR", port, "in use")
+	p, code = run(t, anyPort, "ordertrail", "--nats", taken)
+	refused(t, p, code, "--nats", port, "in use")
 }
 
 // The binary of the container image is a service if it is called by its name.
