@@ -82,7 +82,7 @@ func TestProvisionCorrects(t *testing.T) {
 }
 
 // Without a number of replicas, Provision keeps the number and the placement of what
-// exists: an operator who repeats it without the setting would lose the copies.
+// exists. Otherwise an operator who repeats it without the setting would lose two of three copies.
 func TestProvisionKeepsReplicas(t *testing.T) {
 	t.Parallel()
 	cluster, err := systemtest.StartCluster(t.TempDir(), 3)
