@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -12,8 +13,10 @@ import (
 	"time"
 
 	"example.org/ordertrail/internal/demo"
+	"example.org/ordertrail/internal/ordertrail"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/test/systemtest"
+	"example.org/ordertrail/trail"
 )
 
 // transcript is a running demo and a shell that talks to it.
@@ -50,6 +53,24 @@ func (tr *transcript) demo(t *testing.T) *systemtest.Output {
 			t.Fatalf("the demo does not serve after 30 s:\n%s", &tr.story)
 		}
 	}
+}
+
+// trail returns what the command trail prints of the demo's first order.
+func (tr *transcript) trail(t *testing.T) string {
+	t.Helper()
+	order := regexp.MustCompile(`happy +([0-9a-f-]{36})  as expected`).FindStringSubmatch(tr.demo(t).String())
+	if order == nil {
+		t.Fatalf("the demo names no happy order:\n%s", &tr.story)
+	}
+	story, err := demo.Shop{URL: "http://" + tr.url, Client: http.DefaultClient}.Trail(t.Context(), order[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var printed bytes.Buffer
+	if err := ordertrail.Write(&printed, story, trail.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return printed.String()
 }
 
 // shell runs commands against the demo, and returns their output.
