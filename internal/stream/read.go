@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,36 +36,58 @@ func (c *Client) OrderEvents(ctx context.Context, id string, upTo uint64, types 
 	if len(types) == 0 {
 		types = event.OfOrder
 	}
-	var subjects []string
-	for _, t := range types { // no wildcard: other messages about the order stay out
+	return c.LastEvents(ctx, upTo, subjects(id, types)...)
+}
+
+// subjects returns the subjects of an order's events of the given types. It has no
+// wildcard: other messages about the order stay out.
+func subjects(id string, types []event.Type) (subjects []string) {
+	for _, t := range types {
 		if s := t.Subject(id); !slices.Contains(subjects, s) {
 			subjects = append(subjects, s)
 		}
 	}
-	return c.LastEvents(ctx, upTo, subjects...)
+	return subjects
 }
 
 // History returns e and the events of e's order of the given types: all that were
 // stored before e and, if e is handled again, all that its earlier handlers stored.
 // It fails as OrderEvents does.
 func (c *Client) History(ctx context.Context, e event.Event, types ...event.Type) ([]event.Event, error) {
+	upTo := e.Sequence
 	if e.Delivery > 1 || e.Retry || e.Redriven {
-		return c.LatestHistory(ctx, e, types...)
+		// A replica that knows e may not know yet what an earlier handler of e stored last.
+		last, err := c.LastSequence(ctx)
+		if err != nil {
+			return nil, err
+		}
+		upTo = max(upTo, last)
 	}
-	return c.OrderEvents(ctx, e.Key, e.Sequence, append(slices.Clip(types), e.Type)...)
+	// An answer without a match has no position. Nearly always the order's first event
+	// matches, and e, which the caller has, need not be sent again.
+	others := slices.DeleteFunc(slices.Clone(types), func(t event.Type) bool { return t == e.Type })
+	if slices.Contains(others, event.OrderCreated) {
+		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
+		defer cancel()
+		if events, err := c.lastEvents(attempt, upTo, subjects(e.Key, others)); err == nil {
+			at, _ := slices.BinarySearchFunc(events, e.Sequence, func(other event.Event, sequence uint64) int { return cmp.Compare(other.Sequence, sequence) })
+			return slices.Insert(events, at, e), nil
+		}
+	}
+	return c.OrderEvents(ctx, e.Key, upTo, append(others, e.Type)...)
 }
 
-// LatestHistory is History up to the time of the call, even if the server has
-// forgotten in a crash that it delivered e before. It costs one more request, to the
-// stream's leader: a replica that knows e may not know yet what an earlier handler
-// of e stored last. Use it for effects that are harmful the second time.
-func (c *Client) LatestHistory(ctx context.Context, e event.Event, types ...event.Type) ([]event.Event, error) {
-	last, err := c.LastSequence(ctx)
-	if err != nil {
+// Latest returns the event of type t about an order, if it is stored at the time of the
+// call. It asks the stream's leader, so it finds what an earlier handler of an event
+// stored last, even if the server has forgotten in a crash that it delivered the event
+// before. Use it before effects that are harmful the second time. It fails as
+// OrderEvents does.
+func (c *Client) Latest(ctx context.Context, t event.Type, id string) (events []event.Event, err error) {
+	last, err := c.lastOn(ctx, OrdersStream, t.Subject(id))
+	if err != nil || last == 0 {
 		return nil, err
 	}
-	// With e's own type in it, the read has a match: an answer without one has no position.
-	return c.OrderEvents(ctx, e.Key, max(e.Sequence, last), append(slices.Clip(types), e.Type)...)
+	return c.OrderEvents(ctx, id, last, t)
 }
 
 // LastSequence asks the leader of ORDERS for the sequence of the last message. It
@@ -85,35 +108,76 @@ func (c *Client) LastSequence(ctx context.Context) (uint64, error) {
 // LastEvents returns the last event on each of the subjects, in stream order. See
 // OrderEvents for upTo and the errors.
 func (c *Client) LastEvents(ctx context.Context, upTo uint64, subjects ...string) ([]event.Event, error) {
-	events, err := ask(ctx, func(ctx context.Context) ([]event.Event, error) {
-		messages, applied, err := c.directGet(ctx, map[string]any{"multi_last": subjects})
-		if err != nil {
-			return nil, err
-		}
-		if applied < upTo { // or nothing matches, as on a replica that lacks the event itself
-			return nil, fmt.Errorf("the replica has applied %d of %d messages", applied, upTo)
-		}
-		var events []event.Event
-		for _, m := range messages {
-			if _, _, copied := event.CutRedrive(lastValue(m.Header, jetstream.SubjectHeader)); copied {
-				continue
-			}
-			e, err := storedEvent(m)
-			if errors.Is(err, event.ErrForeign) {
-				c.log.WarnContext(ctx, "ignored a stored message", "error", err)
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			events = append(events, e)
-		}
-		return events, nil
-	})
+	events, err := ask(ctx, func(ctx context.Context) ([]event.Event, error) { return c.lastEvents(ctx, upTo, subjects) })
 	if err != nil {
 		return nil, fmt.Errorf("read the events on %s: %w", strings.Join(subjects, ", "), err)
 	}
 	return events, nil
+}
+
+// lastEvents asks one replica for the last event on each of the subjects.
+func (c *Client) lastEvents(ctx context.Context, upTo uint64, subjects []string) ([]event.Event, error) {
+	messages, applied, err := c.directGet(ctx, map[string]any{"multi_last": subjects})
+	if err != nil {
+		return nil, err
+	}
+	if applied < upTo { // or nothing matches, as on a replica that lacks the event itself
+		return nil, fmt.Errorf("the replica has applied %d of %d messages", applied, upTo)
+	}
+	var events []event.Event
+	for _, m := range messages {
+		if _, _, copied := event.CutRedrive(lastValue(m.Header, jetstream.SubjectHeader)); copied {
+			continue
+		}
+		e, err := storedEvent(m)
+		if errors.Is(err, event.ErrForeign) {
+			c.log.WarnContext(ctx, "ignored a stored message", "error", err)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, e)
+	}
+	return events, nil
+}
+
+// lastOn asks the leader of a stream for the sequence of the last message on a subject,
+// 0 if there is none. It fails as OrderEvents does.
+func (c *Client) lastOn(ctx context.Context, stream, subject string) (uint64, error) {
+	last, err := ask(ctx, func(ctx context.Context) (uint64, error) {
+		return c.sequenceOf(ctx, stream, map[string]any{"last_by_subj": subject})
+	})
+	if err != nil {
+		return 0, fmt.Errorf("ask %s for %s: %w", stream, subject, err)
+	}
+	return last, nil
+}
+
+// sequenceOf asks the leader of a stream for one message and returns its sequence, 0 if
+// there is none.
+func (c *Client) sequenceOf(ctx context.Context, stream string, request map[string]any) (uint64, error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return 0, err
+	}
+	m, err := c.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, body)
+	if err != nil {
+		return 0, err
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Sequence uint64 `json:"seq"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return 0, err
+	}
+	if answer.Error != nil && answer.Error.ErrorCode != jetstream.JSErrCodeMessageNotFound {
+		return 0, answer.Error
+	}
+	return answer.Message.Sequence, nil
 }
 
 // EventAt returns the event that is stored under a sequence. It asks until a replica

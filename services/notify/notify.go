@@ -160,11 +160,11 @@ func (n *notify) send(ctx context.Context, k kind, cause event.Event, due uint64
 	if err != nil {
 		return err
 	}
-	events, err := n.Stream.LatestHistory(ctx, cause, k.sent)
+	sent, err := n.Stream.Latest(ctx, k.sent, cause.Key)
 	if err != nil {
 		return err
 	}
-	if _, sent := event.Find(events, k.sent); sent || scheduled > due {
+	if len(sent) > 0 || scheduled > due {
 		n.unrecorded.Delete(mail.ID)
 		return nil
 	}

@@ -92,7 +92,7 @@ func mayPublish(user, subject string) bool {
 	case api == "DIRECT.GET.ORDERS", api == "STREAM.INFO.ORDERS":
 		return true
 	case api == "STREAM.MSG.GET.ORDERS":
-		return user == operator
+		return user == notify.Name || user == operator
 	case api == "STREAM.MSG.GET.MAILS":
 		return user == notify.Name
 
