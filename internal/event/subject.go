@@ -139,7 +139,7 @@ func NewOrderID() string { return uuid.Must(uuid.NewV7()).String() }
 // same UUID are refused, because they would be other subjects.
 func IsOrderID(s string) bool {
 	id, err := uuid.Parse(s)
-	return err == nil && id.Version() == 7 && id.Variant() == uuid.RFC4122 && id.String() == s
+	return err == nil && id.Version() == 7 && id.Variant() == uuid.RFC4122 && len(s) == 36 && strings.ToLower(s) == s
 }
 
 // redrive is the first token of events that an operator sends to one durable again.
