@@ -15,6 +15,7 @@
 //	Ack, Nak, Term, …               ack|nak|term <destination>  CLIENT, child of the process span
 //	Request                         request <destination>       CLIENT
 //	RequestHandler, MicroHandler    process <destination>       SERVER, child of the request span
+//	KeyValue                        get|put|… <bucket>          CLIENT
 //
 // Names, kinds and attributes follow the semantic conventions for messaging,
 // version 1.43. Four metrics are recorded whether or not a span is sampled:
@@ -28,9 +29,7 @@
 // README.md lists them. Neither holds the text of an error, which may quote a
 // secret. An error with a method ErrorType() string has the class it returns.
 //
-// KeyValue and ObjectStore are not traced. The entries of a KeyValue have no headers, so
-// a reader cannot link the writer, and spans would only show durations. Make spans of
-// your own around the calls where you need those.
+// KeyValue makes CLIENT spans and no metrics. ObjectStore is not traced.
 //
 // Samplers for linked traces are in package sampling, assertions for tests in
 // package linktest.

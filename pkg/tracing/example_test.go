@@ -67,6 +67,14 @@ func fetch() (jetstream.MessageBatch, error) {
 	return b, nil
 }
 
+// bucket is an empty jetstream.KeyValue.
+type bucket struct{ jetstream.KeyValue }
+
+func (bucket) Bucket() string { return "settings" }
+func (bucket) Get(context.Context, string) (jetstream.KeyValueEntry, error) {
+	return nil, jetstream.ErrKeyNotFound
+}
+
 func charge(context.Context, jetstream.Msg) error          { return nil }
 func chargeAll(context.Context, []jetstream.Msg) error     { return nil }
 func acknowledge(_ context.Context, m jetstream.Msg) error { return m.Ack() }
@@ -267,6 +275,15 @@ func ExampleTracer_Request() {
 	// Output:
 	// request: root client, 0 links
 	// nats: invalid connection
+}
+
+func ExampleTracer_KeyValue() {
+	settings := newTracer().KeyValue(bucket{}) // js.KeyValue(ctx, "settings")
+	_, err := settings.Get(ctx, "currency")
+	fmt.Println(err)
+	// Output:
+	// get settings: root client, 0 links
+	// nats: key not found
 }
 
 func ExampleTracer_MicroHandler() {
