@@ -56,6 +56,9 @@ func showCommand(f *flag.FlagSet) func(context.Context, []string) error {
 			slices.Sort(chosen)
 			return cli.Usagef("show: want one source, not %s", strings.Join(chosen, " and "))
 		}
+		if asJSON && html != "" {
+			return cli.Usagef("show: want --json or --html, not both")
+		}
 		ctx, cancel := context.WithTimeout(ctx, showTimeout)
 		defer cancel()
 		s, err := read(ctx, src, id, o)

@@ -48,6 +48,7 @@ func TestErrors(t *testing.T) {
 		{[]string{"show"}, 2, []string{"32 hex digits"}},
 		{[]string{"show", "xyz"}, 2, []string{"32 hex digits"}},
 		{[]string{"show", "--jaeger", "http://x", "--tempo", "http://y", id}, 2, []string{"want one source, not --jaeger and --tempo"}},
+		{[]string{"show", "--json", "--html", "story.html", id}, 2, []string{"want --json or --html, not both"}},
 		{[]string{"show", "--jaeger", "localhost", id}, 2, []string{"is not a URL"}},
 		{[]string{"show", "--from", s.page, id}, 1, []string{id, "not sampled"}},
 		{[]string{"show", "--from", "http://127.0.0.1:1", id}, 1, []string{"does not answer", "start trail serve"}},
