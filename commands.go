@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -30,12 +31,13 @@ import (
 // shopURL is the default address of the shop, the demo's.
 const shopURL = "http://127.0.0.1:8080"
 
-func demoCommand(f *flag.FlagSet) func(context.Context, []string) error {
-	o := demo.Options{Out: os.Stdout}
+func demoCommand(f *flag.FlagSet) cli.Run {
+	o := demo.Options{}
 	f.BoolVar(&o.Once, "once", false, "stop after the scenarios; exit with 0 only if each ended as it should")
 	f.StringVar(&o.Store, "store", "", "keep the streams in `DIR` instead of a temporary directory")
 	f.StringVar(&o.NATSAddr, "nats", "", "loopback `ADDR` for NATS clients, default 127.0.0.1:4222 while it serves; none: no clients")
-	return func(ctx context.Context, _ []string) (err error) {
+	return func(ctx context.Context, out io.Writer, _ []string) (err error) {
+		o.Out = out
 		if o.Settings, err = service.ReadSettings(); err != nil {
 			return err
 		}
@@ -59,43 +61,43 @@ func demoCommand(f *flag.FlagSet) func(context.Context, []string) error {
 	}
 }
 
-func provisionCommand(*flag.FlagSet) func(context.Context, []string) error {
-	return func(ctx context.Context, _ []string) error {
+func provisionCommand(*flag.FlagSet) cli.Run {
+	return func(ctx context.Context, out io.Writer, _ []string) error {
 		return administer(ctx, "provision", "provision", 0, func(ctx context.Context, rt *service.Runtime) error {
 			err := stream.Provision(ctx, rt.Stream.JetStream(), stream.Topology{
 				Replicas: rt.Settings.Replicas, Durables: app.Durables(),
-				Report: func(change string) { fmt.Println(trail.Wrap("ordertrail: corrected "+change, 2)) },
+				Report: func(change string) { fmt.Fprintln(out, trail.Wrap("ordertrail: corrected "+change, 2)) },
 			})
 			if err == nil {
-				fmt.Println("ordertrail: streams, consumers and buckets exist")
+				fmt.Fprintln(out, "ordertrail: streams, consumers and buckets exist")
 			}
 			return err
 		})
 	}
 }
 
-func restockCommand(f *flag.FlagSet) func(context.Context, []string) error {
+func restockCommand(f *flag.FlagSet) cli.Run {
 	wait := waitFlag(f)
-	return func(ctx context.Context, args []string) error {
+	return func(ctx context.Context, out io.Writer, args []string) error {
 		if len(args) != 2 {
-			return errors.New("restock: want an SKU and a number of units, such as: go run . restock LAST-ONE 5")
+			return cli.Usagef("restock: want an SKU and a number of units, such as: go run . restock LAST-ONE 5")
 		}
 		n, err := strconv.Atoi(args[1])
 		if err != nil || n < 1 {
-			return fmt.Errorf("restock: want a number of units, 1 or more, not %q", args[1])
+			return cli.Usagef("restock: want a number of units, 1 or more, not %q", args[1])
 		}
 		if _, ok := catalog.Find(args[0]); !ok {
 			var skus []string
 			for _, p := range catalog.Products() {
 				skus = append(skus, p.SKU)
 			}
-			return fmt.Errorf("restock: unknown product %q (products: %s)", args[0], strings.Join(skus, ", "))
+			return cli.Usagef("restock: unknown product %q (products: %s)", args[0], strings.Join(skus, ", "))
 		}
 		return administer(ctx, "restock", operator, *wait, func(ctx context.Context, rt *service.Runtime) error {
 			if err := inventory.Restock(ctx, rt.Stream, args[0], n); err != nil {
 				return err
 			}
-			fmt.Printf("ordertrail: added %d more of %s\n", n, args[0])
+			fmt.Fprintf(out, "ordertrail: added %d more of %s\n", n, args[0])
 			return nil
 		})
 	}
@@ -103,17 +105,17 @@ func restockCommand(f *flag.FlagSet) func(context.Context, []string) error {
 
 // replayCommand replays analytics alone, because the other services have effects
 // outside the stream.
-func replayCommand(f *flag.FlagSet) func(context.Context, []string) error {
+func replayCommand(f *flag.FlagSet) cli.Run {
 	wait := waitFlag(f)
-	return func(ctx context.Context, args []string) error {
+	return func(ctx context.Context, out io.Writer, args []string) error {
 		if len(args) != 1 || args[0] != analytics.Name {
-			return errors.New("replay: want analytics, the one service without effects outside the stream: go run . replay analytics")
+			return cli.Usagef("replay: want analytics, the one service without effects outside the stream: go run . replay analytics")
 		}
 		return administer(ctx, analytics.Name, operator, *wait, func(ctx context.Context, rt *service.Runtime) error {
 			result, err := analytics.Replay(ctx, rt)
 			if err == nil {
 				for line := range strings.Lines(result.String()) {
-					fmt.Println(trail.Wrap(strings.TrimSuffix(line, "\n"), 2))
+					fmt.Fprintln(out, trail.Wrap(strings.TrimSuffix(line, "\n"), 2))
 				}
 			}
 			return err
@@ -121,14 +123,18 @@ func replayCommand(f *flag.FlagSet) func(context.Context, []string) error {
 	}
 }
 
-func loadCommand(f *flag.FlagSet) func(context.Context, []string) error {
-	o := load.Options{Out: os.Stdout, Progress: os.Stderr, Terminal: cli.Terminal(os.Stderr)}
+func loadCommand(f *flag.FlagSet) cli.Run {
+	o := load.Options{Progress: os.Stderr, Terminal: cli.Terminal(os.Stderr)}
 	f.StringVar(&o.URL, "url", shopURL, "`URL` of the shop, default "+shopURL)
 	f.IntVar(&o.Orders, "orders", 1000, "`NUMBER` of orders to place, default 1000")
 	f.IntVar(&o.Concurrency, "concurrency", 16, "`NUMBER` of customers at once, default 16; each places an order and waits for its end")
 	f.BoolVar(&o.Burst, "burst", false, "place all orders first, as fast as the shop accepts them, then wait for their ends")
 	f.DurationVar(&o.Every, "every", 0, "instead, place one order per `DURATION`, such as 1s, of each scenario in turn, until Ctrl-C")
-	return func(ctx context.Context, _ []string) error {
+	return func(ctx context.Context, out io.Writer, _ []string) error {
+		if _, err := cli.URL(o.URL, shopURL); err != nil {
+			return fmt.Errorf("load: %w", err)
+		}
+		o.Out = out
 		given := map[string]bool{}
 		f.Visit(func(f *flag.Flag) { given[f.Name] = true })
 		if !given["every"] {
@@ -136,7 +142,7 @@ func loadCommand(f *flag.FlagSet) func(context.Context, []string) error {
 		}
 		for _, other := range []string{"orders", "concurrency", "burst"} {
 			if given[other] {
-				return fmt.Errorf("load: -every places orders until Ctrl-C, without -%s: use one of them", other)
+				return cli.Usagef("load: -every places orders until Ctrl-C, without -%s: use one of them", other)
 			}
 		}
 		return load.Steady(ctx, o)
@@ -147,10 +153,13 @@ func loadCommand(f *flag.FlagSet) func(context.Context, []string) error {
 const healthTimeout = 3 * time.Second
 
 // healthcheckCommand is for containers, whose image contains no other program.
-func healthcheckCommand(*flag.FlagSet) func(context.Context, []string) error {
-	return func(_ context.Context, args []string) error {
-		if len(args) != 1 || !strings.HasPrefix(args[0], "http://") {
-			return errors.New("healthcheck: want a URL, such as: go run . healthcheck http://127.0.0.1:8080/readyz")
+func healthcheckCommand(*flag.FlagSet) cli.Run {
+	return func(_ context.Context, _ io.Writer, args []string) error {
+		if len(args) != 1 {
+			return cli.Usagef("healthcheck: want a URL, such as: go run . healthcheck %s/readyz", shopURL)
+		}
+		if _, err := cli.URL(args[0], shopURL+"/readyz"); err != nil {
+			return fmt.Errorf("healthcheck: %w", err)
 		}
 		answer, err := (&http.Client{Timeout: healthTimeout}).Get(args[0])
 		if err != nil {

@@ -9,21 +9,21 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"example.org/ordertrail/internal/cli"
 	"example.org/ordertrail/internal/service"
 	"example.org/ordertrail/internal/stream"
 	"example.org/ordertrail/trail"
 )
 
 // deadLettersCommand lists and shows the dead letters, and sends them again.
-func deadLettersCommand(f *flag.FlagSet) func(context.Context, []string) error {
+func deadLettersCommand(f *flag.FlagSet) cli.Run {
 	all := f.Bool("all", false, "redrive all dead letters")
 	wait := waitFlag(f)
-	return func(ctx context.Context, args []string) error {
+	return func(ctx context.Context, out io.Writer, args []string) error {
 		verb, ids := "list", args
 		if len(args) > 0 {
 			verb, ids = args[0], args[1:]
@@ -31,13 +31,13 @@ func deadLettersCommand(f *flag.FlagSet) func(context.Context, []string) error {
 		var work func(context.Context, *stream.Client) error
 		switch {
 		case verb == "list" && len(ids) == 0 && !*all:
-			work = listDeadLetters
+			work = func(ctx context.Context, c *stream.Client) error { return listDeadLetters(ctx, out, c) }
 		case verb == "show" && len(ids) == 1 && !*all:
-			work = func(ctx context.Context, c *stream.Client) error { return showDeadLetter(ctx, c, ids[0]) }
+			work = func(ctx context.Context, c *stream.Client) error { return showDeadLetter(ctx, out, c, ids[0]) }
 		case verb == "redrive" && (len(ids) > 0) != *all:
-			work = func(ctx context.Context, c *stream.Client) error { return redrive(ctx, c, ids) }
+			work = func(ctx context.Context, c *stream.Client) error { return redrive(ctx, out, c, ids) }
 		default:
-			return errors.New("deadletters: want list, show ID, redrive ID… or redrive --all")
+			return cli.Usagef("deadletters: want list, show ID, redrive ID… or redrive --all")
 		}
 		return administer(ctx, "deadletters", operator, *wait, func(ctx context.Context, rt *service.Runtime) error { return work(ctx, rt.Stream) })
 	}
@@ -45,7 +45,7 @@ func deadLettersCommand(f *flag.FlagSet) func(context.Context, []string) error {
 
 // redrive sends dead letters to their consumers again: those with the ids, or all of
 // them if there are no ids.
-func redrive(ctx context.Context, c *stream.Client, ids []string) error {
+func redrive(ctx context.Context, out io.Writer, c *stream.Client, ids []string) error {
 	all := len(ids) == 0
 	if all {
 		letters, err := c.DeadLetters(ctx)
@@ -61,32 +61,32 @@ func redrive(ctx context.Context, c *stream.Client, ids []string) error {
 		err := c.Redrive(ctx, id)
 		switch consumer, _, _ := strings.Cut(id, "."); {
 		case err == nil:
-			fmt.Printf("ordertrail: %s was sent to %s again\n", id, consumer)
+			fmt.Fprintf(out, "ordertrail: %s was sent to %s again\n", id, consumer)
 		case all && errors.Is(err, stream.ErrNoDeadLetter): // another operator has sent it
 		default:
 			failed = append(failed, err)
 		}
 	}
 	if len(ids) == 0 {
-		fmt.Println("ordertrail: no dead letters")
+		fmt.Fprintln(out, "ordertrail: no dead letters")
 	}
 	return errors.Join(failed...)
 }
 
-func listDeadLetters(ctx context.Context, c *stream.Client) error {
+func listDeadLetters(ctx context.Context, out io.Writer, c *stream.Client) error {
 	letters, err := c.DeadLetters(ctx)
 	if err != nil {
 		return err
 	}
-	return printDeadLetters(os.Stdout, letters)
+	return printDeadLetters(out, letters)
 }
 
-func showDeadLetter(ctx context.Context, c *stream.Client, id string) error {
+func showDeadLetter(ctx context.Context, out io.Writer, c *stream.Client, id string) error {
 	letter, err := c.DeadLetter(ctx, id)
 	if err != nil {
 		return err
 	}
-	return printDeadLetter(os.Stdout, letter)
+	return printDeadLetter(out, letter)
 }
 
 // printDeadLetters prints three lines for each letter, which fit a terminal.

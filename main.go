@@ -4,14 +4,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"example.org/ordertrail/internal/app"
@@ -32,8 +30,8 @@ func commands() []cli.Command {
 		{Name: "healthcheck", Args: "URL", Help: "exit with 0 if a GET of the URL answers 200", Setup: healthcheckCommand},
 	}
 	for _, def := range app.Services(nil, nil) {
-		all = append(all, cli.Command{Name: def.Name, Help: "run this service as a process of its own", Setup: func(*flag.FlagSet) func(context.Context, []string) error {
-			return func(context.Context, []string) error { service.Main(def, nil); return nil }
+		all = append(all, cli.Command{Name: def.Name, Help: "run this service as a process of its own", Setup: func(*flag.FlagSet) cli.Run {
+			return func(context.Context, io.Writer, []string) error { service.Main(def, nil); return nil }
 		}})
 	}
 	return all
@@ -47,10 +45,7 @@ func main() {
 	if name := filepath.Base(os.Args[0]); slices.ContainsFunc(app.Services(nil, nil), func(def service.Definition) bool { return def.Name == name }) {
 		args = append([]string{name}, args...)
 	}
-	if err := run(ctx, args); err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintf(os.Stderr, "ordertrail: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
-		os.Exit(1)
-	}
+	cli.Exit("ordertrail", run(ctx, args))
 }
 
 func run(ctx context.Context, args []string) error {
@@ -60,6 +55,7 @@ func run(ctx context.Context, args []string) error {
 		Notes: "provision, restock, deadletters and replay work on the NATS server at NATS_URL,\n" +
 			"by default nats://127.0.0.1:4222. The demo prints the NATS_URL of its server,\n" +
 			"with the password, when it serves.\n" +
-			"Settings are read from the environment: see docs/settings.md.\n",
+			"Settings are read from the environment: see docs/settings.md.\n" +
+			"Exit codes: 0; 1 if something failed; 2 for a wrong command line.\n",
 	}.Run(ctx, args)
 }

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"regexp"
@@ -25,20 +25,23 @@ var traceOrSpan = regexp.MustCompile(`^([0-9a-f]{32}|[0-9a-f]{16})$`)
 
 // trailCommand prints an order's trail. The id of a trace that belongs to several orders
 // prints a list of them.
-func trailCommand(f *flag.FlagSet) func(context.Context, []string) error {
+func trailCommand(f *flag.FlagSet) cli.Run {
 	shop := demo.Shop{Client: http.DefaultClient}
 	parents := f.Bool("parents", false, "print it as parents alone would draw it, without links, and what that loses")
 	f.StringVar(&shop.URL, "url", shopURL, "`URL` of the shop, default "+shopURL)
-	return func(ctx context.Context, args []string) error {
+	return func(ctx context.Context, out io.Writer, args []string) error {
 		if len(args) > 1 {
-			return fmt.Errorf("trail: unexpected %q", args[1])
+			return cli.Usagef("trail: unexpected %q", args[1])
 		}
 		id := ""
 		if len(args) == 1 {
 			id = strings.ToLower(args[0])
 		}
 		if !event.IsOrderID(id) && !traceOrSpan.MatchString(id) {
-			return errors.New("trail: want the id of an order, of a trace or of a span, such as: go run . trail 01a20482-ab51-759f-8537-365521a88cb5")
+			return cli.Usagef("trail: want the id of an order, of a trace or of a span, such as: go run . trail 01a20482-ab51-759f-8537-365521a88cb5")
+		}
+		if _, err := cli.URL(shop.URL, shopURL); err != nil {
+			return fmt.Errorf("trail: %w", err)
 		}
 		ctx, cancel := context.WithTimeout(ctx, trailTimeout)
 		defer cancel()
@@ -48,9 +51,9 @@ func trailCommand(f *flag.FlagSet) func(context.Context, []string) error {
 				return fmt.Errorf("trail: %w", err)
 			}
 			if len(orders) != 1 {
-				fmt.Printf("%s belongs to %s:\n", id, trail.Counted(len(orders), "order"))
+				fmt.Fprintf(out, "%s belongs to %s:\n", id, trail.Counted(len(orders), "order"))
 				for _, o := range orders {
-					fmt.Println("  " + o)
+					fmt.Fprintln(out, "  "+o)
 				}
 				return nil
 			}
@@ -63,6 +66,6 @@ func trailCommand(f *flag.FlagSet) func(context.Context, []string) error {
 		if *parents {
 			t.Story = *trail.Parents(&t.Story)
 		}
-		return ordertrail.Write(os.Stdout, t, trail.WriteOptions{Color: cli.Colorful(os.Stdout), Columns: cli.Columns(os.Stdout)})
+		return ordertrail.Write(out, t, trail.WriteOptions{Color: cli.Colorful(os.Stdout), Columns: cli.Columns(os.Stdout)})
 	}
 }

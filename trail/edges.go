@@ -100,13 +100,17 @@ type phantoms struct {
 	gaps []Gap
 	at   map[Ref]int // in gaps
 	more []int       // further spans that refer to it
+	last []Ref       // the last of all
 }
 
 func newPhantoms() *phantoms { return &phantoms{at: map[Ref]int{}} }
 
 func (p *phantoms) add(e Edge, span *Span) {
 	if i, ok := p.at[e.From]; ok {
-		p.more[i]++
+		if p.last[i] != span.Ref { // it may refer to it twice
+			p.more[i]++
+			p.last[i] = span.Ref
+		}
 		return
 	}
 	g := Gap{Kind: GapParent, Ref: e.From, Detail: fmt.Sprintf("The parent of %s %q is missing: it has not ended yet, was not sampled, or is no longer kept.", span.Service, span.Name)}
@@ -114,7 +118,7 @@ func (p *phantoms) add(e Edge, span *Span) {
 		g = Gap{Kind: GapLinkTarget, Ref: e.From, EventType: e.EventType, Detail: fmt.Sprintf("%s %q links a span that is missing: it was not sampled, was not exported, or is no longer kept.", span.Service, span.Name)}
 	}
 	p.at[e.From] = len(p.gaps)
-	p.gaps, p.more = append(p.gaps, g), append(p.more, 0)
+	p.gaps, p.more, p.last = append(p.gaps, g), append(p.more, 0), append(p.last, span.Ref)
 }
 
 func (p *phantoms) report(s *Story) {

@@ -41,9 +41,9 @@ func ReadFile(f io.Reader) (*Store, error) {
 	if magic, _ := in.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		plain, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, err
+			return nil, damaged(err)
 		}
-		in = bufio.NewReaderSize(plain, 1<<16)
+		in = bufio.NewReaderSize(zipped{plain}, 1<<16)
 	}
 	store := NewStore(fileMemory)
 	for line := 1; ; line++ {
@@ -71,6 +71,21 @@ func ReadFile(f io.Reader) (*Store, error) {
 			return store, nil
 		}
 	}
+}
+
+// zipped is gzipped data.
+type zipped struct{ *gzip.Reader }
+
+func (z zipped) Read(b []byte) (int, error) {
+	n, err := z.Reader.Read(b)
+	if err != nil && err != io.EOF {
+		err = damaged(err)
+	}
+	return n, err
+}
+
+func damaged(err error) error {
+	return fmt.Errorf("the gzipped file is cut or damaged: copy it again, or unpack what is left of it with gzip -dc: %w", err)
 }
 
 func unmarshalJSON(text []byte) (ptrace.Traces, error) {

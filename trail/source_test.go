@@ -1,7 +1,9 @@
 package trail_test
 
 import (
+	"bytes"
 	"cmp"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +11,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -219,6 +223,30 @@ func TestFileErrors(t *testing.T) {
 	}
 	if _, err := trail.OpenFile("testdata/none"); err == nil || !strings.Contains(err.Error(), "testdata/none") {
 		t.Errorf("no file: %v", err)
+	}
+}
+
+// A gzipped file that is cut or damaged is refused, with its name and what to do.
+func TestFileDamaged(t *testing.T) {
+	var whole bytes.Buffer
+	zip := gzip.NewWriter(&whole)
+	_, err := zip.Write([]byte(strings.Repeat("{}\n", 1000)))
+	if err = errors.Join(err, zip.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string][]byte{
+		"cut header":   whole.Bytes()[:5],
+		"cut data":     whole.Bytes()[:whole.Len()/2],
+		"cut checksum": whole.Bytes()[:whole.Len()-1],
+		"damaged":      append(bytes.Clone(whole.Bytes()[:whole.Len()-8]), make([]byte, 8)...),
+	} {
+		file := filepath.Join(t.TempDir(), "traces.gz")
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := trail.OpenFile(file); err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "cut or damaged: copy it again") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -221,6 +221,11 @@ func TestGaps(t *testing.T) {
 			want: []string{trail.GapLinkTarget}, detail: `analytics "process ORDERS" links a span that is missing`},
 		"a parent": {change: func(s *story, by map[string]*tracetest.SpanStub) { s.remove(by["fulfillment"]) },
 			want: []string{trail.GapParent}, detail: "The parent of fulfillment \"fulfill order\" is missing: it has not ended yet, was not sampled, or is no longer kept. 2 spans refer to it."},
+		"a parent that is linked, too": {change: func(s *story, by map[string]*tracetest.SpanStub) {
+			s.link(by["shipped"], by["fulfill"], "triggered_by")
+			s.link(by["mail1"], by["fulfill"], "triggered_by")
+			s.remove(by["fulfill"])
+		}, want: []string{trail.GapParent}, detail: "The parent of fulfillment \"book parcel\" is missing: it has not ended yet, was not sampled, or is no longer kept. 3 spans refer to it."},
 		"links": {change: func(_ *story, by map[string]*tracetest.SpanStub) { by["batch"].DroppedLinks = 7 },
 			want: []string{trail.GapLinksDropped}, detail: "lost 7 of its links"},
 		"an outside caller": {change: func(_ *story, by map[string]*tracetest.SpanStub) {

@@ -21,7 +21,7 @@ const (
 
 // summary is a story in a list.
 type summary struct {
-	ID       string        `json:"id"` // of its first trace
+	ID       string        `json:"id"` // of the trace that the story starts at, mostly its first
 	Name     string        `json:"name"`
 	Services []string      `json:"services"` // sorted
 	Spans    int           `json:"spans"`
@@ -31,9 +31,8 @@ type summary struct {
 	Duration time.Duration `json:"duration_ns"`
 }
 
-func summarize(s *trail.Story) summary {
-	first := s.Lanes[0]
-	sum := summary{ID: first.TraceID, Name: title(s, first.TraceID), Traces: len(s.Lanes), Start: s.Start, Duration: s.Duration}
+func summarize(s *trail.Story, id string) summary {
+	sum := summary{ID: id, Name: title(s, id), Traces: len(s.Lanes), Start: s.Start, Duration: s.Duration}
 	services := map[string]bool{}
 	for _, l := range s.Lanes {
 		sum.Spans += len(l.Spans)
@@ -78,15 +77,34 @@ func stories(ctx context.Context, source trail.Source, traces []string, o option
 		if err != nil {
 			return list, false, err
 		}
-		shown[id] = true
+		if len(s.Lanes) == 0 {
+			continue
+		}
+		// From its first trace, the story may be larger: that of a hub has all its consequences.
+		if first := s.Lanes[0].TraceID; first != id && !shown[first] {
+			if whole, err := build(building, source, first, o); err == nil && contains(whole, s) {
+				s, id = whole, first
+			}
+		}
 		for _, l := range s.Lanes {
 			shown[l.TraceID] = true
 		}
-		if len(s.Lanes) > 0 && !slices.ContainsFunc(list, func(other summary) bool { return other.ID == s.Lanes[0].TraceID }) {
-			list = append(list, summarize(s))
-		}
+		list = append(list, summarize(s, id))
 	}
 	return list, false, nil
+}
+
+// contains reports whether a story has all spans of another one.
+func contains(s, part *trail.Story) bool {
+	has := map[trail.Ref]bool{}
+	for _, l := range s.Lanes {
+		for _, n := range l.Spans {
+			has[n.Ref] = true
+		}
+	}
+	return !slices.ContainsFunc(part.Lanes, func(l trail.Lane) bool {
+		return slices.ContainsFunc(l.Spans, func(n trail.Node) bool { return !has[n.Ref] })
+	})
 }
 
 // recent is the list of the newest stories, made once for all clients.

@@ -4,16 +4,11 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
-	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"example.org/ordertrail/internal/cli"
-	"example.org/ordertrail/trail"
 )
 
 // call is how a user starts this program.
@@ -35,13 +30,5 @@ var program = cli.Program{
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := program.Run(ctx, os.Args[1:])
-	if err == nil || errors.Is(err, flag.ErrHelp) {
-		return
-	}
-	fmt.Fprintf(os.Stderr, "trail: %s\n", trail.Printable(strings.ReplaceAll(err.Error(), "\n", "; "))) // it may quote a file
-	if errors.Is(err, cli.ErrUsage) {
-		os.Exit(2)
-	}
-	os.Exit(1)
+	cli.Exit("trail", program.Run(ctx, os.Args[1:]))
 }

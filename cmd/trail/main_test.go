@@ -50,6 +50,32 @@ func run(t *testing.T, args ...string) (out, errors string, code int) {
 	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
 }
 
+// A command whose output is lost fails.
+func TestLostOutput(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	file := filepath.Join(t.TempDir(), "traces.json")
+	line := `{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"` + strings.Repeat("a", 32) + `","spanId":"` + strings.Repeat("a", 16) + `"}]}]}]}`
+	if err := os.WriteFile(file, []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	show := []string{"show", "--file", file, strings.Repeat("a", 32)}
+	for _, args := range [][]string{{"help"}, {"show", "-h"}, show, append(show, "--json")} {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Skip(err)
+		}
+		defer func() { _ = full.Close() }()
+		var stderr bytes.Buffer
+		cmd := command(ctx, t, args...)
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		_ = cmd.Run()
+		if code := cmd.ProcessState.ExitCode(); code != 1 || stderr.String() != "trail: write /dev/stdout: no space left on device\n" {
+			t.Errorf("trail %q: exit code %d, %s", args, code, &stderr)
+		}
+	}
+}
+
 // served is a trail serve.
 type served struct {
 	cmd              *exec.Cmd

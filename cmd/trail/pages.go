@@ -125,7 +125,7 @@ func (p *pages) index(w http.ResponseWriter, r *http.Request) {
 	case isID(strings.ToLower(l.Query)):
 		http.Redirect(w, r, "/stories/"+strings.ToLower(l.Query), http.StatusSeeOther)
 		return
-	case !byAttribute:
+	case !byAttribute || key == "":
 		p.fail(w, r, http.StatusBadRequest, fmt.Sprintf("cannot search for %.100q: want a trace id (32 hex digits), a span id (16), or an attribute as key=value", l.Query))
 		return
 	default:
@@ -169,6 +169,14 @@ func (p *pages) story(w http.ResponseWriter, r *http.Request) {
 	if query.Has("key") {
 		o.key = query.Get("key")
 	}
+	if len(id) == 16 && !query.Has("span") {
+		query.Set("span", id) // it is shown, however large the story is
+	}
+	drawn, err := view.Options{Elsewhere: storyOf}.Read(query)
+	if err != nil {
+		p.fail(w, r, http.StatusBadRequest, err.Error())
+		return
+	}
 	s, err := build(r.Context(), p.store, id, o)
 	if err != nil {
 		status := http.StatusInternalServerError
@@ -178,14 +186,11 @@ func (p *pages) story(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, r, status, explain(err, id, "the store").Error())
 		return
 	}
-	if len(id) == 16 && !query.Has("span") {
-		query.Set("span", id) // it is shown, however large the story is
-	}
 	shown := s
-	if view.ParentsAlone(query) {
+	if drawn.Parents {
 		shown = trail.Parents(s)
 	}
-	p.answer(w, r, page{Title: title(s, id), Feed: "/events", Story: view.New(s, view.Options{Elsewhere: storyOf}.Read(query))}, shown, func(w http.ResponseWriter) {
+	p.answer(w, r, page{Title: title(s, id), Feed: "/events", Story: view.New(s, drawn)}, shown, func(w http.ResponseWriter) {
 		_ = write(w, shown, id, trail.WriteOptions{}) // an error means that the client has gone
 	})
 }

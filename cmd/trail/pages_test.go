@@ -259,6 +259,40 @@ func (w blockedWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// A request that names what does not exist has the status that fits, and the answer says what
+// is wanted.
+func TestWrongRequests(t *testing.T) {
+	p := &pages{store: trail.NewStore(0)}
+	p.store.Add(span(1))
+	story := "/stories/" + span(1).TraceID
+	for _, tc := range []struct {
+		path string
+		code int
+		want string
+	}{
+		{"/nonsense", 404, "the list of stories is at /"},
+		{"/?q=a%3Db", 200, ""},
+		{"/?q=nonsense", 400, "key=value"},
+		{"/?q=%3Db", 400, "key=value"},
+		{"/stories/xyz", 400, "a trace id has 32 hex digits"},
+		{"/stories/" + span(2).TraceID, 404, "not sampled"},
+		{story + "?view=links&span=" + span(2).SpanID + "&from=9&until=x&key=", 200, ""},
+		{story + "?view=parents&from=0", 200, ""},
+		{story + "?view=&span=&from=", 200, ""},
+		{story + "?view=nonsense", 400, "views: links, parents"},
+		{story + "?view=Parents", 400, "views: links, parents"},
+		{story + "?span=nonsense", 400, "16 hex digits"},
+		{story + "?from=nonsense", 400, "number of a row"},
+		{story + "?from=-1", 400, "number of a row"},
+	} {
+		for _, accept := range []string{browser, "application/json"} {
+			if code, body := ask(t, p, tc.path, accept); code != tc.code || !strings.Contains(body, tc.want) {
+				t.Errorf("%s as %s: %d, want %d and %q: %.300s", tc.path, accept, code, tc.code, tc.want, body)
+			}
+		}
+	}
+}
+
 // A link to a span of another story leads to that story.
 func TestOtherStory(t *testing.T) {
 	p := &pages{store: trail.NewStore(0), key: "tenant"}

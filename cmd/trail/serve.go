@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -45,7 +46,7 @@ type server struct {
 	key              string
 }
 
-func serveCommand(f *flag.FlagSet) func(context.Context, []string) error {
+func serveCommand(f *flag.FlagSet) cli.Run {
 	s := server{headers: headers{}}
 	f.StringVar(&s.page, "page", "127.0.0.1:8090", "`ADDR` of the page, default 127.0.0.1:8090")
 	f.StringVar(&s.http, "http", "127.0.0.1:4318", "`ADDR` for OTLP over HTTP, default 127.0.0.1:4318")
@@ -59,7 +60,7 @@ func serveCommand(f *flag.FlagSet) func(context.Context, []string) error {
 		s.guard.hosts = append(s.guard.hosts, respond.HostName(name))
 		return nil
 	})
-	return func(ctx context.Context, _ []string) error { return s.run(ctx) }
+	return func(ctx context.Context, out io.Writer, _ []string) error { return s.run(ctx, out) }
 }
 
 // headers is a flag.
@@ -76,7 +77,7 @@ func (h headers) Set(text string) error {
 	return nil
 }
 
-func (s *server) run(ctx context.Context) error {
+func (s *server) run(ctx context.Context, out io.Writer) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if s.memory < 1 {
 		return cli.Usagef("serve: --memory must be 1 or more MiB, not %d", s.memory)
@@ -121,7 +122,7 @@ func (s *server) run(ctx context.Context) error {
 	for i, handler := range []http.Handler{pages.handler(), otlp, otlp} {
 		group.Go(func() error { return serveHTTP(ctx, listeners[i], s.guard.wrap(handler)) })
 	}
-	fmt.Printf("trail: stories at %s, OTLP over HTTP at %s, OTLP over gRPC at %s\n", urls[0], urls[1], urls[2])
+	fmt.Fprintf(out, "trail: stories at %s, OTLP over HTTP at %s, OTLP over gRPC at %s\n", urls[0], urls[1], urls[2])
 	return group.Wait()
 }
 

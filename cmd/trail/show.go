@@ -19,20 +19,27 @@ import (
 	"example.org/ordertrail/trail/view"
 )
 
+// URLs that sources have by default.
+const (
+	serveURL  = "http://127.0.0.1:8090"
+	jaegerURL = "http://127.0.0.1:16686"
+	tempoURL  = "http://127.0.0.1:3200"
+)
+
 // Bounds of show.
 const (
 	showTimeout = 30 * time.Second
 	scanTraces  = 1000 // of Jaeger
 )
 
-func showCommand(f *flag.FlagSet) func(context.Context, []string) error {
+func showCommand(f *flag.FlagSet) cli.Run {
 	var src origin
 	var o options
 	var html string
 	var asJSON, parents bool
-	f.StringVar(&src.from, "from", "", "`URL` of a running trail serve, default http://127.0.0.1:8090")
-	f.StringVar(&src.jaeger, "jaeger", "", "`URL` of Jaeger's query API instead, such as http://127.0.0.1:16686")
-	f.StringVar(&src.tempo, "tempo", "", "`URL` of Tempo's API instead, such as http://127.0.0.1:3200")
+	f.StringVar(&src.from, "from", "", "`URL` of a running trail serve, default "+serveURL)
+	f.StringVar(&src.jaeger, "jaeger", "", "`URL` of Jaeger's query API instead, such as "+jaegerURL)
+	f.StringVar(&src.tempo, "tempo", "", "`URL` of Tempo's API instead, such as "+tempoURL)
 	f.StringVar(&src.file, "file", "", "`PATH` of a file with lines of OTLP JSON instead, as the collector's file exporter writes it; it may be gzipped")
 	f.StringVar(&src.token, "token", os.Getenv("TRAIL_TOKEN"), "`TOKEN` to send to that URL, default $TRAIL_TOKEN")
 	f.DurationVar(&src.since, "since", 24*time.Hour, "`AGE` of the oldest traces that are searched for in Jaeger and Tempo, default 24h")
@@ -41,7 +48,7 @@ func showCommand(f *flag.FlagSet) func(context.Context, []string) error {
 	f.BoolVar(&parents, "parents", false, "show the story as parents alone would draw it, without links, and what that loses")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.StringVar(&html, "html", "", "write one self-contained page to `FILE` instead")
-	return func(ctx context.Context, args []string) error {
+	return func(ctx context.Context, out io.Writer, args []string) error {
 		if len(args) != 1 || !isID(strings.ToLower(args[0])) {
 			return cli.Usagef("show: want the id of a trace (32 hex digits) or of a span (16), such as: %s show 4bf92f3577b34da6a3ce929d0e0e4736", call)
 		}
@@ -56,6 +63,9 @@ func showCommand(f *flag.FlagSet) func(context.Context, []string) error {
 			slices.Sort(chosen)
 			return cli.Usagef("show: want one source, not %s", strings.Join(chosen, " and "))
 		}
+		if asJSON && html != "" {
+			return cli.Usagef("show: want --json or --html, not both")
+		}
 		ctx, cancel := context.WithTimeout(ctx, showTimeout)
 		defer cancel()
 		s, err := read(ctx, src, id, o)
@@ -69,7 +79,7 @@ func showCommand(f *flag.FlagSet) func(context.Context, []string) error {
 			}
 			fmt.Fprintf(os.Stderr, "trail: "+why+": the critical path ends with the last span\n", o.until)
 		}
-		return output(s, id, asJSON, html, parents)
+		return output(out, s, id, asJSON, html, parents)
 	}
 }
 
@@ -99,7 +109,7 @@ func read(ctx context.Context, src origin, id string, o options) (*trail.Story, 
 		}
 		source = store
 	case src.jaeger != "":
-		base, err := baseURL(src.jaeger)
+		base, err := cli.URL(src.jaeger, jaegerURL)
 		if err != nil {
 			return nil, err
 		}
@@ -107,7 +117,7 @@ func read(ctx context.Context, src origin, id string, o options) (*trail.Story, 
 		jaeger.Since, jaeger.Scan = src.since, scanTraces
 		source, where = jaeger, "Jaeger at "+base.Redacted()
 	case src.tempo != "":
-		base, err := baseURL(src.tempo)
+		base, err := cli.URL(src.tempo, tempoURL)
 		if err != nil {
 			return nil, err
 		}
@@ -115,7 +125,7 @@ func read(ctx context.Context, src origin, id string, o options) (*trail.Story, 
 		tempo.Since = src.since
 		source, where = tempo, "Tempo at "+base.Redacted()
 	default:
-		return fetch(ctx, cmp.Or(src.from, "http://127.0.0.1:8090"), src.token, id, o)
+		return fetch(ctx, cmp.Or(src.from, serveURL), src.token, id, o)
 	}
 	s, err := build(ctx, source, id, o)
 	if err != nil {
@@ -124,17 +134,9 @@ func read(ctx context.Context, src origin, id string, o options) (*trail.Story, 
 	return s, nil
 }
 
-func baseURL(text string) (*url.URL, error) {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, cli.Usagef("%q is not a URL such as http://127.0.0.1:8090", text)
-	}
-	return u, nil
-}
-
 // fetch returns a story from a running trail serve.
 func fetch(ctx context.Context, from, token, id string, o options) (*trail.Story, error) {
-	base, err := baseURL(from)
+	base, err := cli.URL(from, serveURL)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +178,7 @@ func fetch(ctx context.Context, from, token, id string, o options) (*trail.Story
 }
 
 // output prints a story, or writes it to a file as a page.
-func output(s *trail.Story, id string, asJSON bool, html string, parents bool) error {
+func output(out io.Writer, s *trail.Story, id string, asJSON bool, html string, parents bool) error {
 	if html != "" {
 		text, err := page{Title: title(s, id), Story: view.New(s, view.Options{Static: true, Parents: parents})}.write()
 		if err != nil {
@@ -188,9 +190,9 @@ func output(s *trail.Story, id string, asJSON bool, html string, parents bool) e
 		s = trail.Parents(s)
 	}
 	if asJSON {
-		out := json.NewEncoder(os.Stdout)
-		out.SetIndent("", "  ")
-		return out.Encode(s)
+		text := json.NewEncoder(out)
+		text.SetIndent("", "  ")
+		return text.Encode(s)
 	}
-	return write(os.Stdout, s, id, trail.WriteOptions{Color: cli.Colorful(os.Stdout), Columns: cli.Columns(os.Stdout)})
+	return write(out, s, id, trail.WriteOptions{Color: cli.Colorful(os.Stdout), Columns: cli.Columns(os.Stdout)})
 }

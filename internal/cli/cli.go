@@ -2,15 +2,19 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 
 	"golang.org/x/term"
 
@@ -32,8 +36,12 @@ type Command struct {
 	Args string // the arguments, for the usage; "" if it takes none
 	Help string // one line
 	// Setup defines the command's flags and returns the function that runs it.
-	Setup func(*flag.FlagSet) func(ctx context.Context, args []string) error
+	Setup func(*flag.FlagSet) Run
 }
+
+// Run runs a command with its arguments. It prints to out and need not check whether that
+// failed: [Program.Run] returns the first such error.
+type Run func(ctx context.Context, out io.Writer, args []string) error
 
 // ErrUsage is wrapped by the error of a wrong command line.
 var ErrUsage = errors.New("usage")
@@ -45,11 +53,65 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() []error { return []error{e.error, ErrUsage} }
 
+// URL returns the URL of an HTTP server that a user has named. The error of another text
+// wraps [ErrUsage], and has an example.
+func URL(text, example string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, Usagef("%q is not a URL such as %s", text, example)
+	}
+	return u, nil
+}
+
+// Exit prints the error of a program that has a name, in one line, and exits: with 2 for a
+// wrong command line, with 1 for another error. It does nothing if there is none, or if it is
+// [flag.ErrHelp].
+func Exit(name string, err error) {
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	fmt.Fprintf(os.Stderr, "%s: %s\n", name, trail.Printable(strings.ReplaceAll(err.Error(), "\n", "; "))) // it may quote a file
+	if errors.Is(err, ErrUsage) {
+		os.Exit(2)
+	}
+	os.Exit(1)
+}
+
 // Run runs the command that the arguments name. It prints the usage, and returns
-// [flag.ErrHelp], if they ask for help.
+// [flag.ErrHelp], if they ask for help. It returns an error if output is lost.
 func (p Program) Run(ctx context.Context, args []string) error {
-	p.Commands = append(slices.Clone(p.Commands), Command{Name: "help", Help: "print this text", Setup: func(*flag.FlagSet) func(context.Context, []string) error {
-		return func(context.Context, []string) error { p.usage(os.Stdout); return nil }
+	out := &output{to: os.Stdout}
+	err := p.run(ctx, out, args)
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		out.mu.Lock()
+		defer out.mu.Unlock()
+		if out.err != nil {
+			return out.err
+		}
+	}
+	return err
+}
+
+// output keeps the first error of a write.
+type output struct {
+	to  io.Writer
+	mu  sync.Mutex
+	err error
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.to.Write(b)
+	if err != nil && !errors.Is(err, syscall.EPIPE) { // a reader that has left, as head does, wants no more
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.err = cmp.Or(o.err, err)
+	}
+	return n, err
+}
+
+func (p Program) run(ctx context.Context, out io.Writer, args []string) error {
+	p.Commands = append(slices.Clone(p.Commands), Command{Name: "help", Help: "print this text", Setup: func(*flag.FlagSet) Run {
+		return func(_ context.Context, out io.Writer, _ []string) error { p.usage(out); return nil }
 	}})
 	name := p.Default
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
@@ -72,7 +134,7 @@ func (p Program) Run(ctx context.Context, args []string) error {
 	rest, err := parse(f, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		p.usage(os.Stdout)
+		p.usage(out)
 		return err
 	case err == nil && c.Args == "" && len(rest) > 0:
 		err = fmt.Errorf("unexpected %q", rest[0])
@@ -80,7 +142,7 @@ func (p Program) Run(ctx context.Context, args []string) error {
 	if err != nil {
 		return Usagef("%s: %w (%s help lists the commands and flags)", c.Name, err, p.Call)
 	}
-	return do(ctx, rest)
+	return do(ctx, out, rest)
 }
 
 // negative matches flag's error about a negative number, which is an argument.

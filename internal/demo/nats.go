@@ -8,6 +8,7 @@ import (
 	"net"
 	"syscall"
 
+	"example.org/ordertrail/internal/cli"
 	"example.org/ordertrail/internal/embedded"
 )
 
@@ -33,13 +34,13 @@ func startNATS(o Options) (*embedded.Server, string, error) {
 	}
 	resolved, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
-		return nil, "", fmt.Errorf("--nats: %w", err)
+		return nil, "", cli.Usagef("--nats: %w", err)
 	}
 	if resolved.IP == nil {
 		resolved.IP = net.IPv4(127, 0, 0, 1) // ":4222"
 	}
 	if !resolved.IP.IsLoopback() {
-		return nil, "", fmt.Errorf("--nats: want a loopback address such as %s, because clients are not encrypted, not %s", DefaultNATSAddr, addr)
+		return nil, "", cli.Usagef("--nats: want a loopback address such as %s, because clients are not encrypted, not %s", DefaultNATSAddr, addr)
 	}
 	user := embedded.User(cmp.Or(o.Settings.NATSUser, defaultNATSUser), cmp.Or(o.Settings.NATSPassword, rand.Text()))
 	server, err := embedded.Start(o.Store, embedded.Listen(resolved), user)

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"example.org/ordertrail/internal/cli"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/internal/event"
 )
@@ -39,7 +40,7 @@ const orderTimeout = time.Minute
 // shop answers with Retry-After are repeated after that time.
 func Run(ctx context.Context, o Options) error {
 	if o.Orders < 1 || o.Concurrency < 1 {
-		return errors.New("load: -orders and -concurrency must be 1 or more")
+		return cli.Usagef("load: -orders and -concurrency must be 1 or more")
 	}
 	l := load{
 		scenario: demo.Scenarios()[0],

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"example.org/ordertrail/internal/cli"
 	"example.org/ordertrail/internal/demo"
 	"example.org/ordertrail/trail"
 )
@@ -21,7 +22,7 @@ import (
 // returns an error if the shop accepted no order.
 func Steady(ctx context.Context, o Options) error {
 	if o.Every <= 0 {
-		return errors.New("load: -every must be more than 0, such as 1s")
+		return cli.Usagef("load: -every must be more than 0, such as 1s")
 	}
 	s := steady{Options: o, start: time.Now()}
 	s.load = load{away: s.waiting, shop: demo.Shop{URL: o.URL, Client: &http.Client{Timeout: orderTimeout}}}

@@ -2,7 +2,7 @@ package ordertrail
 
 import (
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"example.org/ordertrail/internal/event"
@@ -60,10 +60,11 @@ func (t *Trail) addGaps(o Order) {
 		}
 		if t.Find(publisher) == nil {
 			g.Kind, g.Detail = GapPublisher, fmt.Sprintf("The span that published %s", e.Type)+why
+			// Spans that refer to it have made a gap, which knows less.
+			t.Gaps = slices.DeleteFunc(t.Gaps, func(g trail.Gap) bool {
+				return g.Ref == publisher && (g.Kind == trail.GapParent || g.Kind == trail.GapLinkTarget)
+			})
 			t.AddGap(g)
-			if g.Pending {
-				t.expect(publisher)
-			}
 		}
 		if !linked[publisher] {
 			g.Kind, g.Detail = GapConsumer, fmt.Sprintf("A span that processes %s", e.Type)+why
@@ -71,16 +72,6 @@ func (t *Trail) addGaps(o Order) {
 		}
 	}
 	t.addDeadlineGap(o, linked)
-}
-
-// expect marks the gaps of links to a span that has not arrived yet.
-func (t *Trail) expect(publisher trail.Ref) {
-	for i := range t.Gaps {
-		if g := &t.Gaps[i]; g.Kind == trail.GapLinkTarget && g.Ref == publisher {
-			what, _, _ := strings.Cut(g.Detail, " is missing")
-			g.Pending, g.Detail = true, what+" has not arrived yet."
-		}
-	}
 }
 
 // addDeadlineGap adds a gap if no span processes the order's deadline, which comes due

@@ -26,7 +26,7 @@ import (
 
 // Main runs one service as a process, with settings from the environment, until SIGTERM
 // or SIGINT. It exits with 1 and one line on standard error if the service fails. There
-// are no arguments but -h, which prints help.
+// are no arguments but -h, which prints help; for others it exits with 2.
 func Main(def Definition, args []string) {
 	if len(args) > 0 {
 		help := def.Name + " runs the service " + def.Name + " until SIGTERM. It takes no arguments.\n" +
@@ -36,7 +36,7 @@ func Main(def Definition, args []string) {
 			return
 		}
 		fmt.Fprintf(os.Stderr, "%s: unexpected %q. %s\n", def.Name, args[0], strings.ReplaceAll(help, "\n", " "))
-		os.Exit(1)
+		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -30,6 +30,10 @@ func (s *storefront) trail(w http.ResponseWriter, r *http.Request) error {
 	if err := orders.CheckID(id); err != nil {
 		return err
 	}
+	drawn, err := view.Options{Class: web.Class, Backend: s.site.Span}.Read(r.URL.Query())
+	if err != nil {
+		return respond.Errorf(http.StatusBadRequest, "%v", err)
+	}
 	form, err := respond.Negotiate(w, r, respond.MediaJSON, respond.MediaHTML, respond.MediaText)
 	if err != nil {
 		return err
@@ -39,9 +43,9 @@ func (s *storefront) trail(w http.ResponseWriter, r *http.Request) error {
 		return s.explain(r.Context(), err, "there is no such order, and no trace of one")
 	}
 	if form == respond.MediaHTML {
-		return s.trailPage(w, r, t)
+		return s.trailPage(w, r, t, drawn)
 	}
-	if view.ParentsAlone(r.URL.Query()) {
+	if drawn.Parents {
 		t.Story = *trail.Parents(&t.Story)
 	}
 	switch form {
@@ -55,11 +59,11 @@ func (s *storefront) trail(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *storefront) trailPage(w http.ResponseWriter, r *http.Request, t *ordertrail.Trail) error {
+func (s *storefront) trailPage(w http.ResponseWriter, r *http.Request, t *ordertrail.Trail, drawn view.Options) error {
 	data := struct {
 		Trail *ordertrail.Trail
 		Page  *view.Page
-	}{t, view.New(&t.Story, view.Options{Class: web.Class, Backend: s.site.Span}.Read(r.URL.Query()))}
+	}{t, view.New(&t.Story, drawn)}
 	p := web.Page{Template: "trail", Title: "Trail of order …" + web.Short(t.OrderID), Data: data}
 	if t.Pending {
 		p.Refresh = trailRefresh

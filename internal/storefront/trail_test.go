@@ -149,6 +149,7 @@ func TestTrailProblems(t *testing.T) {
 		{"/orders/x/trail", http.StatusBadRequest, `"x" is not an order id`},
 		{"/orders/" + strings.ToUpper(event.NewOrderID()) + "/trail", http.StatusBadRequest, "in lower case"},
 		{"/orders/" + strings.Repeat("a", 5000) + "/trail", http.StatusBadRequest, "is not an order id"},
+		{"/orders/" + shoptest.Unknown + "/trail?view=nonsense", http.StatusBadRequest, "views: links, parents"},
 		{"/trail", http.StatusBadRequest, "?trace="},
 		{"/trail?trace=", http.StatusBadRequest, "?trace="},
 		{"/trail?trace=abc", http.StatusBadRequest, "32 hex digits"},

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,4 +79,12 @@ func TestTool(t *testing.T) {
 	b.expect("went elsewhere: file://" + written)
 	b.run(chromedp.Navigate("file://" + written))
 	b.until("the written page has the story", `document.querySelector("[data-span='0000000000000002']")`)
+	b.run(chromedp.EmulateViewport(360, 740))
+	if over := eval[[]string](b, `(() => {
+		const labels = [...document.querySelectorAll(".tick-label, .cut-label text")].map((e) => [e.textContent, e.getBoundingClientRect()]).filter(([, r]) => r.width);
+		return ["labels: " + labels.length].concat(labels.flatMap(([a, r], i) => labels.slice(i + 1).filter(([, s]) =>
+			r.left < s.right && s.left < r.right && r.top < s.bottom && s.top < r.bottom).map(([b]) => a + " over " + b)));
+	})()`); !slices.Equal(over, []string{"labels: 3"}) {
+		t.Errorf("on a phone the time axis has %q", over)
+	}
 }

@@ -1,8 +1,11 @@
 package process
 
 import (
+	"bytes"
 	"context"
+	"net/http"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -130,7 +133,8 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// The error of a wrong command line names the mistake and the valid choices.
+// The error of a wrong command line names the mistake and the valid choices. The exit code
+// is 2.
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -166,12 +170,21 @@ func TestUsage(t *testing.T) {
 		{"load -every 0s", []string{"-every", "more than 0"}},
 		{"load -customers 3", []string{"load", "-customers"}},
 		{"healthcheck", []string{"healthcheck", "URL"}},
+		{"load -url 127.0.0.1:8080", []string{"load", `"127.0.0.1:8080" is not a URL such as http://127.0.0.1:8080`}},
+		{"load -every 1s -url localhost:8080", []string{"load", "is not a URL such as http://127.0.0.1:8080"}},
+		{"trail", []string{"trail", "the id of an order"}},
+		{"trail -url 127.0.0.1:8080 0123456789abcdef", []string{"trail", `"127.0.0.1:8080" is not a URL such as http://127.0.0.1:8080`}},
+		{"trail 0123456789abcdef more", []string{"trail", `"more"`}},
 		{"healthcheck localhost", []string{"healthcheck", "URL"}},
+		{"healthcheck http://", []string{"healthcheck", "URL"}},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			t.Parallel()
 			p, code := run(t, anyPort, "ordertrail", strings.Fields(tt.args)...)
 			refused(t, p, code, tt.want...)
+			if code != 2 {
+				t.Errorf("exit code %d", code)
+			}
 		})
 	}
 	for _, args := range []string{"deadletters", "restock LAST-ONE 1", "replay analytics"} {
@@ -187,6 +200,9 @@ func TestUsage(t *testing.T) {
 		}
 		p, code := run(t, nil, service, args...)
 		refused(t, p, code, `unexpected "extra"`)
+		if code != 2 {
+			t.Errorf("%s: exit code %d", service, code)
+		}
 	}
 	if p, code := run(t, nil, "payments", "--help"); code != 0 || !strings.Contains(p.stdout.String(), "It takes no arguments") {
 		t.Errorf("payments --help: exit code %d, %s %s", code, &p.stdout, &p.stderr)
@@ -257,5 +273,27 @@ func TestCommands(t *testing.T) {
 	if code := many.wait(t, patience); code != 1 || !strings.HasPrefix(many.stdout.String(), "0 of 1000000 orders failed\ninterrupted: ") ||
 		!strings.Contains(many.stderr.String(), "load: interrupted after ") {
 		t.Errorf("load: exit code %d on Ctrl-C: %s %s", code, &many.stdout, &many.stderr)
+	}
+}
+
+// A command whose output is lost fails.
+func TestLostOutput(t *testing.T) {
+	t.Parallel()
+	shop := systemtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"id":"x","state":"shipped","orders":[{"id":"a"},{"id":"b"}]}`))
+	}))
+	for _, args := range []string{"help", "load -h", "load -orders 1 -url " + shop, "trail 0123456789abcdef -url " + shop} {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Skip(err)
+		}
+		defer func() { _ = full.Close() }()
+		var stderr bytes.Buffer
+		cmd := exec.Command(binary(t, "ordertrail"), strings.Fields(args)...)
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		_ = cmd.Run()
+		if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(stderr.String(), "ordertrail: write /dev/stdout: no space left on device\n") {
+			t.Errorf("%s: exit code %d, %s", args, code, &stderr)
+		}
 	}
 }

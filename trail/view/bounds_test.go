@@ -79,7 +79,7 @@ func TestPageIsBounded(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			page := rendered(t, New(story, Options{}.Read(query)))
+			page := rendered(t, New(story, read(t, query)))
 			if len(page) > 1_000_000 || strings.Count(page, `<article`) < 100 {
 				t.Errorf("the page has %d bytes and %d spans of %d", len(page), strings.Count(page, `<article`), len(tc.spans))
 			}

@@ -44,18 +44,27 @@ func large() *trail.Story {
 	return trail.Stitch(found, trail.Options{}, found.Spans[0].Ref)
 }
 
+func read(t *testing.T, query url.Values) Options {
+	t.Helper()
+	o, err := Options{}.Read(query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
 // The page of a large story stays below 1 MB in all views. Its axis covers all spans, and
 // every span is within reach.
 func TestLargePage(t *testing.T) {
 	t.Parallel()
 	story := large()
 	last := fmt.Sprintf("%016x", 10_000)
-	for _, query := range []string{"", "from=301", "from=9901", "from=99999", "from=-1", "from=x", "view=parents", "view=parents&from=5101", "span=" + last, "span=unknown"} {
+	for _, query := range []string{"", "from=301", "from=9901", "from=99999", "view=parents", "view=parents&from=5101", "span=" + last, "span=" + strings.Repeat("f", 16)} {
 		values, err := url.ParseQuery(query)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := New(story, Options{}.Read(values))
+		p := New(story, read(t, values))
 		page := rendered(t, p)
 		if size := len(page); size > 1_000_000 || size < 20_000 {
 			t.Errorf("?%s has %d bytes", query, size)
@@ -98,7 +107,7 @@ func TestManyLinks(t *testing.T) {
 		last.Links = append(last.Links, trail.Link{Ref: ref(i)})
 	}
 	found.Spans = append(found.Spans, last)
-	page := rendered(t, New(trail.Stitch(found, trail.Options{}, ref(0)), Options{}.Read(url.Values{"span": {last.SpanID}})))
+	page := rendered(t, New(trail.Stitch(found, trail.Options{}, ref(0)), read(t, url.Values{"span": {last.SpanID}})))
 	if n := strings.Count(page, "<li>and 2900 more"); n != 1 {
 		t.Errorf("%d spans led to more than are named, want 1", n)
 	}
@@ -130,7 +139,7 @@ func TestParentsPage(t *testing.T) {
 		found.Spans = append(found.Spans, span(i, 4, "ship", i-1))
 	}
 	story := trail.Stitch(found, trail.Options{}, found.Spans[0].Ref)
-	page := rendered(t, New(story, Options{}.Read(url.Values{"view": {"parents"}})))
+	page := rendered(t, New(story, read(t, url.Values{"view": {"parents"}})))
 	for _, want := range []string{
 		"<strong>1 cause is lost</strong>", "ship: step 4</a> loses 1 cause", "loses 1 of 2 causes", "lost: triggered by", `class="arrow parent`,
 		`aria-hidden="true"></span>ship</span>`, "depth-9", `<a href="?view=links">With links</a>`,

@@ -4,12 +4,14 @@
 package view
 
 import (
+	"cmp"
 	"embed"
 	"fmt"
 	"hash/fnv"
 	"html/template"
 	"maps"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -63,14 +65,23 @@ type Options struct {
 	query url.Values
 }
 
-// ParentsAlone reports whether a request's query asks for [Options.Parents]: view=parents.
-func ParentsAlone(query url.Values) bool { return query.Get("view") == "parents" }
+var spanIDForm = regexp.MustCompile(`^([0-9a-f]{16})?$`)
 
-// Read reads the options that a request's query has: view=parents, span and from.
-func (o Options) Read(query url.Values) Options {
-	o.query, o.Parents, o.Span = query, ParentsAlone(query), query.Get("span")
-	o.From, _ = strconv.Atoi(query.Get("from")) // 0 for nonsense
-	return o
+// Read returns the options with those that a request's query has: view (links, the default,
+// or parents), span and from. An error names the wrong value, and what is wanted.
+func (o Options) Read(query url.Values) (Options, error) {
+	shown, from := query.Get("view"), cmp.Or(query.Get("from"), "0")
+	row, err := strconv.Atoi(from)
+	o.query, o.Parents, o.Span, o.From = query, shown == "parents", query.Get("span"), row
+	switch {
+	case shown != "" && shown != "links" && !o.Parents:
+		return o, fmt.Errorf("unknown view %.50q (views: links, parents)", shown)
+	case !spanIDForm.MatchString(o.Span):
+		return o, fmt.Errorf("span=%.50q is not a span id: it must have 16 hex digits in lower case", o.Span)
+	case err != nil || row < 0:
+		return o, fmt.Errorf("from=%.50q is not the number of a row, 0 or more", from)
+	}
+	return o, nil
 }
 
 // Page is the data of template "story".
