@@ -65,6 +65,7 @@ func provisionCommand(*flag.FlagSet) func(context.Context, []string) error {
 			err := stream.Provision(ctx, rt.Stream.JetStream(), stream.Topology{
 				Replicas: rt.Settings.Replicas, Durables: app.Durables(),
 				Report: func(change string) { fmt.Println(trail.Wrap("ordertrail: corrected "+change, 2)) },
+				Warn:   func(warning string) { fmt.Println(trail.Wrap("ordertrail: "+warning, 2)) },
 			})
 			if err == nil {
 				fmt.Println("ordertrail: streams, consumers and buckets exist")
