@@ -67,6 +67,7 @@ func provisionCommand(*flag.FlagSet) cli.Run {
 			err := stream.Provision(ctx, rt.Stream.JetStream(), stream.Topology{
 				Replicas: rt.Settings.Replicas, Durables: app.Durables(),
 				Report: func(change string) { fmt.Fprintln(out, trail.Wrap("ordertrail: corrected "+change, 2)) },
+				Warn:   func(warning string) { fmt.Fprintln(out, trail.Wrap("ordertrail: "+warning, 2)) },
 			})
 			if err == nil {
 				fmt.Fprintln(out, "ordertrail: streams, consumers and buckets exist")

@@ -61,7 +61,7 @@ func redrive(ctx context.Context, out io.Writer, c *stream.Client, ids []string)
 		err := c.Redrive(ctx, id)
 		switch consumer, _, _ := strings.Cut(id, "."); {
 		case err == nil:
-			fmt.Fprintf(out, "ordertrail: %s was sent to %s again\n", id, consumer)
+			fmt.Fprintf(out, "ordertrail: %s was sent to %s again\n", trail.Printable(id), trail.Printable(consumer))
 		case all && errors.Is(err, stream.ErrNoDeadLetter): // another operator has sent it
 		default:
 			failed = append(failed, err)
@@ -144,6 +144,6 @@ func printDeadLetter(out io.Writer, l stream.DeadLetter) error {
 	for i := range lines {
 		lines[i] = trail.Printable(lines[i]) // strings of JSON may hold control characters too
 	}
-	_, err := fmt.Fprintf(out, "\npayload\n  %s\n\nsend it again: go run . deadletters redrive %s\n", strings.Join(lines, "\n"), l.ID)
+	_, err := fmt.Fprintf(out, "\npayload\n  %s\n\nsend it again: go run . deadletters redrive %s\n", strings.Join(lines, "\n"), trail.Printable(l.ID))
 	return err
 }

@@ -143,9 +143,9 @@ type Lease struct {
 // Key returns the lease's name.
 func (l Lease) Key() string { return l.Name }
 
-func (c Created) valid() error     { return validItems(c.Items) }
-func (r Reservation) valid() error { return validItems(r.Items) }
-func (c Conclusion) valid() error  { return validItems(c.Items) }
+func (c Created) valid() error     { return ValidItems(c.Items) }
+func (r Reservation) valid() error { return ValidItems(r.Items) }
+func (c Conclusion) valid() error  { return ValidItems(c.Items) }
 
 func (r MailRetry) valid() error {
 	if r.Tries < 0 || time.Until(r.Since) > time.Hour { // clocks may differ
@@ -165,8 +165,9 @@ func (s Stock) valid() error {
 // sum of quantities cannot overflow an int: that takes nine billion events.
 const MaxQuantity = 1_000_000_000
 
-// validItems refuses quantities that would increase the stock.
-func validItems(items []Item) error {
+// ValidItems returns an error if an order of these items is empty, or would increase the
+// stock.
+func ValidItems(items []Item) error {
 	if len(items) == 0 {
 		return errors.New("no items")
 	}

@@ -4,12 +4,14 @@ package histogram
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
 const (
 	bucketsPerDoubling = 8
 	bucketsPerColumn   = 4
+	maxBuckets         = 44 * bucketsPerDoubling // the longest duration is less than 2^44 ms
 )
 
 // Histogram counts durations. Its buckets begin at 1 ms and grow by a factor of
@@ -28,6 +30,11 @@ func (h *Histogram) Record(d time.Duration) {
 	}
 	h.Counts[i]++
 	h.Max = max(h.Max, int64(math.Ceil(ms)))
+}
+
+// Valid reports whether calls of Record may have made h.
+func (h Histogram) Valid() bool {
+	return h.Max >= 0 && len(h.Counts) <= maxBuckets && !slices.ContainsFunc(h.Counts, func(n int64) bool { return n < 0 })
 }
 
 // Quantiles are in milliseconds. They are 0 if nothing is recorded.

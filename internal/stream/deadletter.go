@@ -250,14 +250,11 @@ func (c *Client) Redrive(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := event.ParseSubject(letter.Subject); err != nil {
-		return fmt.Errorf("send dead letter %s again: %w", id, err)
+	again, err := c.again(letter)
+	if err == nil {
+		_, err = c.Publish(ctx, again)
 	}
-	subject := letter.Subject
-	if letter.Stream == OrdersStream { // the other streams have one consumer only
-		subject = event.Redrive(letter.Consumer, letter.Subject)
-	}
-	if _, err := c.Publish(ctx, c.tracing.Forward(message{letter.Header, letter.Data}, subject)); err != nil {
+	if err != nil {
 		return fmt.Errorf("send dead letter %s again: %w", id, err)
 	}
 	s, err := c.letters(ctx)
@@ -268,6 +265,21 @@ func (c *Client) Redrive(ctx context.Context, id string) error {
 		return fmt.Errorf("dead letter %s was sent again, but could not be deleted: %w", id, err)
 	}
 	return nil
+}
+
+// again returns the message that Redrive sends.
+func (c *Client) again(l DeadLetter) (*nats.Msg, error) {
+	t, _, err := event.ParseSubject(l.Subject)
+	if err != nil {
+		return nil, err
+	}
+	// The subject decides, and not the stream that the letter names: a service that forges
+	// a letter must not have an operator publish, for instance, more stock.
+	subject := event.Redrive(l.Consumer, l.Subject)
+	if domain := t.Domain(); domain == "deadlines" || domain == "mails" { // their streams have one consumer only
+		subject = l.Subject
+	}
+	return c.tracing.Forward(message{l.Header, l.Data}, subject), nil
 }
 
 // message is a stored message as a tracing.Message.

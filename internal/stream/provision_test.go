@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,6 +47,7 @@ func TestProvisionCorrects(t *testing.T) {
 	}
 	var reported []string
 	topology := stream.Topology{AckWait: 500 * time.Millisecond, LeaseTTL: time.Second, Durables: []stream.Durable{handledBy(nil)}, Report: func(change string) { reported = append(reported, change) }}
+	topology.Warn = topology.Report // there is no cluster
 	provision := func() {
 		t.Helper()
 		if err := stream.Provision(b.ctx, b.JetStream(), topology); err != nil {
@@ -83,6 +85,7 @@ func TestProvisionCorrects(t *testing.T) {
 
 // Without a number of replicas, Provision keeps the number and the placement of what
 // exists. Otherwise an operator who repeats it without the setting would lose two of three copies.
+// It warns of one replica on a cluster, unless the setting asks for that.
 func TestProvisionKeepsReplicas(t *testing.T) {
 	t.Parallel()
 	cluster, err := systemtest.StartCluster(t.TempDir(), 3)
@@ -102,9 +105,12 @@ func TestProvisionKeepsReplicas(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), systemtest.Patience)
 	defer cancel()
 	names := []string{stream.OrdersStream, stream.DeadlinesStream, stream.MailsStream, stream.DeadLettersStream, "KV_LEASES", "KV_ANALYTICS", "KV_STOCK"}
+	var warnings []string
 	provision := func(replicas int) {
 		t.Helper()
-		if err := stream.Provision(ctx, js, stream.Topology{Replicas: replicas, Durables: []stream.Durable{handledBy(nil)}}); err != nil {
+		warnings = nil
+		warn := func(warning string) { warnings = append(warnings, warning) }
+		if err := stream.Provision(ctx, js, stream.Topology{Replicas: replicas, Durables: []stream.Durable{handledBy(nil)}, Warn: warn}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -124,8 +130,11 @@ func TestProvisionKeepsReplicas(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, step := range []struct{ set, want int }{{0, 3}, {1, 1}} {
+	for _, step := range []struct{ set, want, warnings int }{{0, 3, 0}, {1, 1, 0}, {0, 1, 1}} {
 		provision(step.set)
+		if len(warnings) != step.warnings || step.warnings > 0 && !strings.Contains(warnings[0], "set STREAM_REPLICAS=3") {
+			t.Errorf("provisioned with %d replicas: warnings %q, want %d", step.set, warnings, step.warnings)
+		}
 		for _, name := range names {
 			s, err := js.Stream(ctx, name)
 			if err != nil {

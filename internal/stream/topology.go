@@ -37,6 +37,9 @@ type Topology struct {
 	// Report is called with each setting of an existing stream, consumer or bucket that
 	// Provision corrected, one line each; default: none.
 	Report func(change string)
+
+	// Warn is called if ORDERS has one replica on a cluster and Replicas is 0; default: none.
+	Warn func(warning string)
 }
 
 const (
@@ -132,6 +135,23 @@ func Provision(ctx context.Context, js jetstream.JetStream, t Topology) error {
 		if err := t.bucket(ctx, js, b); err != nil {
 			return fmt.Errorf("provision bucket %s: %w", b.Bucket, err)
 		}
+	}
+	return t.checkReplicas(ctx, js)
+}
+
+// checkReplicas warns if ORDERS has one replica on a cluster. The number of servers is
+// unknown: a server advertises several addresses, and only system accounts may ask for more.
+func (t Topology) checkReplicas(ctx context.Context, js jetstream.JetStream) error {
+	cluster := js.Conn().ConnectedClusterName()
+	if cluster == "" || t.Replicas != 0 || t.Warn == nil {
+		return nil
+	}
+	orders, err := js.Stream(ctx, OrdersStream)
+	if err != nil {
+		return fmt.Errorf("provision stream %s: %w", OrdersStream, err)
+	}
+	if orders.CachedInfo().Config.Replicas == 1 {
+		t.Warn(fmt.Sprintf("stream %s has one replica on the cluster %s: if its server stops, so does the shop. On three servers or more, set STREAM_REPLICAS=3", OrdersStream, cluster))
 	}
 	return nil
 }

@@ -43,12 +43,30 @@ func load(ctx context.Context, kv jetstream.KeyValue) (checkpoint, error) {
 	if err != nil {
 		return checkpoint{}, fmt.Errorf("load the checkpoint: %w", err)
 	}
-	var stored checkpoint
-	if err := json.Unmarshal(entry.Value(), &stored); err != nil {
+	stored, err := decodeCheckpoint(entry.Value())
+	if err != nil {
 		return checkpoint{revision: entry.Revision()}, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	stored.revision = entry.Revision()
-	return stored.clone(), nil
+	return stored, nil
+}
+
+// decodeCheckpoint reads a stored checkpoint. It refuses one that events cannot make and
+// the page cannot show. It accepts wrong numbers: only a replay finds these.
+func decodeCheckpoint(value []byte) (checkpoint, error) {
+	var c checkpoint
+	if err := json.Unmarshal(value, &c); err != nil {
+		return checkpoint{}, err
+	}
+	if len(c.Minutes) > minutesKept || !c.ToParcel.Valid() || !c.ToConclusion.Valid() {
+		return checkpoint{}, errors.New("it has too many minutes, or durations that cannot be")
+	}
+	for i := 1; i < len(c.Minutes); i++ {
+		if !c.Minutes[i-1].Minute.Before(c.Minutes[i].Minute) {
+			return checkpoint{}, fmt.Errorf("minute %s is not before %s", c.Minutes[i-1].Minute, c.Minutes[i].Minute)
+		}
+	}
+	return c.clone(), nil
 }
 
 // store replaces the stored checkpoint whose revision c has, and sets the new

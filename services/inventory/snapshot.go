@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"time"
 
@@ -66,6 +67,34 @@ func (snap snapshot) stock() *stock {
 	return s
 }
 
+// maxUnits is more than a stream can add up to, and leaves room for what comes next.
+const maxUnits = math.MaxInt / 2
+
+// decodeSnapshot reads a stored snapshot. It refuses one that no log leads to: the writer
+// would sell units that do not exist, or fail at each takeover.
+func decodeSnapshot(value []byte) (snap snapshot, err error) {
+	if err := json.Unmarshal(value, &snap); err != nil {
+		return snap, err
+	}
+	for sku, n := range snap.Available {
+		if n < 0 || n > maxUnits {
+			return snap, fmt.Errorf("%d units of %.100q", n, sku)
+		}
+	}
+	last := ""
+	for _, o := range snap.Open {
+		if err := event.ValidItems(o.Items); err != nil {
+			return snap, fmt.Errorf("order %.100q: %w", o.ID, err)
+		}
+		decided := o.Reserved && !o.Cancelled
+		if o.ID <= last || o.Asked > snap.Sequence || decided != (o.Asked == 0) {
+			return snap, fmt.Errorf("order %.100q after %.100q: reserved %t, cancelled %t, asked by message %d of %d", o.ID, last, o.Reserved, o.Cancelled, o.Asked, snap.Sequence)
+		}
+		last = o.ID
+	}
+	return snap, nil
+}
+
 // snapshots stores snapshots beside the fold, one at a time.
 type snapshots struct {
 	// open opens the bucket: for each snapshot, because a writer that begins before
@@ -97,7 +126,7 @@ func newSnapshots(c *stream.Client, log *slog.Logger, every int) *snapshots {
 }
 
 // load returns the stored snapshot; ok is false if there is none that can be
-// read. Only an error of NATS is an error.
+// used. Only an error of NATS is an error.
 func (s *snapshots) load(ctx context.Context) (snap snapshot, ok bool, err error) {
 	var entry jetstream.KeyValueEntry
 	kv, err := s.open(ctx)
@@ -111,8 +140,8 @@ func (s *snapshots) load(ctx context.Context) (snap snapshot, ok bool, err error
 		return snapshot{}, false, fmt.Errorf("load the snapshot: %w", err)
 	}
 	s.revision = entry.Revision()
-	if err := json.Unmarshal(entry.Value(), &snap); err != nil {
-		s.log.WarnContext(ctx, "ignored the stored snapshot, which cannot be read", "error", err)
+	if snap, err = decodeSnapshot(entry.Value()); err != nil {
+		s.log.WarnContext(ctx, "ignored the stored snapshot, which cannot be used", "error", err)
 		return snapshot{}, false, nil
 	}
 	return snap, true, nil

@@ -19,7 +19,12 @@ import (
 // encode returns the snapshot of a stock that was folded up to a sequence.
 func encode(tb testing.TB, s *stock, sequence int) []byte {
 	tb.Helper()
-	value, err := json.Marshal(s.snapshot(stream.Position{Sequence: uint64(sequence)}))
+	return encodeAt(tb, s, stream.Position{Sequence: uint64(sequence)})
+}
+
+func encodeAt(tb testing.TB, s *stock, at stream.Position) []byte {
+	tb.Helper()
+	value, err := json.Marshal(s.snapshot(at))
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -95,6 +95,28 @@ func attack(ctx context.Context, t *testing.T, address string, total, atOnce int
 	attacking.Wait()
 }
 
+// stall sends requests and reads no answer. The channel is closed when the server has
+// closed the connection.
+func stall(t *testing.T, address string) <-chan struct{} {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.(*net.TCPConn).SetReadBuffer(4 << 10) // or the operating system would take all answers
+	const request = "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n"
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_, err := io.WriteString(c, strings.Repeat(request, 4000))
+		for tick := time.NewTicker(200 * time.Millisecond); err == nil; _, err = io.WriteString(c, request) {
+			<-tick.C
+		}
+	}()
+	return closed
+}
+
 // customers place orders until n are shipped and more returns false, and return the p99 of
 // the time from an order to its parcel. They repeat requests that the shop rejects.
 func customers(t *testing.T, shop demo.Shop, n int, more func() bool) time.Duration {
@@ -160,6 +182,8 @@ func testHostile(t *testing.T, total, atOnce int, hold time.Duration) (quiet, at
 	})
 	shop := demo.Shop{URL: sys.URL, Client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: normalAtOnce}}}
 	t.Cleanup(shop.Client.CloseIdleConnections)
+	// It comes first, because the server waits 20 seconds for it.
+	stalled := stall(t, strings.TrimPrefix(sys.URL, "http://"))
 	customers(t, shop, normalOrders/4, func() bool { return false }) // warm up
 	quiet = customers(t, shop, normalOrders, func() bool { return false })
 
@@ -177,6 +201,11 @@ func testHostile(t *testing.T, total, atOnce int, hold time.Duration) (quiet, at
 	systemtest.Until(t, "the attack has begun", func() bool { return opened.Load() >= int64(atOnce/2) })
 	attacked = customers(t, shop, normalOrders, func() bool { return ctx.Err() == nil })
 	running.Wait()
+	select {
+	case <-stalled:
+	case <-time.After(25 * time.Second):
+		t.Error("a client that reads no answer keeps its connection")
+	}
 	if got := opened.Load(); got < int64(total)*9/10 {
 		t.Errorf("%d hostile connections were opened, want %d", got, total)
 	}
