@@ -35,8 +35,8 @@ func encodeAt(tb testing.TB, s *stock, at stream.Position) []byte {
 // it and fold the rest.
 func (l log) followFrom(tb testing.TB, n int) *stock {
 	tb.Helper()
-	var snap snapshot
-	if err := json.Unmarshal(encode(tb, l[:n].follow(tb), n), &snap); err != nil {
+	snap, err := decodeSnapshot(encode(tb, l[:n].follow(tb), n))
+	if err != nil {
 		tb.Fatal(err)
 	}
 	s := snap.stock()
