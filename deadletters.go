@@ -39,6 +39,11 @@ func deadLettersCommand(f *flag.FlagSet) cli.Run {
 		default:
 			return cli.Usagef("deadletters: want list, show ID, redrive ID… or redrive --all")
 		}
+		for _, id := range ids { // all of them, before the first is sent
+			if err := stream.CheckDeadLetterID(id); err != nil {
+				return cli.Usagef("deadletters: %w", err)
+			}
+		}
 		return administer(ctx, "deadletters", operator, *wait, func(ctx context.Context, rt *service.Runtime) error { return work(ctx, rt.Stream) })
 	}
 }

@@ -104,9 +104,9 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 		go func() { f.Run(forwarding, forwardTimeout); close(done) }()
 		defer func() { stop(); <-done }()
 	}
-	for _, own := range []string{s.page, s.http, s.grpc} {
-		if same(s.forward, own) {
-			return cli.Usagef("serve: --forward %s is an address of trail serve itself, %s: move that to another port, such as --http 127.0.0.1:14318 --grpc 127.0.0.1:14317", s.forward, own)
+	for _, own := range []struct{ flag, addr string }{{"page", s.page}, {"http", s.http}, {"grpc", s.grpc}} {
+		if same(s.forward, own.addr) {
+			return cli.Usagef("serve: --forward %s is an address of trail serve itself: move that to another port with --%s 127.0.0.1:PORT", s.forward, own.flag)
 		}
 	}
 	var listeners []net.Listener

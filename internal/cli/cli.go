@@ -117,6 +117,9 @@ func (p Program) run(ctx context.Context, out io.Writer, args []string) error {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		name, args = args[0], args[1:]
 	} else if name == "" {
+		if len(args) > 0 && !slices.Contains([]string{"-h", "-help", "--help"}, args[0]) {
+			return Usagef("want a command before %s (%s help lists them)", args[0], p.Call)
+		}
 		name, args = "help", nil
 	}
 	var names []string
@@ -138,11 +141,24 @@ func (p Program) run(ctx context.Context, out io.Writer, args []string) error {
 		return err
 	case err == nil && c.Args == "" && len(rest) > 0:
 		err = fmt.Errorf("unexpected %q", rest[0])
+	case err == nil:
+		err = empty(f)
 	}
 	if err != nil {
 		return Usagef("%s: %w (%s help lists the commands and flags)", c.Name, err, p.Call)
 	}
 	return do(ctx, out, rest)
+}
+
+// empty returns an error if a flag was set to an empty text. Mostly a variable of the shell
+// has no value then, and the default would be another source or file than the user wants.
+func empty(f *flag.FlagSet) (err error) {
+	f.Visit(func(set *flag.Flag) {
+		if text, ok := set.Value.(flag.Getter); ok && text.Get() == "" {
+			err = fmt.Errorf("--%s is empty: give it a value, or leave it out", set.Name)
+		}
+	})
+	return err
 }
 
 // negative matches flag's error about a negative number, which is an argument.

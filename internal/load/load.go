@@ -34,13 +34,19 @@ type Options struct {
 // end.
 const orderTimeout = time.Minute
 
+// Bounds of Run. Above them the load would be that of the machine it runs on.
+const (
+	maxOrders      = 10_000_000
+	maxConcurrency = 10_000
+)
+
 // Run places the orders and waits for the end of each. It returns an error if the shop
 // did not accept an order, an order did not end as it should, or ctx ended before all
 // orders did; it prints the numbers of the other orders nevertheless. Requests that the
 // shop answers with Retry-After are repeated after that time.
 func Run(ctx context.Context, o Options) error {
-	if o.Orders < 1 || o.Concurrency < 1 {
-		return cli.Usagef("load: -orders and -concurrency must be 1 or more")
+	if o.Orders < 1 || o.Orders > maxOrders || o.Concurrency < 1 || o.Concurrency > maxConcurrency {
+		return cli.Usagef("load: want 1 to %d -orders and 1 to %d customers at once (-concurrency), not %d and %d", maxOrders, maxConcurrency, o.Orders, o.Concurrency)
 	}
 	l := load{
 		scenario: demo.Scenarios()[0],

@@ -218,12 +218,21 @@ func (c *Client) DeadLetters(ctx context.Context) ([]DeadLetter, error) {
 	}
 }
 
-// DeadLetter returns the dead letter with this id, or ErrNoDeadLetter.
-func (c *Client) DeadLetter(ctx context.Context, id string) (DeadLetter, error) {
+// CheckDeadLetterID returns an error if id has not the form of a dead letter's id.
+func CheckDeadLetterID(id string) error {
 	consumer, sequence, _ := strings.Cut(id, ".")
 	if _, err := strconv.ParseUint(sequence, 10, 64); err != nil || strings.ContainsAny(consumer, "*> \t\r\n") {
-		return DeadLetter{}, fmt.Errorf("%q is not the id of a dead letter, which is <consumer>.<number>", id)
+		return fmt.Errorf("%q is not the id of a dead letter, which is <consumer>.<number>", id)
 	}
+	return nil
+}
+
+// DeadLetter returns the dead letter with this id, or ErrNoDeadLetter.
+func (c *Client) DeadLetter(ctx context.Context, id string) (DeadLetter, error) {
+	if err := CheckDeadLetterID(id); err != nil {
+		return DeadLetter{}, err
+	}
+	consumer, sequence, _ := strings.Cut(id, ".")
 	s, err := c.letters(ctx)
 	if err != nil {
 		return DeadLetter{}, err

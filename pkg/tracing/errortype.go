@@ -63,6 +63,7 @@ var knownErrors = []struct {
 	{"object_not_found", []error{jetstream.ErrObjectNotFound}},
 	{"slow_consumer", []error{nats.ErrSlowConsumer}},
 	{"stale_connection", []error{nats.ErrStaleConnection}},
+	{"invalid_key", []error{jetstream.ErrInvalidKey}},
 	{"invalid_subscription", []error{nats.ErrBadSubscription}},
 	{"max_messages", []error{nats.ErrMaxMessages}},
 }

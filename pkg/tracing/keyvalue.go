@@ -13,7 +13,8 @@ import (
 // KeyValue returns kv with a CLIENT span for each Get, GetRevision, Put, PutString,
 // Create, Update, Delete and Purge, for instance "put settings". It follows the semantic
 // conventions for databases: the bucket is db.collection.name. Keys are not recorded,
-// because they may be data. That a key does not exist is an answer, not a failure.
+// because they may be data. That a key does not exist, or for Create that it does, is an
+// answer, not a failure.
 //
 // The other methods are those of kv. The entries of a bucket have no headers, so who
 // gets or watches one cannot link the span that put it. If that matters, publish to a
@@ -71,7 +72,8 @@ func inBucket[T any](ctx context.Context, kv *tracedKeyValue, operation string, 
 		trace.WithAttributes(kv.tracer.serverAddress()...))
 	defer span.End()
 	answer, err := do(ctx)
-	if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
+	answered := errors.Is(err, jetstream.ErrKeyNotFound) || operation == "create" && errors.Is(err, jetstream.ErrKeyExists)
+	if err != nil && !answered {
 		class := errorType(err)
 		span.SetAttributes(semconv.ErrorTypeKey.String(class))
 		span.SetStatus(codes.Error, class)

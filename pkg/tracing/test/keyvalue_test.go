@@ -48,7 +48,7 @@ func TestKeyValue(t *testing.T) {
 			t.Fatalf("%s: the spans are %v", step.span, ended)
 		}
 		wantChild(t, ended[0], caller.SpanContext())
-		failed := step.want != nil && !errors.Is(step.want, jetstream.ErrKeyNotFound)
+		failed := step.want != nil && step.want == jetstream.ErrKeyRevisionMismatch
 		want := map[string]string{"db.system.name": "nats", "db.operation.name": step.span[:len(step.span)-len(" settings")],
 			"db.collection.name": "settings", "server.address": "nats.example", "error.type": ""}
 		if failed {
