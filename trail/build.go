@@ -43,7 +43,7 @@ func Resolve(ctx context.Context, source Source, id string) (Ref, error) {
 func Build(ctx context.Context, source Source, o Options, start ...Ref) (*Story, error) {
 	found, err := Collect(ctx, source, o, start...)
 	if err == nil && len(found.Spans) == 0 {
-		err = ErrNotFound
+		err = notFound(found.Partial)
 	}
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package trail
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 )
@@ -10,6 +11,7 @@ import (
 // Errors of a [Source].
 var (
 	// ErrNotFound is returned if there is no such span.
+	// The text of an error that wraps it may say why the source is not complete.
 	ErrNotFound = errors.New("no such span")
 	// ErrUnavailable is wrapped by the error of a source that did not answer as it
 	// should, or not in time.
@@ -67,4 +69,12 @@ func (s Spans) ValuesOf(r Ref, key string) []string {
 		}
 	}
 	return nil
+}
+
+// notFound returns ErrNotFound, with the reason why spans are missing, if there is one.
+func notFound(partial string) error {
+	if partial == "" {
+		return ErrNotFound
+	}
+	return fmt.Errorf("%w: %s", ErrNotFound, partial)
 }

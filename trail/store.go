@@ -263,7 +263,7 @@ func (s *Store) TraceOf(_ context.Context, text string) (string, error) {
 	if t := s.spans[id]; t != nil {
 		return hex.EncodeToString(t.id[:]), nil
 	}
-	return "", ErrNotFound
+	return "", notFound(s.partial)
 }
 
 // Find implements [Source].

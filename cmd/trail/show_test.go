@@ -21,6 +21,10 @@ func TestErrors(t *testing.T) {
 	s := serve(t)
 	id := strings.Repeat("ab", 16)
 	taken := strings.TrimPrefix(s.http, "http://")
+	cut := filepath.Join(t.TempDir(), "cut.json")
+	if err := os.WriteFile(cut, []byte(`{"resourceSpans":[]}`+"\n"+`{"resourceSpans":[{"scope`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		args []string
 		code int
@@ -58,6 +62,8 @@ func TestErrors(t *testing.T) {
 		{[]string{"show", "--jaeger", "http://127.0.0.1:1", id}, 1, []string{"Jaeger at http://127.0.0.1:1"}},
 		{[]string{"show", "--jaeger", s.page, id}, 1, []string{"no query API"}},
 		{[]string{"show", "--tempo", "http://127.0.0.1:1", id}, 1, []string{"Tempo at http://127.0.0.1:1"}},
+		{[]string{"show", "--file", cut, id}, 1, []string{cut + ": The last line of the file, 2, is cut"}},
+		{[]string{"show", "--file", cut, id[:16]}, 1, []string{cut + ": The last line of the file, 2, is cut"}},
 		{[]string{"show", "--file", "none.json", id}, 1, []string{"none.json"}},
 		{[]string{"show", "--file", "main_test.go", id}, 1, []string{"main_test.go: line 1 is not OTLP JSON, one message a line"}},
 	} {

@@ -43,7 +43,11 @@ func build(ctx context.Context, source trail.Source, id string, o options) (*tra
 func explain(err error, id, where string) error {
 	switch {
 	case errors.Is(err, trail.ErrNotFound):
-		return fmt.Errorf("no span of %s is in %s: it was not sampled, has not arrived yet, or is no longer kept", id, where)
+		why := "it was not sampled, has not arrived yet, or is no longer kept"
+		if _, partial, ok := strings.Cut(err.Error(), trail.ErrNotFound.Error()+": "); ok {
+			why = partial
+		}
+		return fmt.Errorf("no span of %s is in %s: %s", id, where, why)
 	case errors.Is(err, trail.ErrUnsupported):
 		return fmt.Errorf("%s finds no span by its id alone: use the id of its trace, of 32 digits", where)
 	case errors.Is(err, context.DeadlineExceeded):
