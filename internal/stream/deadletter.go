@@ -286,6 +286,9 @@ func (c *Client) again(l DeadLetter) (*nats.Msg, error) {
 	// a letter must not have an operator publish, for instance, more stock.
 	subject := event.Redrive(l.Consumer, l.Subject)
 	if domain := t.Domain(); domain == "deadlines" || domain == "mails" { // their streams have one consumer only
+		if l.Consumer != t.Publisher() {
+			return nil, fmt.Errorf("%s is no event of consumer %q", l.Subject, l.Consumer)
+		}
 		subject = l.Subject
 	}
 	return c.tracing.Forward(message{l.Header, l.Data}, subject), nil

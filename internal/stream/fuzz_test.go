@@ -27,6 +27,7 @@ func FuzzDeadLetter(f *testing.F) {
 		f.Add("deadletters.payments.1", l[0], l[1], "permanent", "no card", "1", "2026-01-02T12:00:00Z", traceparent, "Nats-Msg-Id", "1", []byte(`{"order_id":"`+id+`"}`))
 	}
 	f.Add("deadletters.pay\x1bments.-1", created, stream.OrdersStream, "", "\xff", "-1", "9999-12-31T23:59:59+23:59", "00-0-0-00", "Status", "503", []byte("\x00"))
+	f.Add("deadletters.orders.1", event.DeadlineDue.Subject(id), stream.DeadlinesStream, "failed", "", "1", "", traceparent, "x", "y", []byte("{}"))
 	f.Add("deadletters..", created, stream.OrdersStream, "x", "", "18446744073709551615", "", strings.ToUpper(traceparent), "deadletter-subject", created, []byte(nil))
 	tracer := tracing.New()
 	f.Fuzz(func(t *testing.T, subject, original, of, reason, cause, number, at, span, name, value string, data []byte) {
@@ -51,8 +52,8 @@ func FuzzDeadLetter(f *testing.F) {
 				t.Errorf("%q, which %q gave up, is sent to %q as %q", original, consumer, durable, event)
 			}
 		case "deadlines", "mails":
-			if again.Subject != original {
-				t.Errorf("%q is sent on %q", original, again.Subject)
+			if owner := map[string]string{"deadlines": "orders", "mails": "notify"}[domain]; again.Subject != original || consumer != owner {
+				t.Errorf("%q, which %q gave up, is sent on %q", original, consumer, again.Subject)
 			}
 		default:
 			t.Errorf("%q, which %q gave up, is sent to every consumer on %q", original, consumer, again.Subject)

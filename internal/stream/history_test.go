@@ -1,8 +1,11 @@
 package stream_test
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -74,18 +77,31 @@ func TestHistory(t *testing.T) {
 			t.Errorf("the third answer is %v, %v, want the end", m, err)
 		}
 	})
-	t.Run("Latest", func(t *testing.T) {
-		if events, err := b.Latest(b.ctx, event.PaymentConfirmed, id); err != nil || len(events) != 1 || events[0].Sequence != two.Sequence {
-			t.Errorf("Latest = %v, %v, want the event at %d", events, err, two.Sequence)
+	t.Run("Stored", func(t *testing.T) {
+		stored := func(typ event.Type, want bool) {
+			t.Helper()
+			for _, e := range []event.Event{{Delivery: 1}, {Delivery: 2}, {Retry: true}, {Redriven: true}} {
+				e.Type, e.Key, e.Subject, e.Sequence = one.Type, one.Key, one.Subject, one.Sequence
+				if got, err := b.Stored(b.ctx, e, typ); err != nil || got != want {
+					t.Errorf("%s of delivery %d (again %t, redriven %t) is stored: %t, %v, want %t", typ, e.Delivery, e.Retry, e.Redriven, got, err, want)
+				}
+			}
 		}
-		if events, err := b.Latest(b.ctx, event.PaymentDeclined, id); err != nil || len(events) != 0 {
-			t.Errorf("Latest = %v, %v of an event that nobody published, want nothing", events, err)
-		}
+		stored(event.PaymentConfirmed, true)
+		stored(event.PaymentDeclined, false)
+		// A foreign message is not the event.
 		if _, err := b.conn.RequestMsgWithContext(b.ctx, &nats.Msg{Subject: event.PaymentDeclined.Subject(id), Data: []byte("{}")}); err != nil {
 			t.Fatal(err)
 		}
-		if events, err := b.Latest(b.ctx, event.PaymentDeclined, id); err != nil || len(events) != 0 {
-			t.Errorf("Latest = %v, %v of a foreign message, want nothing", events, err)
+		stored(event.PaymentDeclined, false)
+	})
+	t.Run("Ended", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(b.ctx, 100*time.Millisecond)
+		defer cancel()
+		late := two.Event
+		late.Sequence = 1000 // no replica has it
+		if _, err := b.History(ctx, late, types...); !errors.Is(err, stream.ErrUnavailable) {
+			t.Errorf("a history that no replica has ends with %v, want ErrUnavailable", err)
 		}
 	})
 }

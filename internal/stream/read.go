@@ -55,7 +55,7 @@ func subjects(id string, types []event.Type) (subjects []string) {
 // It fails as OrderEvents does.
 func (c *Client) History(ctx context.Context, e event.Event, types ...event.Type) ([]event.Event, error) {
 	upTo := e.Sequence
-	if e.Delivery > 1 || e.Retry || e.Redriven {
+	if handledBefore(e) {
 		// A replica that knows e may not know yet what an earlier handler of e stored last.
 		last, err := c.LastSequence(ctx)
 		if err != nil {
@@ -66,29 +66,43 @@ func (c *Client) History(ctx context.Context, e event.Event, types ...event.Type
 	// An answer without a match has no position. Nearly always the order's first event
 	// matches, and e, which the caller has, need not be sent again.
 	others := slices.DeleteFunc(slices.Clone(types), func(t event.Type) bool { return t == e.Type })
-	if slices.Contains(others, event.OrderCreated) {
-		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
-		defer cancel()
-		if events, err := c.lastEvents(attempt, upTo, subjects(e.Key, others)); err == nil {
-			at, _ := slices.BinarySearchFunc(events, e.Sequence, func(other event.Event, sequence uint64) int { return cmp.Compare(other.Sequence, sequence) })
-			return slices.Insert(events, at, e), nil
+	all := append(slices.Clip(others), e.Type)
+	events, err := ask(ctx, func(ctx context.Context) ([]event.Event, error) {
+		if slices.Contains(others, event.OrderCreated) {
+			if events, err := c.lastEvents(ctx, upTo, subjects(e.Key, others)); err == nil {
+				at, _ := slices.BinarySearchFunc(events, e.Sequence, func(other event.Event, sequence uint64) int { return cmp.Compare(other.Sequence, sequence) })
+				return slices.Insert(events, at, e), nil
+			}
 		}
+		return c.lastEvents(ctx, upTo, subjects(e.Key, all))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the history of %s: %w", e.Subject, err)
 	}
-	return c.OrderEvents(ctx, e.Key, upTo, append(others, e.Type)...)
+	return events, nil
 }
 
-// Latest returns the event of type t about an order, if it is stored at the time of the
-// call. It asks the stream's leader, so it finds what an earlier handler of an event
-// stored last, even if the server has forgotten in a crash that it delivered the event
-// before. Use it before effects that are harmful the second time. It fails as
-// OrderEvents does.
-func (c *Client) Latest(ctx context.Context, t event.Type, id string) (events []event.Event, err error) {
-	last, err := c.lastOn(ctx, OrdersStream, t.Subject(id))
-	if err != nil || last == 0 {
-		return nil, err
+// Stored reports whether an event of type t about e's order is stored at the time of the
+// call. For the first delivery of e it asks the stream's leader, so it finds what an earlier
+// handler of e stored, even if the server has forgotten in a crash that it delivered e
+// before. Use it before effects that are harmful the second time. It fails as OrderEvents
+// does.
+func (c *Client) Stored(ctx context.Context, e event.Event, t event.Type) (stored bool, err error) {
+	var events []event.Event
+	if handledBefore(e) {
+		// A leader that cannot read a message answers that there is none.
+		events, err = c.History(ctx, e, t)
+	} else if last, failed := c.lastOn(ctx, OrdersStream, t.Subject(e.Key)); failed != nil || last == 0 {
+		return false, failed
+	} else {
+		events, err = c.OrderEvents(ctx, e.Key, last, t)
 	}
-	return c.OrderEvents(ctx, id, last, t)
+	_, stored = event.Find(events, t)
+	return stored, err
 }
+
+// handledBefore reports whether it is known that e was handled before.
+func handledBefore(e event.Event) bool { return e.Delivery > 1 || e.Retry || e.Redriven }
 
 // LastSequence asks the leader of ORDERS for the sequence of the last message. It
 // fails as OrderEvents does.
@@ -175,7 +189,7 @@ func (c *Client) sequenceOf(ctx context.Context, stream string, request map[stri
 		return 0, err
 	}
 	if answer.Error != nil && answer.Error.ErrorCode != jetstream.JSErrCodeMessageNotFound {
-		return 0, answer.Error
+		return 0, missing("stream "+stream, answer.Error)
 	}
 	return answer.Message.Sequence, nil
 }

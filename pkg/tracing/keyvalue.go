@@ -16,9 +16,8 @@ import (
 // because they may be data. That a key does not exist, or for Create that it does, is an
 // answer, not a failure.
 //
-// The other methods are those of kv. The entries of a bucket have no headers, so who
-// gets or watches one cannot link the span that put it. If that matters, publish to a
-// stream.
+// The other methods are those of kv. The entries of a bucket have no headers, so a reader
+// or watcher cannot link the span that put one. If that matters, publish to a stream.
 func (t *Tracer) KeyValue(kv jetstream.KeyValue) jetstream.KeyValue {
 	return &tracedKeyValue{KeyValue: kv, tracer: t}
 }

@@ -196,3 +196,13 @@ func TestSnapshotLacksOwnDecisions(t *testing.T) {
 		t.Errorf("the snapshot is\n%s\nwant\n%s", after, before)
 	}
 }
+
+// A second orders.created of an open order, which no service publishes, does not change
+// what is reserved. Otherwise the stored snapshots would be refused.
+func TestCreatedTwice(t *testing.T) {
+	l := log{added("A", 2), created(1, units("A", 1)), created(1, units("A", 1_000_000)), moved(event.InventoryReserved, 1, units("A", 1))}
+	s := l.followFrom(t, 3)
+	if _, err := decodeSnapshot(encode(t, s, len(l))); err != nil || s.available["A"] != 1 {
+		t.Errorf("%d units are available, %v; want 1", s.available["A"], err)
+	}
+}

@@ -56,7 +56,9 @@ func (s *stock) apply(e event.Event) error {
 		if err != nil {
 			return err
 		}
-		s.orders[e.Key] = &order{items: created.Items, asked: e.Sequence}
+		if s.orders[e.Key] == nil { // a second one, which no service publishes, must not change what is decided
+			s.orders[e.Key] = &order{items: created.Items, asked: e.Sequence}
+		}
 	default:
 		o := s.orders[e.Key]
 		if o == nil {

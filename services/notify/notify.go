@@ -160,11 +160,11 @@ func (n *notify) send(ctx context.Context, k kind, cause event.Event, due uint64
 	if err != nil {
 		return err
 	}
-	sent, err := n.Stream.Latest(ctx, k.sent, cause.Key)
+	sent, err := n.Stream.Stored(ctx, cause, k.sent)
 	if err != nil {
 		return err
 	}
-	if len(sent) > 0 || scheduled > due {
+	if sent || scheduled > due {
 		n.unrecorded.Delete(mail.ID)
 		return nil
 	}

@@ -68,7 +68,7 @@ type Options struct {
 var spanIDForm = regexp.MustCompile(`^([0-9a-f]{16})?$`)
 
 // Read returns the options with those that a request's query has: view (links, the default,
-// or parents), span and from. An error names the wrong value, and what is wanted.
+// or parents), span and from. An error names the wrong value and the right ones.
 func (o Options) Read(query url.Values) (Options, error) {
 	shown, from := query.Get("view"), cmp.Or(query.Get("from"), "0")
 	row, err := strconv.Atoi(from)
