@@ -43,7 +43,7 @@ func TestMutants(t *testing.T) {
 		{"any consumer retries", "edges.go", "n.Service, n.Attributes.first(groupKeys),", `"", "",`},
 		{"plain links are described", "graph.go", `return s.Attributes.first(operationKeys) != ""`, "return true"},
 		{"described links are not", "graph.go", `strings.HasPrefix(key, "link.") ||`, ""},
-		{"a gap for each reference", "edges.go", "p.more[i]++\n		return", "p.more[i]++"},
+		{"a gap for each reference", "edges.go", "p.last[i] = span.Ref\n		}\n		return", "p.last[i] = span.Ref\n		}"},
 		{"starts at borders merge", "stitch.go", `if o.Value == "" && g.boundary(i) {`, "if false {"},
 	}
 	for _, m := range mutants {

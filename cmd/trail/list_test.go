@@ -50,6 +50,9 @@ func TestListIsTrue(t *testing.T) {
 		if err := json.Unmarshal([]byte(text), &got); err != nil || len(got.Stories) == 0 {
 			t.Fatalf("%s: %v: %.300s", name, err, text)
 		}
+		if name == "hub" && (len(got.Stories) != 1 || got.Stories[0].Traces != len(spans)) {
+			t.Errorf("the list of a hub's %d traces has %d lines, the first with %d traces", len(spans), len(got.Stories), got.Stories[0].Traces)
+		}
 		for _, line := range got.Stories {
 			code, text := ask(t, p, "/stories/"+line.ID, "application/json")
 			var behind trail.Story
