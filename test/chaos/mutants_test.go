@@ -72,6 +72,20 @@ var mutants = []struct {
 	},
 }
 
+// Each mutant replaces code that is there, so that a change of the code does not make
+// mutants useless until the long tests run.
+func TestMutantsFollowTheCode(t *testing.T) {
+	for _, m := range mutants {
+		code, err := os.ReadFile(filepath.Join("../..", m.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(code), m.old); n != 1 {
+			t.Errorf("%s: %s has %q %d times: it has changed, and so must the mutant", m.name, m.file, m.old, n)
+		}
+	}
+}
+
 // Each mutant is caught: the very same tests fail when they are built with it, and
 // pass when they are built with the file as it is.
 func TestStressMutants(t *testing.T) {
