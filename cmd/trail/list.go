@@ -81,7 +81,7 @@ func stories(ctx context.Context, source trail.Source, traces []string, o option
 			continue
 		}
 		// From its first trace, the story may be larger: that of a hub has all its consequences.
-		if first := s.Lanes[0].TraceID; first != id && !shown[first] && incomplete(s) {
+		if first := s.Lanes[0].TraceID; first != id && !shown[first] {
 			if whole, err := build(building, source, first, o); err == nil && contains(whole, s) {
 				s, id = whole, first
 			}
@@ -92,12 +92,6 @@ func stories(ctx context.Context, source trail.Source, traces []string, o option
 		list = append(list, summarize(s, id))
 	}
 	return list, false, nil
-}
-
-// incomplete reports whether a story is known to leave spans out, which it may have if it
-// begins elsewhere.
-func incomplete(s *trail.Story) bool {
-	return len(s.Stories) > 0 || slices.ContainsFunc(s.Gaps, func(g trail.Gap) bool { return g.Kind == trail.GapHub || g.Kind == trail.GapTruncated })
 }
 
 // contains reports whether a story has all spans of another one.
